@@ -1,0 +1,227 @@
+//! The bodies of control messages: serde types, bincode on the wire.
+//!
+//! Owns: what a control request says. Called by: both peers. Must not: know about sockets.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{CommitId, Epoch, RegionId, Run};
+
+/// Opens a named region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// The name, as [`crate::RegionName`] allows it.
+    pub name: String,
+    /// What to do if there is none.
+    pub create: Create,
+    /// Permission bits of a region that is created, 0 to 0o7777.
+    pub mode: u32,
+}
+
+/// What `Open` does about a name that is missing, or there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Create {
+    /// A missing name is NotFound.
+    Never,
+    /// A missing name is created, in a directory that exists.
+    IfMissing,
+    /// A name that is there is Exists.
+    Exclusive,
+}
+
+/// Creates a region without a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateUnnamed {
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Looks a name up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    /// The name; empty for the root directory.
+    pub name: String,
+}
+
+/// What a name, or a region's number, stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntryKind {
+    /// A region.
+    Region,
+    /// A directory. Its region number is 0, its size 0, its epoch 0.
+    Directory,
+}
+
+/// A region or a directory as the server knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Which of the two.
+    pub kind: EntryKind,
+    /// The region's number.
+    pub region: RegionId,
+    /// Bytes, at `epoch`.
+    pub size: u64,
+    /// The newest epoch.
+    pub epoch: Epoch,
+    /// Permission bits, 0 to 0o7777.
+    pub mode: u32,
+    /// Nanoseconds since 1970 of the last change of content.
+    pub modified_ns: u64,
+    /// Pages that are stored, all-zero ones not counted.
+    pub stored_pages: u64,
+    /// Whether the open created it.
+    pub created: bool,
+}
+
+/// Lists a directory, names in byte order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// The directory; empty for the root.
+    pub directory: String,
+    /// Start behind this component; empty: from the start.
+    pub after: String,
+}
+
+/// One part of a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Last component and entry of each, at most [`crate::LIST_ENTRIES_MAX`].
+    pub entries: Vec<(String, Entry)>,
+    /// Whether there is more behind the last one.
+    pub more: bool,
+}
+
+/// Removes a name. A region that clients hold lives on without it until the last of them is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remove {
+    /// The name.
+    pub name: String,
+    /// Remove a directory (NotEmpty unless it is empty) rather than a region.
+    pub directory: bool,
+}
+
+/// Renames as rename(2) does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rename {
+    /// The old name.
+    pub from: String,
+    /// The new name.
+    pub to: String,
+    /// Exists if `to` is there (RENAME_NOREPLACE).
+    pub no_replace: bool,
+    /// Exchange the two (RENAME_EXCHANGE).
+    pub exchange: bool,
+}
+
+/// Makes a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeDir {
+    /// The name; its parent must be there.
+    pub name: String,
+    /// Permission bits, 0 to 0o7777.
+    pub mode: u32,
+}
+
+/// Sets attributes of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAttr {
+    /// The name.
+    pub name: String,
+    /// New permission bits.
+    pub mode: Option<u32>,
+    /// New modification time, nanoseconds since 1970.
+    pub modified_ns: Option<u64>,
+}
+
+/// Sets a region's size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resize {
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Makes what was staged visible, all at once.
+///
+/// The server applies, in this order: cut everything at and behind `cut` (pages wholly behind it go, the rest of the
+/// page that holds it becomes zeros), the staged pages, the new size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The commit, as named in its stages.
+    pub commit: CommitId,
+    /// How many pages were staged under it, zero pages counted: a lost stage is Malformed, never half a commit.
+    pub staged_pages: u64,
+    /// The epoch the client's pages were based on.
+    pub base: Epoch,
+    /// Another host's change to one of these pages since `base` is Stale instead of merged.
+    pub strict: bool,
+    /// The smallest size in bytes the region had since the last commit, if it shrank.
+    pub cut: Option<u64>,
+    /// The region's size in bytes from now on; None leaves it as it is (grown, if staged pages lie behind it).
+    pub size: Option<u64>,
+}
+
+/// A commit that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The epoch before it: if that is not the commit's base, others have committed in between.
+    pub previous: Epoch,
+    /// Bytes in the region now.
+    pub size: u64,
+}
+
+/// Asks after a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitStatus {
+    /// The commit.
+    pub commit: CommitId,
+}
+
+/// What changed after an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// The newest epoch.
+    pub epoch: Epoch,
+    /// Bytes in the region at that epoch.
+    pub size: u64,
+    /// Pages whose content may differ between the two, in order. A superset is allowed.
+    pub runs: Vec<Run>,
+    /// Whether the epoch asked from can still be fetched.
+    pub base_kept: bool,
+}
+
+/// What a server is and holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStat {
+    /// The server's version.
+    pub version: String,
+    /// The store: `memory`.
+    pub store: String,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Regions, unnamed ones included.
+    pub regions: u64,
+    /// Connections now.
+    pub connections: u64,
+    /// Pages in the store.
+    pub stored_pages: u64,
+    /// The limit on `stored_pages`.
+    pub pages_max: u64,
+    /// Pages sent since the start, zero pages not counted.
+    pub pages_sent: u64,
+    /// Pages committed since the start.
+    pub pages_committed: u64,
+    /// Commits since the start.
+    pub commits: u64,
+    /// Fetch requests since the start.
+    pub fetches: u64,
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// An [`crate::ErrorCode`] as a number, so that a newer server's code is not a decoding error.
+    pub code: u16,
+    /// One line: the thing, and what to do.
+    pub text: String,
+}

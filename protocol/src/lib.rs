@@ -1,0 +1,64 @@
+//! The messages that netmem clients and servers exchange.
+//!
+//! Owns: every byte that crosses the wire, and every limit on it. Called by: the shim, the server, the
+//! command line. Must not: do I/O, hold state, use `unsafe`.
+//!
+//! A connection starts with one [`ClientHello`] and one [`ServerHello`] of 64 bytes each. After that both
+//! sides send frames: a [`Header`] of 32 bytes and a body of `header.length` bytes. Control bodies are serde
+//! types in bincode ([`control`]); page bodies are raw ([`pages`]).
+
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod control;
+pub mod error;
+pub mod hello;
+pub mod ids;
+pub mod message;
+pub mod name;
+pub mod pages;
+
+pub use codec::{FrameParser, Header, decode_body, encode_frame};
+pub use error::{Disposition, ErrorCode, ProtocolError};
+pub use hello::{ClientHello, HelloStatus, ServerHello};
+pub use ids::{CacheId, ClientId, CommitId, Epoch, PageIndex, RegionId, RequestId, Run, StoreId};
+pub use message::Kind;
+pub use name::RegionName;
+pub use pages::{PageBody, PageBodyBuilder, RunKind, WireRun};
+
+/// Bytes in a page: the unit of fetching, dirtiness and storage.
+pub const PAGE_SIZE: usize = 4096;
+
+/// The first eight bytes of both hellos.
+pub const MAGIC: [u8; 8] = *b"NETMEM\r\n";
+
+/// What changed in the protocol, oldest first. The newest one is what we speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u16)]
+pub enum Version {
+    /// 0.1.0: namespace, fetch at an epoch, staged commits, changes between epochs.
+    V1 = 1,
+}
+
+/// The oldest version this build can speak.
+pub const VERSION_MIN: u16 = Version::V1 as u16;
+/// The newest version this build can speak.
+pub const VERSION_MAX: u16 = Version::V1 as u16;
+
+/// Pages in one `Fetch` or one `Stage` at the most. 256 × 4 KiB = 1 MiB of data in a frame.
+pub const FRAME_PAGES_MAX: u32 = 256;
+/// Runs in one `Fetch`, `Pages` or `Stage` at the most: each run has at least one page.
+pub const FRAME_RUNS_MAX: u32 = FRAME_PAGES_MAX;
+/// Bytes of body in one frame at the most: a full page frame, 16 + 256 × 16 + 256 × 4096 = 1,052,688,
+/// rounded up to leave room for control bodies.
+pub const FRAME_BODY_MAX: u32 = 1_114_112;
+/// Bytes in a region's name at the most, `/` included (Linux PATH_MAX is 4096 with the prefix before it).
+pub const NAME_BYTES_MAX: usize = 1024;
+/// Bytes in one component of a name at the most (Linux NAME_MAX).
+pub const COMPONENT_BYTES_MAX: usize = 255;
+/// Bytes in a region at the most, unless the server sets less: 16 TiB = 2^32 pages.
+pub const REGION_BYTES_MAX: u64 = 1 << 44;
+/// Runs in one `Changes` answer at the most; beyond it neighbours are merged (a superset is harmless).
+pub const CHANGES_RUNS_MAX: usize = 32_768;
+/// Directory entries in one `List` answer at the most.
+pub const LIST_ENTRIES_MAX: u32 = 512;

@@ -1,0 +1,90 @@
+//! The kinds of frame, their numbers, and which body belongs to which.
+//!
+//! Owns: the list of kinds. Called by: codec, both peers. Must not: interpret bodies.
+
+/// What a frame is. Requests have even numbers below 0x8000; the answer to request `k` is `k | 0x8000`, or
+/// [`Kind::Error`]. `Stage` has no answer of its own: the `Commit` that follows reports for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Kind {
+    /// Nothing; answered at once. Body: empty.
+    Ping = 0x0002,
+    /// Opens, and if asked creates, a named region. Body: [`crate::control::Open`]; answer [`crate::control::Entry`].
+    Open = 0x0010,
+    /// Opens a region by its number (a forked child, an inherited descriptor). Header: region. Answer [`crate::control::Entry`].
+    OpenId = 0x0012,
+    /// Creates a region without a name, which ends with its last holder. Body: [`crate::control::CreateUnnamed`]; answer [`crate::control::Entry`].
+    CreateUnnamed = 0x0014,
+    /// Gives up a hold taken by one of the three above. Header: region. Answer: empty.
+    Close = 0x0016,
+    /// Looks a name up, holding nothing. Body: [`crate::control::Lookup`]; answer [`crate::control::Entry`].
+    Lookup = 0x0018,
+    /// Lists a directory. Body: [`crate::control::List`]; answer [`crate::control::Listing`].
+    List = 0x001a,
+    /// Removes a name. Body: [`crate::control::Remove`]; answer: empty.
+    Remove = 0x001c,
+    /// Renames a region or directory. Body: [`crate::control::Rename`]; answer: empty.
+    Rename = 0x001e,
+    /// Makes a directory. Body: [`crate::control::MakeDir`]; answer [`crate::control::Entry`].
+    MakeDir = 0x0020,
+    /// Sets permission bits or times. Body: [`crate::control::SetAttr`]; answer [`crate::control::Entry`].
+    SetAttr = 0x0022,
+    /// Sets a region's size as a commit of its own. Header: region. Body: [`crate::control::Resize`]; answer [`crate::control::Committed`].
+    Resize = 0x0024,
+    /// What the server is and holds. Answer [`crate::control::ServerStat`].
+    ServerStat = 0x0026,
+    /// Pages at an epoch. Header: region, epoch. Body: runs ([`crate::pages`]); answer: a page body.
+    Fetch = 0x0040,
+    /// Pages for a commit that is to come. Header: region. Body: a page body that names the commit. No answer.
+    Stage = 0x0042,
+    /// Makes everything staged under a commit visible. Header: region. Body: [`crate::control::Commit`]; answer [`crate::control::Committed`].
+    Commit = 0x0044,
+    /// Whether a commit whose answer was lost has happened. Header: region. Body: [`crate::control::CommitStatus`]; answer
+    /// [`crate::control::Committed`] or NotFound.
+    CommitStatus = 0x0046,
+    /// What changed after an epoch. Header: region, epoch. Answer [`crate::control::Changes`]. The epoch named in the answer, and
+    /// the one asked from, stay readable for this cache until `View`.
+    Changes = 0x0048,
+    /// This cache has moved to an epoch; older ones need not be kept for it. Header: region, epoch. Answer: empty.
+    View = 0x004a,
+    /// The answer to any request that failed. Body: [`crate::control::ErrorBody`].
+    Error = 0xffff,
+}
+
+/// Set in `Kind` numbers of answers.
+pub const ANSWER: u16 = 0x8000;
+
+impl Kind {
+    /// All kinds of request, for tests and tables.
+    pub const REQUESTS: [Kind; 19] = [
+        Kind::Ping,
+        Kind::Open,
+        Kind::OpenId,
+        Kind::CreateUnnamed,
+        Kind::Close,
+        Kind::Lookup,
+        Kind::List,
+        Kind::Remove,
+        Kind::Rename,
+        Kind::MakeDir,
+        Kind::SetAttr,
+        Kind::Resize,
+        Kind::ServerStat,
+        Kind::Fetch,
+        Kind::Stage,
+        Kind::Commit,
+        Kind::CommitStatus,
+        Kind::Changes,
+        Kind::View,
+    ];
+
+    /// The request with this number on the wire.
+    pub fn from_request(number: u16) -> Option<Kind> {
+        Kind::REQUESTS.into_iter().find(|kind| *kind as u16 == number)
+    }
+
+    /// The number of the answer to this request.
+    pub const fn answer(self) -> u16 {
+        self as u16 | ANSWER
+    }
+}

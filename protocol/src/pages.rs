@@ -1,0 +1,219 @@
+//! Page bodies: what `Fetch` asks for, and what its answer and `Stage` carry.
+//!
+//! Owns: the raw layout of pages on the wire. Called by: both peers on their hot paths. Must not: copy page data:
+//! a builder makes the front, a reader hands out slices, and the caller sends and receives pages where they lie.
+//!
+//! A page body is: commit 8 bytes (0 in answers to `Fetch`), run count 4, data page count 4; then a run each 16 bytes: first
+//! page 8, count 4, kind 4; then the pages of the data runs, 4,096 bytes each, in the order of the runs. A `Fetch` body is the
+//! same without pages, with every run of kind [`RunKind::Data`] and a data page count of 0.
+
+use crate::error::ProtocolError;
+use crate::ids::{CommitId, Run};
+use crate::{FRAME_PAGES_MAX, FRAME_RUNS_MAX, PAGE_SIZE};
+
+/// Bytes before the runs.
+pub const PAGE_BODY_HEAD_BYTES: usize = 16;
+/// Bytes of one run.
+pub const RUN_BYTES: usize = 16;
+/// The first page number that no region can have.
+pub const PAGE_INDEX_END: u64 = crate::REGION_BYTES_MAX / PAGE_SIZE as u64;
+
+/// Whether a run's pages are on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum RunKind {
+    /// They are.
+    Data = 0,
+    /// They are all zeros, and are not.
+    Zero = 1,
+}
+
+/// A run in a page body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireRun {
+    /// Which pages.
+    pub run: Run,
+    /// Whether they follow.
+    pub kind: RunKind,
+}
+
+/// Collects runs and encodes the front of a page body.
+#[derive(Clone, Debug, Default)]
+pub struct PageBodyBuilder {
+    runs: Vec<WireRun>,
+    pages: u32,
+    data_pages: u32,
+}
+
+impl PageBodyBuilder {
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
+        self.runs.clear();
+        self.pages = 0;
+        self.data_pages = 0;
+    }
+
+    /// Pages collected, zero pages counted.
+    pub fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// Pages that the caller will send behind the front.
+    pub fn data_pages(&self) -> u32 {
+        self.data_pages
+    }
+
+    /// Whether another page fits.
+    pub fn has_room(&self) -> bool {
+        self.pages < FRAME_PAGES_MAX
+    }
+
+    /// Adds one page, joining it to the last run where it can. The caller checks [`Self::has_room`] first.
+    pub fn push(&mut self, page: u64, kind: RunKind) {
+        debug_assert!(self.has_room());
+        self.pages += 1;
+        if kind == RunKind::Data {
+            self.data_pages += 1;
+        }
+        if let Some(last) = self.runs.last_mut()
+            && last.kind == kind
+            && last.run.end() == page
+        {
+            last.run.count += 1;
+            return;
+        }
+        self.runs.push(WireRun { run: Run::new(page, 1), kind });
+    }
+
+    /// Appends the front to `out`; the data pages are for the caller to send. Returns the bytes the whole body takes.
+    pub fn encode_front(&self, commit: CommitId, out: &mut Vec<u8>) -> u32 {
+        out.extend_from_slice(&commit.0.to_le_bytes());
+        out.extend_from_slice(&(self.runs.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.data_pages.to_le_bytes());
+        for wire in &self.runs {
+            encode_run(wire, out);
+        }
+        (PAGE_BODY_HEAD_BYTES + self.runs.len() * RUN_BYTES) as u32 + self.data_pages * PAGE_SIZE as u32
+    }
+}
+
+fn encode_run(wire: &WireRun, out: &mut Vec<u8>) {
+    out.extend_from_slice(&wire.run.first.0.to_le_bytes());
+    out.extend_from_slice(&wire.run.count.to_le_bytes());
+    out.extend_from_slice(&(wire.kind as u32).to_le_bytes());
+}
+
+/// Appends the body of a `Fetch` to `out`.
+pub fn encode_fetch(runs: &[Run], out: &mut Vec<u8>) {
+    out.extend_from_slice(&0u64.to_le_bytes());
+    out.extend_from_slice(&(runs.len() as u32).to_le_bytes());
+    out.extend_from_slice(&0u32.to_le_bytes());
+    for run in runs {
+        encode_run(&WireRun { run: *run, kind: RunKind::Data }, out);
+    }
+}
+
+/// A page body that was checked as a whole.
+#[derive(Clone, Copy, Debug)]
+pub struct PageBody<'a> {
+    /// The commit it belongs to; 0 in an answer.
+    pub commit: CommitId,
+    runs: &'a [u8],
+    data: &'a [u8],
+}
+
+impl<'a> PageBody<'a> {
+    /// Checks the body of a `Stage` or of the answer to a `Fetch`: every count within its limit, every run inside the largest
+    /// region, and exactly as many bytes as the runs say.
+    pub fn parse(body: &'a [u8]) -> Result<Self, ProtocolError> {
+        let (front, data_pages) = Self::parse_front(body)?;
+        let mut data_wanted = 0u64;
+        for wire in front.runs() {
+            if wire.kind == RunKind::Data {
+                data_wanted += u64::from(wire.run.count);
+            }
+        }
+        if data_wanted != u64::from(data_pages) || front.data.len() as u64 != data_wanted * PAGE_SIZE as u64 {
+            return Err(ProtocolError::Malformed { what: "page body: data length" });
+        }
+        Ok(front)
+    }
+
+    /// Checks the body of a `Fetch`.
+    pub fn parse_fetch(body: &'a [u8]) -> Result<Self, ProtocolError> {
+        let (front, data_pages) = Self::parse_front(body)?;
+        if data_pages != 0 || !front.data.is_empty() {
+            return Err(ProtocolError::Malformed { what: "fetch: data" });
+        }
+        if front.runs().any(|wire| wire.kind != RunKind::Data) {
+            return Err(ProtocolError::Malformed { what: "fetch: run kind" });
+        }
+        Ok(front)
+    }
+
+    fn parse_front(body: &'a [u8]) -> Result<(Self, u32), ProtocolError> {
+        let Some((head, rest)) = body.split_first_chunk::<PAGE_BODY_HEAD_BYTES>() else {
+            return Err(ProtocolError::Malformed { what: "page body: head" });
+        };
+        let commit = CommitId(u64::from_le_bytes([
+            head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7],
+        ]));
+        let run_count = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
+        let data_pages = u32::from_le_bytes([head[12], head[13], head[14], head[15]]);
+        if run_count > FRAME_RUNS_MAX || data_pages > FRAME_PAGES_MAX {
+            return Err(ProtocolError::Malformed { what: "page body: counts" });
+        }
+        let Some((runs, data)) = rest.split_at_checked(run_count as usize * RUN_BYTES) else {
+            return Err(ProtocolError::Malformed { what: "page body: runs" });
+        };
+        let front = PageBody { commit, runs, data };
+        let mut pages = 0u64;
+        for chunk in runs.chunks_exact(RUN_BYTES) {
+            let wire = decode_run(chunk).ok_or(ProtocolError::Malformed { what: "page body: run kind" })?;
+            let end = wire.run.first.0.checked_add(u64::from(wire.run.count));
+            if wire.run.count == 0 || end.is_none_or(|end| end > PAGE_INDEX_END) {
+                return Err(ProtocolError::Malformed { what: "page body: run" });
+            }
+            pages += u64::from(wire.run.count);
+        }
+        if pages > u64::from(FRAME_PAGES_MAX) {
+            return Err(ProtocolError::Malformed { what: "page body: pages" });
+        }
+        Ok((front, data_pages))
+    }
+
+    /// The runs, in order.
+    pub fn runs(&self) -> impl Iterator<Item = WireRun> + 'a {
+        self.runs.chunks_exact(RUN_BYTES).filter_map(decode_run)
+    }
+
+    /// Every page with its data, `None` for a zero page, in order.
+    pub fn pages(&self) -> impl Iterator<Item = (u64, Option<&'a [u8; PAGE_SIZE]>)> + 'a {
+        let mut data = self.data;
+        self.runs().flat_map(move |wire| {
+            let count = wire.run.count as usize;
+            let mine = if wire.kind == RunKind::Data {
+                let (mine, rest) = data.split_at(count * PAGE_SIZE);
+                data = rest;
+                mine
+            } else {
+                &[]
+            };
+            (0..count).map(move |i| {
+                let page = mine.get(i * PAGE_SIZE..).and_then(|rest| rest.first_chunk::<PAGE_SIZE>());
+                (wire.run.first.0 + i as u64, page)
+            })
+        })
+    }
+}
+
+fn decode_run(chunk: &[u8]) -> Option<WireRun> {
+    let (first, rest) = chunk.split_first_chunk::<8>()?;
+    let (count, rest) = rest.split_first_chunk::<4>()?;
+    let kind = match u32::from_le_bytes(*rest.first_chunk::<4>()?) {
+        0 => RunKind::Data,
+        1 => RunKind::Zero,
+        _ => return None,
+    };
+    Some(WireRun { run: Run::new(u64::from_le_bytes(*first), u32::from_le_bytes(*count)), kind })
+}

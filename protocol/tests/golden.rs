@@ -1,0 +1,177 @@
+//! The wire, byte by byte. A failure here means that old and new builds no longer understand each other: raise the version.
+
+use netmem_protocol::control::{Commit, Create, Open};
+use netmem_protocol::pages::encode_fetch;
+use netmem_protocol::{
+    CacheId, ClientHello, ClientId, CommitId, Epoch, FRAME_BODY_MAX, FrameParser, Header, HelloStatus, Kind,
+    PAGE_SIZE, PageBody, PageBodyBuilder, ProtocolError, RegionId, RequestId, Run, RunKind, ServerHello,
+    StoreId, decode_body, encode_frame,
+};
+use proptest::prelude::*;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn the_first_exchange_has_these_bytes_for_ever() {
+    let client = ClientHello::new(ClientId([0x11; 16]), CacheId([0x22; 16]));
+    assert_eq!(
+        hex(&client.encode()),
+        concat!(
+            "4e45544d454d0d0a",
+            "0100",
+            "0100",
+            "00000000",
+            "0000000000000000",
+            "11111111111111111111111111111111",
+            "22222222222222222222222222222222",
+            "0000000000000000"
+        )
+    );
+    assert_eq!(ClientHello::decode(&client.encode()), Ok(client));
+    let server = ServerHello {
+        status: HelloStatus::Welcome,
+        version_min: 1,
+        version_max: 1,
+        capabilities: 0,
+        store: StoreId([0x33; 16]),
+        frame_body_max: 0x0011_0000,
+        region_bytes_max: 1 << 44,
+    };
+    assert_eq!(
+        hex(&server.encode()),
+        concat!(
+            "4e45544d454d0d0a",
+            "0100",
+            "0100",
+            "0000",
+            "0000",
+            "0000000000000000",
+            "33333333333333333333333333333333",
+            "00001100",
+            "00000000",
+            "0000000000100000",
+            "0000000000000000"
+        )
+    );
+    assert_eq!(ServerHello::decode(&server.encode()), Ok(server));
+}
+
+#[test]
+fn a_peer_of_another_version_or_another_protocol_is_named() {
+    let mut bytes = [0u8; 64];
+    bytes[..8].copy_from_slice(b"HTTP/1.1");
+    assert_eq!(ServerHello::decode(&bytes), Err(ProtocolError::NotNetmem(*b"HTTP/1.1")));
+    let server = ServerHello {
+        status: HelloStatus::Version,
+        version_min: 7,
+        version_max: 9,
+        capabilities: 0,
+        store: StoreId::default(),
+        frame_body_max: 0,
+        region_bytes_max: 0,
+    };
+    assert!(matches!(
+        ServerHello::decode(&server.encode()),
+        Err(ProtocolError::Version { peer_min: 7, peer_max: 9, .. })
+    ));
+}
+
+fn header(kind: u16) -> Header {
+    Header { length: 0, kind, flags: 0, request: RequestId(5), region: RegionId(6), epoch: Epoch(7) }
+}
+
+#[test]
+fn frames_have_these_bytes() {
+    let mut out = Vec::new();
+    let open = Open { name: "a/b".into(), create: Create::IfMissing, mode: 0o644 };
+    encode_frame(header(Kind::Open as u16), &open, &mut out).unwrap();
+    assert_eq!(
+        hex(&out),
+        concat!(
+            "08000000",
+            "1000",
+            "0000",
+            "0500000000000000",
+            "0600000000000000",
+            "0700000000000000",
+            "03612f6201fba401"
+        )
+    );
+    let (parsed, used) = FrameParser { limit: FRAME_BODY_MAX }.peek(&out).unwrap().unwrap();
+    assert_eq!((parsed.length, used), (8, out.len()));
+    assert_eq!(decode_body::<Open>(&out[32..], "open"), Ok(open));
+
+    let commit = Commit {
+        commit: CommitId(9),
+        staged_pages: 3,
+        base: Epoch(4),
+        strict: false,
+        cut: None,
+        size: Some(8192),
+    };
+    out.clear();
+    encode_frame(header(Kind::Commit as u16), &commit, &mut out).unwrap();
+    assert_eq!(hex(&out[32..]), "090304000001fb0020");
+}
+
+#[test]
+fn page_bodies_have_these_bytes() {
+    let mut out = Vec::new();
+    encode_fetch(&[Run::new(3, 2)], &mut out);
+    assert_eq!(
+        hex(&out),
+        concat!("0000000000000000", "01000000", "00000000", "0300000000000000", "02000000", "00000000")
+    );
+    let mut builder = PageBodyBuilder::default();
+    builder.push(3, RunKind::Zero);
+    builder.push(4, RunKind::Data);
+    out.clear();
+    assert_eq!(builder.encode_front(CommitId(1), &mut out) as usize, out.len() + PAGE_SIZE);
+    out.extend_from_slice(&[0xab; PAGE_SIZE]);
+    let body = PageBody::parse(&out).unwrap();
+    let pages: Vec<_> = body.pages().collect();
+    assert_eq!(pages, vec![(3, None), (4, Some(&[0xab; PAGE_SIZE]))]);
+}
+
+#[test]
+fn kinds_are_numbered_once() {
+    for (i, kind) in Kind::REQUESTS.iter().enumerate() {
+        assert_eq!(Kind::from_request(*kind as u16), Some(*kind));
+        assert!(Kind::REQUESTS[i + 1..].iter().all(|other| *other as u16 != *kind as u16));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..6000)) {
+        let _ = FrameParser { limit: FRAME_BODY_MAX }.peek(&bytes);
+        let _ = decode_body::<Open>(&bytes, "open");
+        let _ = decode_body::<Commit>(&bytes, "commit");
+        let _ = PageBody::parse_fetch(&bytes);
+        if let Ok(body) = PageBody::parse(&bytes) {
+            let _ = body.pages().count();
+        }
+        if let Some(hello) = bytes.first_chunk::<64>() {
+            let _ = ClientHello::decode(hello);
+            let _ = ServerHello::decode(hello);
+        }
+    }
+
+    #[test]
+    fn pages_come_out_as_they_went_in(pages in proptest::collection::btree_map(0u64..5000, any::<Option<u8>>(), 0..100)) {
+        let mut builder = PageBodyBuilder::default();
+        let mut data = Vec::new();
+        for (page, fill) in &pages {
+            builder.push(*page, if fill.is_some() { RunKind::Data } else { RunKind::Zero });
+            if let Some(fill) = fill { data.extend_from_slice(&[*fill; PAGE_SIZE]); }
+        }
+        let mut out = Vec::new();
+        let length = builder.encode_front(CommitId(0), &mut out);
+        out.extend_from_slice(&data);
+        prop_assert_eq!(length as usize, out.len());
+        let back: Vec<_> = PageBody::parse(&out).unwrap().pages().map(|(page, data)| (page, data.map(|d| d[0]))).collect();
+        prop_assert_eq!(back, pages.into_iter().collect::<Vec<_>>());
+    }
+}
