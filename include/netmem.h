@@ -136,8 +136,8 @@ const char *netmem_version(void);
  *
  * The kernel ignores the bit: it lies in the field that holds the size of a huge page (bits 26 to 31),
  * which means something only together with MAP_HUGETLB. So without the library the program gets local
- * memory and runs. Not for MAP_HUGETLB (the bit would choose a page size) nor MAP_SHARED_VALIDATE (which
- * refuses unknown bits).
+ * memory and runs. Not together with MAP_HUGETLB, then; and not with MAP_SHARED_VALIDATE, which the kernel
+ * refuses for anonymous memory (EINVAL).
  */
 #define MAP_NETMEM 0x40000000
 
