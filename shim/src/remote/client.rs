@@ -1,0 +1,542 @@
+//! Requests: a connection, an exchange, and what happens when the connection breaks.
+//!
+//! Owns: retry, replay and the check that the server is still the same one. Called by: everything in the shim that has a
+//! question for the server. Must not: hold a lock while it waits for the network.
+//!
+//! A request that can be repeated without harm is repeated until its deadline. The others are repeated once if the
+//! connection broke when the server may have had all of the request, and the second answer is read with that in mind:
+//!
+//! | request | second answer | taken as |
+//! |---|---|---|
+//! | remove | NotFound | done |
+//! | rename | NotFound, or Exists where `from` is gone | done |
+//! | rename with `exchange` | never repeated: a second exchange would undo the first | `Lost` |
+//! | make_dir | Exists | done, if it is a directory |
+//! | open with `Create::Exclusive` | Exists | done: opened, `created` |
+//! | close | NotFound | done |
+//!
+//! Where someone else removed or made the same name between the two, they are told what we should have been told; the name is
+//! in the state that was asked for. A repeated `open_id` or `create_unnamed` can leave a hold, and a region, that goes with the process.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
+
+use netmem_protocol::control::{
+    Changes, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind, List, Listing, Lookup,
+    MakeDir, Open, Remove, Rename, Resize, ServerStat, SetAttr,
+};
+use netmem_protocol::{
+    CacheId, ClientHello, ClientId, CommitId, Disposition, Epoch, ErrorCode, HelloStatus, Kind, RegionId,
+    ServerHello,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::address::resolve;
+use super::connection::{Ask, Connection, Trouble};
+use super::error::{Applied, RemoteError, Why};
+use super::pool::{Lease, Place, Pool, Taken};
+use super::{RemoteConfig, RemoteStats};
+use crate::sync::QuietMutex;
+use crate::sys::net::{Deadline, Socket, random_u32, sleep};
+
+/// How long the very first connection is tried for: a wrong address is told at once, not after the timeout.
+pub const FIRST_CONTACT: Duration = Duration::from_secs(1);
+/// The first pause between two attempts to connect; each is twice as long as the one before.
+const BACKOFF_MIN: Duration = Duration::from_millis(1);
+/// The longest pause.
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// The server of this process.
+pub struct Remote {
+    config: RemoteConfig,
+    server: Arc<str>,
+    cache: CacheId,
+    pub(super) pool: Pool,
+    /// Whether `identity.first` is set: the question that needs no lock.
+    contacted: AtomicBool,
+    /// Lock order: a leaf. Held for a copy, never while waiting.
+    identity: QuietMutex<Identity>,
+    commits: AtomicU64,
+    /// Connections that broke and were not yet made again.
+    broken: AtomicU32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Identity {
+    client: ClientId,
+    /// The first hello, to which all others are compared.
+    first: Option<ServerHello>,
+}
+
+/// Whether a request may be sent again when its answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replay {
+    /// As often as it takes.
+    Freely,
+    /// Once; see the table above.
+    Once,
+    /// Never.
+    Never,
+}
+
+impl core::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Remote").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Remote {
+    /// A server that nobody has talked to yet. Makes no connection.
+    pub fn new(config: RemoteConfig, client: ClientId, cache: CacheId) -> Remote {
+        let server = Arc::from(config.address.to_string());
+        Remote {
+            config,
+            server,
+            cache,
+            pool: Pool::new(),
+            contacted: AtomicBool::new(false),
+            identity: QuietMutex::new(Identity { client, first: None }),
+            commits: AtomicU64::new(0),
+            broken: AtomicU32::new(0),
+        }
+    }
+
+    /// What the server said at the first connection; makes it if there was none.
+    pub fn hello(&self) -> Result<ServerHello, RemoteError> {
+        if !self.contacted.load(Ordering::Acquire) {
+            self.lease(&mut self.patience(), true)?.keep();
+        }
+        match self.identity.lock().first {
+            Some(hello) => Ok(hello),
+            None => Err(self.unreachable(Why::Closed, Duration::ZERO)),
+        }
+    }
+
+    /// The server's URL.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// What went over the wire.
+    pub fn stats(&self) -> &RemoteStats {
+        &self.pool.stats
+    }
+
+    /// In a forked child, before any other use: gives up the parent's connections without a word on them, and goes by the name of
+    /// `client` from now on. Waits for nobody.
+    pub fn forget_connections(&self, client: ClientId) {
+        self.identity.reset_after_fork();
+        self.pool.forget();
+        let mut identity = self.identity.lock();
+        identity.client = client;
+        // The parent may have been caught writing it.
+        if !self.contacted.load(Ordering::Acquire) {
+            identity.first = None;
+        }
+    }
+
+    /// Forgets which store the server had, for a process that holds nothing of it any more: whatever store is there at the next
+    /// connection is the right one.
+    pub fn forget_store(&self) {
+        let mut identity = self.identity.lock();
+        self.contacted.store(false, Ordering::Release);
+        identity.first = None;
+        drop(identity);
+        self.pool.drop_idle();
+    }
+
+    /// Whether the server is there.
+    pub fn ping(&self) -> Result<(), RemoteError> {
+        self.ask(Kind::Ping, RegionId(0), &())
+    }
+
+    /// Opens, and if asked creates, a named region, and holds it.
+    pub fn open(&self, name: &str, create: Create, mode: u32) -> Result<Entry, RemoteError> {
+        let open = Open { name: name.to_owned(), create, mode };
+        if create != Create::Exclusive {
+            return self.ask(Kind::Open, RegionId(0), &open);
+        }
+        let (answer, replayed) = self.ask_once(Kind::Open, &open, Replay::Once);
+        if replayed && code_of(&answer) == Some(ErrorCode::Exists) {
+            let entry = self.open(name, Create::Never, mode)?;
+            return Ok(Entry { created: true, ..entry });
+        }
+        answer
+    }
+
+    /// Opens a region by its number, and holds it.
+    pub fn open_id(&self, region: RegionId) -> Result<Entry, RemoteError> {
+        self.ask(Kind::OpenId, region, &())
+    }
+
+    /// Creates a region without a name, and holds it.
+    pub fn create_unnamed(&self, size: u64) -> Result<Entry, RemoteError> {
+        self.ask(Kind::CreateUnnamed, RegionId(0), &CreateUnnamed { size })
+    }
+
+    /// Gives up one hold.
+    pub fn close(&self, region: RegionId) -> Result<(), RemoteError> {
+        let (answer, replayed) = self.ask_at(Kind::Close, region, Epoch(0), &(), Replay::Once);
+        if replayed && code_of(&answer) == Some(ErrorCode::NotFound) {
+            return Ok(());
+        }
+        answer
+    }
+
+    /// Looks a name up; the empty one is the root directory.
+    pub fn lookup(&self, name: &str) -> Result<Entry, RemoteError> {
+        self.ask(Kind::Lookup, RegionId(0), &Lookup { name: name.to_owned() })
+    }
+
+    /// One part of a directory, from behind `after`.
+    pub fn list(&self, directory: &str, after: &str) -> Result<Listing, RemoteError> {
+        self.ask(Kind::List, RegionId(0), &List { directory: directory.to_owned(), after: after.to_owned() })
+    }
+
+    /// Removes a region's name, or an empty directory.
+    pub fn remove(&self, name: &str, directory: bool) -> Result<(), RemoteError> {
+        let remove = Remove { name: name.to_owned(), directory };
+        let (answer, replayed) = self.ask_once(Kind::Remove, &remove, Replay::Once);
+        if replayed && code_of(&answer) == Some(ErrorCode::NotFound) {
+            return Ok(());
+        }
+        answer
+    }
+
+    /// Renames as rename(2) does.
+    pub fn rename(&self, rename: &Rename) -> Result<(), RemoteError> {
+        let replay = if rename.exchange { Replay::Never } else { Replay::Once };
+        let (answer, replayed) = self.ask_once(Kind::Rename, rename, replay);
+        if !replayed {
+            return answer;
+        }
+        let done = match code_of(&answer) {
+            Some(ErrorCode::NotFound) => true,
+            Some(ErrorCode::Exists) => code_of(&self.lookup(&rename.from)) == Some(ErrorCode::NotFound),
+            Some(_) | None => false,
+        };
+        if done { Ok(()) } else { answer }
+    }
+
+    /// Makes a directory.
+    pub fn make_dir(&self, name: &str, mode: u32) -> Result<Entry, RemoteError> {
+        let make = MakeDir { name: name.to_owned(), mode };
+        let (answer, replayed) = self.ask_once(Kind::MakeDir, &make, Replay::Once);
+        if replayed && code_of(&answer) == Some(ErrorCode::Exists) {
+            let entry = self.lookup(name)?;
+            if entry.kind == EntryKind::Directory {
+                return Ok(Entry { created: true, ..entry });
+            }
+        }
+        answer
+    }
+
+    /// Sets permission bits or times of a name.
+    pub fn set_attr(
+        &self,
+        name: &str,
+        mode: Option<u32>,
+        modified_ns: Option<u64>,
+    ) -> Result<Entry, RemoteError> {
+        self.ask(Kind::SetAttr, RegionId(0), &SetAttr { name: name.to_owned(), mode, modified_ns })
+    }
+
+    /// Sets a region's size, as a commit of its own.
+    pub fn resize(&self, region: RegionId, size: u64) -> Result<Committed, RemoteError> {
+        self.ask(Kind::Resize, region, &Resize { size })
+    }
+
+    /// What the server is and holds.
+    pub fn server_stat(&self) -> Result<ServerStat, RemoteError> {
+        self.ask(Kind::ServerStat, RegionId(0), &())
+    }
+
+    /// What changed after an epoch.
+    pub fn changes(&self, region: RegionId, epoch: Epoch) -> Result<Changes, RemoteError> {
+        self.ask_at(Kind::Changes, region, epoch, &(), Replay::Freely).0
+    }
+
+    /// Older epochs are no longer needed by this cache.
+    pub fn view(&self, region: RegionId, epoch: Epoch) -> Result<(), RemoteError> {
+        self.ask_at(Kind::View, region, epoch, &(), Replay::Freely).0
+    }
+
+    /// What became of a commit whose answer was lost; NotFound if nothing.
+    pub fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
+        self.ask(Kind::CommitStatus, region, &CommitStatus { commit })
+    }
+
+    /// A number for a commit, never given twice.
+    pub(super) fn next_commit(&self) -> CommitId {
+        CommitId(self.commits.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn ask<B: Serialize, T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        region: RegionId,
+        body: &B,
+    ) -> Result<T, RemoteError> {
+        self.ask_at(kind, region, Epoch(0), body, Replay::Freely).0
+    }
+
+    fn ask_once<B: Serialize, T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        body: &B,
+        replay: Replay,
+    ) -> (Result<T, RemoteError>, bool) {
+        self.ask_at(kind, RegionId(0), Epoch(0), body, replay)
+    }
+
+    /// Asks until there is an answer, and says whether an earlier one may have been lost.
+    fn ask_at<B: Serialize, T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        region: RegionId,
+        epoch: Epoch,
+        body: &B,
+        replay: Replay,
+    ) -> (Result<T, RemoteError>, bool) {
+        let ask = Ask { kind, region, epoch, body };
+        let mut patience = self.patience();
+        let mut replayed = false;
+        let answer = loop {
+            let mut lease = match self.lease(&mut patience, true) {
+                Ok(lease) => lease,
+                Err(error) => break Err(error),
+            };
+            let Some(connection) = lease.get() else {
+                break Err(self.unreachable(Why::Closed, patience.waited()));
+            };
+            let trouble = match connection.exchange(&ask, patience.deadline) {
+                Ok(value) => {
+                    self.answered(lease);
+                    break Ok(value);
+                }
+                Err(trouble) => trouble,
+            };
+            if let Trouble::Broken { sent: true, why } = &trouble {
+                match (replay, replayed) {
+                    (Replay::Freely, _) | (Replay::Once, false) => replayed = true,
+                    (Replay::Once, true) | (Replay::Never, _) => {
+                        self.broke(lease);
+                        break Err(self.lost(why.clone(), Applied::Maybe));
+                    }
+                }
+            }
+            if let Err(error) = self.recover(lease, trouble, &mut patience) {
+                break Err(error);
+            }
+        };
+        (answer, replayed)
+    }
+
+    /// After a request failed on a connection: Ok if it is worth another attempt.
+    pub(super) fn recover(
+        &self,
+        lease: Lease<'_>,
+        trouble: Trouble,
+        patience: &mut Patience,
+    ) -> Result<(), RemoteError> {
+        match trouble {
+            Trouble::Answer(code, text) => match code.disposition() {
+                Disposition::Answer => {
+                    self.answered(lease);
+                    Err(RemoteError::Answer { code, text })
+                }
+                Disposition::Fatal => {
+                    drop(lease);
+                    Err(RemoteError::Answer { code, text })
+                }
+                Disposition::Reconnect => {
+                    self.broke(lease);
+                    patience.pause(patience.deadline).map_err(|()| RemoteError::Answer { code, text })
+                }
+            },
+            Trouble::Broken { why, .. } => {
+                self.broke(lease);
+                patience.pause(patience.deadline).map_err(|()| self.unreachable(why, patience.waited()))
+            }
+            Trouble::TimedOut { .. } => {
+                drop(lease);
+                Err(RemoteError::TimedOut { server: self.server.clone(), waited: patience.waited() })
+            }
+            Trouble::Protocol(error) => {
+                drop(lease);
+                Err(RemoteError::Protocol { server: self.server.clone(), error })
+            }
+            Trouble::Refused(status) => Err(RemoteError::Refused { server: self.server.clone(), status }),
+        }
+    }
+
+    /// A connection of one's own. With `checked`, one that this host knows to be dead is not handed out, so that requests
+    /// that can't be repeated freely are not wasted on it.
+    pub(super) fn lease(&self, patience: &mut Patience, checked: bool) -> Result<Lease<'_>, RemoteError> {
+        loop {
+            let limit = if self.contacted.load(Ordering::Acquire) {
+                patience.deadline
+            } else {
+                patience.deadline.min(patience.first_contact)
+            };
+            let place = match self.pool.take(limit) {
+                Some(Taken::Open(lease)) if !checked || lease.is_quiet() => return Ok(lease),
+                Some(Taken::Open(lease)) => {
+                    self.broke(lease);
+                    continue;
+                }
+                Some(Taken::Room(place)) => place,
+                None => return Err(self.unreachable(Why::Busy, patience.waited())),
+            };
+            let trouble = match self.connect(place, limit) {
+                Ok((connected, hello)) => return self.check_store(connected, hello),
+                Err(trouble) => trouble,
+            };
+            let again = match &trouble {
+                Trouble::Broken { .. } => true,
+                Trouble::Refused(status) => *status != HelloStatus::Version,
+                Trouble::TimedOut { .. } | Trouble::Protocol(_) | Trouble::Answer(..) => false,
+            };
+            if again && patience.pause(limit).is_ok() {
+                continue;
+            }
+            let waited = patience.waited();
+            return Err(match trouble {
+                Trouble::Broken { why, .. } => self.unreachable(why, waited),
+                Trouble::TimedOut { .. } => self.unreachable(Why::Silent, waited),
+                Trouble::Refused(status) => RemoteError::Refused { server: self.server.clone(), status },
+                Trouble::Protocol(error) => RemoteError::Protocol { server: self.server.clone(), error },
+                Trouble::Answer(code, text) => RemoteError::Answer { code, text },
+            });
+        }
+    }
+
+    fn connect<'a>(&self, place: Place<'a>, deadline: Deadline) -> Result<(Lease<'a>, ServerHello), Trouble> {
+        let broken = |why| Trouble::Broken { sent: false, why };
+        let client = self.identity.lock().client;
+        let hello = ClientHello::new(client, self.cache);
+        let mut last = Why::NoAddress;
+        for endpoint in resolve(&self.config.address).map_err(broken)? {
+            let socket = match Socket::new(&endpoint, self.config.timeout) {
+                Ok(socket) => socket,
+                Err(error) => {
+                    last = error.into();
+                    continue;
+                }
+            };
+            // From here on a forked child knows the descriptor; it must forget the number before anyone closes it.
+            place.note(socket.raw());
+            if let Err(error) = socket.connect(&endpoint, deadline) {
+                place.forget();
+                last = error.into();
+                continue;
+            }
+            let mut connection = Connection::new(socket, place.slot());
+            return match connection.greet(&hello, deadline) {
+                Ok(hello) => Ok((place.fill(connection), hello)),
+                Err(trouble) => {
+                    place.forget();
+                    Err(trouble)
+                }
+            };
+        }
+        Err(broken(last))
+    }
+
+    fn check_store<'a>(&self, lease: Lease<'a>, hello: ServerHello) -> Result<Lease<'a>, RemoteError> {
+        let mut identity = self.identity.lock();
+        let first = identity.first.get_or_insert(hello).store;
+        self.contacted.store(true, Ordering::Release);
+        drop(identity);
+        if first != hello.store {
+            drop(lease);
+            return Err(RemoteError::StoreChanged { server: self.server.clone(), first, now: hello.store });
+        }
+        if self.broken.swap(0, Ordering::Relaxed) > 0 {
+            self.pool.stats.reconnects.fetch_add(1, Ordering::Relaxed);
+            crate::log::debug!("{}: connected again", self.server);
+        }
+        Ok(lease)
+    }
+
+    /// A request was answered: its connection goes back to the others.
+    pub(super) fn answered(&self, lease: Lease<'_>) {
+        self.pool.stats.requests.fetch_add(1, Ordering::Relaxed);
+        lease.keep();
+    }
+
+    /// A connection broke: it goes, and so do the idle ones, which are as old.
+    pub(super) fn broke(&self, lease: Lease<'_>) {
+        drop(lease);
+        self.broken.fetch_add(1, Ordering::Relaxed);
+        self.pool.drop_idle();
+    }
+
+    pub(super) fn lost(&self, why: Why, answered: Applied) -> RemoteError {
+        RemoteError::Lost { server: self.server.clone(), why, answered }
+    }
+
+    pub(super) fn unreachable(&self, why: Why, waited: Duration) -> RemoteError {
+        RemoteError::Unreachable { server: self.server.clone(), why, waited }
+    }
+
+    pub(super) fn server_name(&self) -> Arc<str> {
+        self.server.clone()
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        let started = Instant::now();
+        Patience {
+            started,
+            limit: self.config.timeout,
+            deadline: Deadline::at(started, self.config.timeout),
+            first_contact: Deadline::at(started, Some(FIRST_CONTACT)),
+            delay: Duration::ZERO,
+        }
+    }
+}
+
+/// How long one request has taken, and may still take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    started: Instant,
+    limit: Option<Duration>,
+    pub(super) deadline: Deadline,
+    first_contact: Deadline,
+    delay: Duration,
+}
+
+impl Patience {
+    /// Time since the start.
+    pub(super) fn waited(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The server has done something: from here on it has its whole time again.
+    pub(super) fn renew(&mut self) {
+        self.deadline = Deadline::after(self.limit);
+        self.delay = Duration::ZERO;
+    }
+
+    /// Before the next attempt: none at first, then a pause of a random length between half of the step and all of it. Err
+    /// when `limit` is over.
+    pub(super) fn pause(&mut self, limit: Deadline) -> Result<(), ()> {
+        if limit.expired() {
+            return Err(());
+        }
+        if !self.delay.is_zero() {
+            let half = self.delay / 2;
+            let jitter = half.mul_f64(f64::from(random_u32()) / f64::from(u32::MAX));
+            sleep(limit.remaining().map_or(half + jitter, |left| left.min(half + jitter)));
+        }
+        self.delay = (self.delay * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+        Ok(())
+    }
+}
+
+fn code_of<T>(answer: &Result<T, RemoteError>) -> Option<ErrorCode> {
+    answer.as_ref().err().and_then(RemoteError::code)
+}

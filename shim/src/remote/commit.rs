@@ -1,0 +1,147 @@
+//! A commit on its way up: pages as they are captured, then the message that makes them visible.
+//!
+//! Owns: the commit's number, its page count, and the answer to "can it have happened?". Called by: the pager's flush. Must
+//! not: repeat anything: the pager still has the pages, and starts again.
+
+use netmem_protocol::control::{Commit, Committed};
+use netmem_protocol::{
+    CommitId, Disposition, Epoch, ErrorCode, Kind, PAGE_SIZE, PageBodyBuilder, ProtocolError, RegionId,
+};
+
+use super::client::Remote;
+use super::connection::{Ask, Trouble};
+use super::error::{Applied, CommitFailure, RemoteError, Why};
+use super::pool::Lease;
+use super::{CommitBody, StageSink};
+
+/// One commit on one connection. Dropped unfinished, it takes the connection with it, and the server forgets the pages.
+#[derive(Debug)]
+pub struct CommitStream<'a> {
+    remote: &'a Remote,
+    lease: Lease<'a>,
+    region: RegionId,
+    id: CommitId,
+    staged_pages: u64,
+    /// What went wrong first; nothing is sent after that.
+    failed: Option<RemoteError>,
+}
+
+impl Remote {
+    /// Starts a commit.
+    pub fn begin_commit(&self, region: RegionId) -> Result<CommitStream<'_>, RemoteError> {
+        let lease = self.lease(&mut self.patience(), true)?;
+        let id = self.next_commit();
+        Ok(CommitStream { remote: self, lease, region, id, staged_pages: 0, failed: None })
+    }
+}
+
+impl StageSink for CommitStream<'_> {
+    fn stage(&mut self, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let sent = self.send_stage(builder, data);
+        if let Err(error) = &sent {
+            self.failed = Some(error.clone());
+        }
+        sent
+    }
+
+    fn id(&self) -> CommitId {
+        self.id
+    }
+}
+
+impl CommitStream<'_> {
+    fn send_stage(&mut self, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
+        if data.len() != builder.data_pages() as usize * PAGE_SIZE {
+            let error =
+                ProtocolError::Malformed { what: "stage to send: its data is not as long as its runs" };
+            return Err(RemoteError::Protocol { server: self.remote.server_name(), error });
+        }
+        let patience = self.remote.patience();
+        let id = self.id;
+        let lost = self.remote.lost(Why::Closed, Applied::No);
+        let connection = self.lease.get().ok_or(lost)?;
+        let front = |out: &mut Vec<u8>| builder.encode_front(id, out);
+        match connection.send_raw((Kind::Stage, self.region, Epoch(0)), front, data, patience.deadline) {
+            Ok(_) => {
+                self.staged_pages += u64::from(builder.pages());
+                Ok(())
+            }
+            Err(trouble) => Err(self.explain(trouble, Applied::No, patience.waited())),
+        }
+    }
+
+    /// Makes it happen. The stream fills in the commit's number and page count.
+    pub fn finish(mut self, mut commit: Commit) -> Result<Committed, CommitFailure> {
+        let id = self.id;
+        if let Some(error) = self.failed.take() {
+            return Err(CommitFailure { error, id, applied: Applied::No });
+        }
+        commit.commit = id;
+        commit.staged_pages = self.staged_pages;
+        let patience = self.remote.patience();
+        let ask = Ask { kind: Kind::Commit, region: self.region, epoch: Epoch(0), body: &commit };
+        let outcome = match self.lease.get() {
+            Some(connection) => connection.exchange(&ask, patience.deadline),
+            None => Err(Trouble::Broken { sent: false, why: Why::Closed }),
+        };
+        let trouble = match outcome {
+            Ok(committed) => {
+                self.remote.answered(self.lease);
+                return Ok(committed);
+            }
+            Err(trouble) => trouble,
+        };
+        let applied = match &trouble {
+            Trouble::Broken { sent, .. } | Trouble::TimedOut { sent } => {
+                if *sent {
+                    Applied::Maybe
+                } else {
+                    Applied::No
+                }
+            }
+            // A server that fails half-way, or answers nonsense, may have done it.
+            Trouble::Answer(ErrorCode::Internal, _) | Trouble::Protocol(_) => Applied::Maybe,
+            Trouble::Answer(..) | Trouble::Refused(_) => Applied::No,
+        };
+        if let Trouble::Answer(code, text) = trouble {
+            if code.disposition() == Disposition::Answer {
+                self.remote.answered(self.lease);
+            }
+            return Err(CommitFailure { error: RemoteError::Answer { code, text }, id, applied });
+        }
+        let error = self.explain(trouble, applied, patience.waited());
+        if matches!(error, RemoteError::Lost { .. }) {
+            self.remote.broke(self.lease);
+        }
+        Err(CommitFailure { error, id, applied })
+    }
+
+    fn explain(&self, trouble: Trouble, answered: Applied, waited: core::time::Duration) -> RemoteError {
+        let server = self.remote.server_name();
+        match trouble {
+            Trouble::Broken { why, .. } => RemoteError::Lost { server, why, answered },
+            Trouble::TimedOut { .. } => RemoteError::TimedOut { server, waited },
+            Trouble::Protocol(error) => RemoteError::Protocol { server, error },
+            Trouble::Refused(status) => RemoteError::Refused { server, status },
+            Trouble::Answer(code, text) => RemoteError::Answer { code, text },
+        }
+    }
+}
+
+/// One attempt at a commit, from its first page to its answer.
+pub(super) fn run_commit(
+    remote: &Remote,
+    region: RegionId,
+    body: &mut CommitBody<'_>,
+) -> Result<Committed, CommitFailure> {
+    let before = |error, id| CommitFailure { error, id, applied: Applied::No };
+    let mut stream = remote.begin_commit(region).map_err(|error| before(error, CommitId(0)))?;
+    let id = stream.id();
+    match body(&mut stream) {
+        Ok(commit) => stream.finish(commit),
+        Err(error) => Err(before(error, id)),
+    }
+}

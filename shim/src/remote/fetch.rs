@@ -1,0 +1,217 @@
+//! Fetching pages: split into frames, several in flight, checked before a page is handed on.
+//!
+//! Owns: the order and completeness of what comes. Called by: the pager, in the faulting thread or a prefetcher. Must not:
+//! copy pages: the sink sees them where they were received.
+
+use core::sync::atomic::Ordering;
+
+use netmem_protocol::control::{Changes, Committed};
+use netmem_protocol::pages::encode_fetch;
+use netmem_protocol::{
+    CommitId, Disposition, Epoch, FRAME_PAGES_MAX, FRAME_RUNS_MAX, Kind, PageBody, ProtocolError, RegionId,
+    RequestId, Run,
+};
+
+use super::client::{Patience, Remote};
+use super::commit::run_commit;
+use super::connection::{Connection, Trouble};
+use super::error::{CommitFailure, RemoteError, Why};
+use super::{CommitBody, PageSink, PageSource};
+
+/// Requests sent ahead of the answer that is being read: enough to keep the wire busy while pages are installed.
+const FRAMES_IN_FLIGHT_MAX: u64 = 4;
+
+impl PageSource for Remote {
+    fn fetch(
+        &self,
+        region: RegionId,
+        epoch: Epoch,
+        runs: &[Run],
+        sink: &mut PageSink<'_>,
+    ) -> Result<(), RemoteError> {
+        let mut patience = self.patience();
+        // What was handed over stays so: after a reconnect it goes on with the next frame.
+        let mut done = Cursor::default();
+        let mut job = Job { region, epoch, runs, sink };
+        while done.more(runs) {
+            let mut lease = self.lease(&mut patience, false)?;
+            let Some(connection) = lease.get() else {
+                return Err(self.unreachable(Why::Closed, patience.waited()));
+            };
+            let before = done;
+            // Kept with the connection, so that a fetch of a page allocates nothing.
+            let mut wanted = core::mem::take(&mut connection.wanted);
+            let outcome = job.run(connection, &mut wanted, &mut done, &mut patience, self);
+            connection.wanted = wanted;
+            match outcome {
+                Ok(()) => self.answered(lease),
+                Err((Trouble::Answer(code, text), in_flight))
+                    if in_flight > 1 && code.disposition() == Disposition::Answer =>
+                {
+                    // The answers to what was sent ahead are still to come, and nobody will read them.
+                    drop(lease);
+                    return Err(RemoteError::Answer { code, text });
+                }
+                Err((trouble, _)) => {
+                    if before != done {
+                        patience.renew();
+                    }
+                    self.recover(lease, trouble, &mut patience)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn changes(&self, region: RegionId, epoch: Epoch) -> Result<Changes, RemoteError> {
+        Remote::changes(self, region, epoch)
+    }
+
+    fn view(&self, region: RegionId, epoch: Epoch) -> Result<(), RemoteError> {
+        Remote::view(self, region, epoch)
+    }
+
+    fn commit(&self, region: RegionId, body: &mut CommitBody<'_>) -> Result<Committed, CommitFailure> {
+        run_commit(self, region, body)
+    }
+
+    fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
+        Remote::commit_status(self, region, commit)
+    }
+}
+
+struct Job<'a, 'b> {
+    region: RegionId,
+    epoch: Epoch,
+    runs: &'a [Run],
+    sink: &'a mut PageSink<'b>,
+}
+
+impl Job<'_, '_> {
+    /// Fetches from `done` on, moving it forward frame by frame. An error comes with the number of unread answers.
+    fn run(
+        &mut self,
+        connection: &mut Connection,
+        wanted: &mut Vec<Run>,
+        done: &mut Cursor,
+        patience: &mut Patience,
+        remote: &Remote,
+    ) -> Result<(), (Trouble, u64)> {
+        let mut asked = *done;
+        let mut oldest = RequestId(0);
+        let mut in_flight = 0;
+        while done.more(self.runs) {
+            while in_flight < FRAMES_IN_FLIGHT_MAX && asked.more(self.runs) {
+                wanted.clear();
+                asked = asked.frame(self.runs, wanted);
+                let front = |out: &mut Vec<u8>| {
+                    let start = out.len();
+                    encode_fetch(wanted, out);
+                    (out.len() - start) as u32
+                };
+                let request = connection
+                    .send_raw((Kind::Fetch, self.region, self.epoch), front, &[], patience.deadline)
+                    .map_err(|trouble| (trouble, in_flight))?;
+                if in_flight == 0 {
+                    oldest = request;
+                }
+                in_flight += 1;
+            }
+            connection
+                .receive_answer(Kind::Fetch, oldest, patience.deadline)
+                .map_err(|trouble| (trouble, in_flight))?;
+            wanted.clear();
+            let next = done.frame(self.runs, wanted);
+            let pages = self.deliver(connection.body(), wanted).map_err(|error| (error.into(), in_flight))?;
+            remote.pool.stats.pages_fetched.fetch_add(pages, Ordering::Relaxed);
+            *done = next;
+            oldest = RequestId(oldest.0 + 1);
+            in_flight -= 1;
+            if done.more(self.runs) {
+                patience.renew();
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a frame's pages on if they are exactly those that were asked for.
+    fn deliver(&mut self, body: &[u8], wanted: &[Run]) -> Result<u64, ProtocolError> {
+        let pages = PageBody::parse(body)?;
+        let came = pages.runs().flat_map(|wire| wire.run.first.0..wire.run.end());
+        if !came.eq(wanted.iter().flat_map(|run| run.first.0..run.end())) {
+            return Err(ProtocolError::Malformed {
+                what: "answer to a fetch: not the pages that were asked for",
+            });
+        }
+        let mut count = 0;
+        for (page, data) in pages.pages() {
+            (self.sink)(page, data);
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+/// A place in a list of runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cursor {
+    run: usize,
+    page: u32,
+}
+
+impl Cursor {
+    /// Whether pages are left.
+    fn more(self, runs: &[Run]) -> bool {
+        runs.iter().skip(self.run).map(|run| u64::from(run.count)).sum::<u64>() > u64::from(self.page)
+    }
+
+    /// Appends what the next frame asks for, and returns the place behind it.
+    fn frame(mut self, runs: &[Run], out: &mut Vec<Run>) -> Cursor {
+        let mut room = FRAME_PAGES_MAX;
+        let mut pieces = 0;
+        while let Some(run) = runs.get(self.run) {
+            if room == 0 || pieces == FRAME_RUNS_MAX {
+                break;
+            }
+            let count = (run.count - self.page).min(room);
+            if count > 0 {
+                out.push(Run::new(run.first.0 + u64::from(self.page), count));
+                room -= count;
+                pieces += 1;
+            }
+            self.page += count;
+            if self.page == run.count {
+                self = Cursor { run: self.run + 1, page: 0 };
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn frames_cover_every_page_once_and_in_order() {
+        let runs = [Run::new(5, 1), Run::new(0, 0), Run::new(100, 700), Run::new(7, 2), Run::new(9, 0)];
+        let mut cursor = Cursor::default();
+        let mut pages = Vec::new();
+        let mut sizes = Vec::new();
+        while cursor.more(&runs) {
+            let mut frame = Vec::new();
+            cursor = cursor.frame(&runs, &mut frame);
+            sizes.push(frame.iter().map(|run| run.count).sum::<u32>());
+            pages.extend(frame.iter().flat_map(|run| run.first.0..run.end()));
+        }
+        let wanted: Vec<u64> = runs.iter().flat_map(|run| run.first.0..run.end()).collect();
+        assert_eq!(pages, wanted);
+        assert_eq!(sizes, [256, 256, 191]);
+    }
+
+    #[test]
+    fn nothing_asked_is_no_frame() {
+        assert!(!Cursor::default().more(&[]));
+        assert!(!Cursor::default().more(&[Run::new(3, 0)]));
+    }
+}

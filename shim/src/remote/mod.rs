@@ -1,0 +1,106 @@
+//! The server, as the rest of the shim sees it.
+//!
+//! Owns: connections, deadlines, reconnecting, replay and the identity of commits. Called by: the pager through
+//! [`PageSource`], the namespace operations through [`Remote`]. Must not: touch application memory, take a lock that another
+//! thread may hold for long, or panic: it runs inside fault handlers.
+//!
+//! What is sent again after a connection broke, and what a lost answer can do, is in `client.rs`.
+
+mod address;
+mod client;
+mod commit;
+mod connection;
+mod error;
+mod fetch;
+mod pool;
+
+#[cfg(test)]
+pub mod fake;
+#[cfg(test)]
+mod lying;
+#[cfg(test)]
+mod tests;
+
+use core::sync::atomic::AtomicU64;
+use core::time::Duration;
+
+use netmem_protocol::control::{Changes, Commit, Committed};
+use netmem_protocol::{CommitId, Epoch, PAGE_SIZE, PageBodyBuilder, RegionId, Run};
+
+pub use client::{FIRST_CONTACT, Remote};
+pub use commit::CommitStream;
+pub use error::{Applied, CommitFailure, RemoteError, Why};
+pub use pool::CONNECTIONS_MAX;
+
+use crate::config::ServerAddress;
+
+/// What a [`Remote`] needs to know.
+#[derive(Clone, Debug)]
+pub struct RemoteConfig {
+    /// Where the server is.
+    pub address: ServerAddress,
+    /// How long one request may take, all reconnecting counted; `None`: for ever.
+    pub timeout: Option<Duration>,
+}
+
+/// Takes a fetched page: its number, its data, `None` if it is all zeros.
+pub type PageSink<'a> = dyn FnMut(u64, Option<&[u8; PAGE_SIZE]>) + 'a;
+
+/// Fills a commit: stages pages, then says what else belongs to it.
+pub type CommitBody<'a> = dyn FnMut(&mut dyn StageSink) -> Result<Commit, RemoteError> + 'a;
+
+/// Where pages come from and go to: all that the pager knows of a server.
+pub trait PageSource: Sync {
+    /// Hands `sink` exactly the pages asked for, in the order of `runs`, as they were at `epoch`. After an error, a first part of
+    /// them may have been handed over.
+    fn fetch(&self, region: RegionId, epoch: Epoch, runs: &[Run], sink: &mut PageSink<'_>) -> Result<(), RemoteError>;
+
+    /// What changed after `epoch`. Both epochs stay readable until [`PageSource::view`].
+    fn changes(&self, region: RegionId, epoch: Epoch) -> Result<Changes, RemoteError>;
+
+    /// Older epochs are no longer needed here.
+    fn view(&self, region: RegionId, epoch: Epoch) -> Result<(), RemoteError>;
+
+    /// Makes one attempt at a commit: all of it or nothing. The source fills in the commit's id and page count. After a failure
+    /// with [`Applied::Maybe`], [`PageSource::commit_status`] tells.
+    fn commit(&self, region: RegionId, body: &mut CommitBody<'_>) -> Result<Committed, CommitFailure>;
+
+    /// What became of a commit; [`ErrorCode::NotFound`](netmem_protocol::ErrorCode::NotFound) if nothing.
+    fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError>;
+}
+
+/// Where a commit's pages go.
+pub trait StageSink {
+    /// Sends the pages that `builder` names; `data` holds its data pages, in order. Sends from where they lie.
+    fn stage(&mut self, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError>;
+
+    /// The commit's number.
+    fn id(&self) -> CommitId;
+}
+
+/// What went over the wire, since the start or the fork.
+#[derive(Debug)]
+pub struct RemoteStats {
+    /// Bytes received.
+    pub bytes_in: AtomicU64,
+    /// Bytes sent.
+    pub bytes_out: AtomicU64,
+    /// Requests that were answered, refusals counted.
+    pub requests: AtomicU64,
+    /// Connections made after one had broken.
+    pub reconnects: AtomicU64,
+    /// Pages that came, zero pages counted.
+    pub pages_fetched: AtomicU64,
+}
+
+impl RemoteStats {
+    const fn new() -> Self {
+        RemoteStats {
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            pages_fetched: AtomicU64::new(0),
+        }
+    }
+}
