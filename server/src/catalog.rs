@@ -1,0 +1,406 @@
+//! Which regions there are: their names, who holds them, and which clients and caches are connected.
+//!
+//! Owns: the namespace, the holds, the leases. Called by: requests, session, housekeeping. Must not: be asked on the hot path.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use netmem_protocol::control::{
+    Create, CreateUnnamed, Entry, EntryKind, List, Listing, Lookup, MakeDir, Open, Remove, Rename, SetAttr,
+};
+use netmem_protocol::{CacheId, ClientId, Epoch, ErrorCode, LIST_ENTRIES_MAX, RegionId, RegionName};
+
+use crate::config::Limits;
+use crate::memory::Memory;
+use crate::namespace::{Child, Namespace};
+use crate::refusal::{Answer, Refusal};
+use crate::region::{Region, Who};
+
+/// The largest permission bits.
+const MODE_MAX: u32 = 0o7777;
+/// Permission bits of a region without a name.
+const UNNAMED_MODE: u32 = 0o600;
+
+/// What keeps a region.
+struct Kept {
+    region: Arc<Region>,
+    /// Whether it has a name.
+    linked: bool,
+    /// Holds of all clients.
+    holds: u64,
+}
+
+/// Connections, and when the last of them ended.
+#[derive(Default)]
+struct Presence {
+    connections: u64,
+    gone: Option<Instant>,
+}
+
+impl Presence {
+    fn is_over(&self, now: Instant, lease: Duration) -> bool {
+        self.connections == 0 && self.gone.is_some_and(|gone| now.saturating_duration_since(gone) >= lease)
+    }
+
+    fn enter(&mut self) {
+        self.connections += 1;
+        self.gone = None;
+    }
+
+    fn leave(&mut self, now: Instant) {
+        self.connections = self.connections.saturating_sub(1);
+        if self.connections == 0 {
+            self.gone = Some(now);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Client {
+    presence: Presence,
+    holds: HashMap<RegionId, u64>,
+}
+
+#[derive(Default)]
+struct State {
+    names: Namespace,
+    kept: HashMap<RegionId, Kept>,
+    clients: HashMap<ClientId, Client>,
+    caches: HashMap<CacheId, Presence>,
+    last_region: u64,
+}
+
+/// The catalog of a server.
+pub struct Catalog {
+    /// Lock order: first of all.
+    state: Mutex<State>,
+    memory: Arc<Memory>,
+    limits: Limits,
+    lease: Duration,
+}
+
+fn name_of(name: &str) -> Answer<RegionName> {
+    RegionName::parse(name).map_err(|code| bad_name(code, name))
+}
+
+fn directory_of(name: &str) -> Answer<RegionName> {
+    RegionName::parse_directory(name).map_err(|code| bad_name(code, name))
+}
+
+fn bad_name(code: ErrorCode, name: &str) -> Refusal {
+    let start: String = name.chars().take(80).collect();
+    let text = if code == ErrorCode::NameTooLong {
+        format!("the name that starts with {start:?} is too long (1024 bytes, 255 in a component)")
+    } else {
+        format!("{start:?} is no name of a region: no empty, \".\" or \"..\" components, no NUL")
+    };
+    Refusal::new(code, text)
+}
+
+fn check_mode(mode: u32) -> Answer<()> {
+    if mode <= MODE_MAX {
+        return Ok(());
+    }
+    Err(Refusal::new(ErrorCode::Invalid, format!("mode {mode:#o} is more than 0o7777")))
+}
+
+impl Catalog {
+    /// An empty catalog.
+    pub fn new(memory: Arc<Memory>, limits: Limits, lease: Duration) -> Self {
+        Catalog { state: Mutex::default(), memory, limits, lease }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection begins.
+    pub fn enter(&self, who: Who) {
+        let mut state = self.state();
+        state.clients.entry(who.client).or_default().presence.enter();
+        state.caches.entry(who.cache).or_default().enter();
+    }
+
+    /// A connection has ended. What it held stays for the lease.
+    pub fn leave(&self, who: Who, now: Instant) {
+        let mut state = self.state();
+        if let Some(client) = state.clients.get_mut(&who.client) {
+            client.presence.leave(now);
+        }
+        if let Some(cache) = state.caches.get_mut(&who.cache) {
+            cache.leave(now);
+        }
+    }
+
+    /// Gives up what belongs to clients and caches that are gone past their lease.
+    pub fn expire(&self, now: Instant) {
+        let mut state = self.state();
+        let lease = self.lease;
+        let clients: Vec<ClientId> = state
+            .clients
+            .iter()
+            .filter(|(_, client)| client.presence.is_over(now, lease))
+            .map(|(id, _)| *id)
+            .collect();
+        let mut ended = Vec::new();
+        for id in clients {
+            let holds = state.clients.remove(&id).map(|client| client.holds).unwrap_or_default();
+            for (region, count) in holds {
+                ended.extend(self.release(&mut state, region, count));
+            }
+        }
+        let over = |cache: &Presence| cache.is_over(now, lease);
+        let caches: Vec<CacheId> =
+            state.caches.iter().filter(|(_, cache)| over(cache)).map(|(id, _)| *id).collect();
+        state.caches.retain(|_, cache| !over(cache));
+        let regions: Vec<Arc<Region>> = if caches.is_empty() {
+            Vec::new()
+        } else {
+            state.kept.values().map(|kept| Arc::clone(&kept.region)).collect()
+        };
+        // Still under the lock: a cache that comes back now pins after this, not before.
+        for region in regions {
+            let mut views = region.views();
+            for cache in &caches {
+                views.forget(*cache);
+            }
+        }
+        drop(state);
+        drop(ended);
+    }
+
+    /// Takes `count` holds from a region; returns it if that was its end.
+    fn release(&self, state: &mut State, id: RegionId, count: u64) -> Option<Arc<Region>> {
+        if let Some(kept) = state.kept.get_mut(&id) {
+            kept.holds = kept.holds.saturating_sub(count);
+        }
+        self.end_if_unused(state, id)
+    }
+
+    fn end_if_unused(&self, state: &mut State, id: RegionId) -> Option<Arc<Region>> {
+        if state.kept.get(&id).is_none_or(|kept| kept.linked || kept.holds > 0) {
+            return None;
+        }
+        state.kept.remove(&id);
+        self.memory.regions_mut().remove(&id)
+    }
+
+    fn check_room(&self, state: &State) -> Answer<()> {
+        let used = state.kept.len() as u64 + state.names.directories() - 1;
+        if used < self.limits.regions {
+            return Ok(());
+        }
+        let text = format!(
+            "the server has {used} regions and directories, as many as it allows (--max-regions); remove some"
+        );
+        Err(Refusal::new(ErrorCode::TooManyRegions, text))
+    }
+
+    /// Takes a hold for the client, and the entry with its epoch pinned for the cache.
+    fn hold(&self, state: &mut State, who: Who, id: RegionId) -> Answer<Entry> {
+        let Some(kept) = state.kept.get_mut(&id) else {
+            return self.memory.region(id).map(|region| region.open_entry(who.cache));
+        };
+        kept.holds += 1;
+        let entry = kept.region.open_entry(who.cache);
+        *state.clients.entry(who.client).or_default().holds.entry(id).or_default() += 1;
+        Ok(entry)
+    }
+
+    fn new_region(&self, state: &mut State, mode: u32, size: u64, linked: bool) -> RegionId {
+        state.last_region += 1;
+        let id = RegionId(state.last_region);
+        let region = Arc::new(Region::new(id, mode, size, self.memory.reaper.clone()));
+        state.kept.insert(id, Kept { region: Arc::clone(&region), linked, holds: 0 });
+        self.memory.regions_mut().insert(id, region);
+        id
+    }
+
+    /// `Open`.
+    pub fn open(&self, who: Who, request: &Open) -> Answer<Entry> {
+        check_mode(request.mode)?;
+        let name = name_of(&request.name)?;
+        let mut state = self.state();
+        match (state.names.find(&name), request.create) {
+            (Ok(_), Create::Exclusive) => {
+                Err(Refusal::new(ErrorCode::Exists, format!("{:?} is there already", name.as_str())))
+            }
+            (Ok(Child::Directory), _) => {
+                Err(Refusal::new(ErrorCode::IsDirectory, format!("{:?} is a directory", name.as_str())))
+            }
+            (Ok(Child::Region(id)), _) => self.hold(&mut state, who, id),
+            (Err(refusal), Create::Never) => Err(refusal),
+            (Err(_), Create::IfMissing | Create::Exclusive) => {
+                // The name is tried before the limit: a missing directory is the better answer.
+                let id = RegionId(state.last_region + 1);
+                if state.names.directory_is_there(name.parent()) {
+                    self.check_room(&state)?;
+                }
+                state.names.add_region(&name, id)?;
+                let id = self.new_region(&mut state, request.mode, 0, true);
+                let entry = self.hold(&mut state, who, id)?;
+                Ok(Entry { created: true, ..entry })
+            }
+        }
+    }
+
+    /// `OpenId`.
+    pub fn open_id(&self, who: Who, id: RegionId) -> Answer<Entry> {
+        let mut state = self.state();
+        self.hold(&mut state, who, id)
+    }
+
+    /// `CreateUnnamed`.
+    pub fn create_unnamed(&self, who: Who, request: &CreateUnnamed) -> Answer<Entry> {
+        if request.size > self.limits.region_bytes {
+            let text = format!(
+                "{} bytes are more than the {} that this server allows in a region (--max-region)",
+                request.size, self.limits.region_bytes
+            );
+            return Err(Refusal::new(ErrorCode::TooLarge, text));
+        }
+        let mut state = self.state();
+        self.check_room(&state)?;
+        let id = self.new_region(&mut state, UNNAMED_MODE, request.size, false);
+        let entry = self.hold(&mut state, who, id)?;
+        Ok(Entry { created: true, ..entry })
+    }
+
+    /// `Close`.
+    pub fn close(&self, who: Who, id: RegionId) -> Answer<()> {
+        let mut state = self.state();
+        let held = state.clients.get_mut(&who.client).and_then(|client| {
+            let count = client.holds.get_mut(&id)?;
+            *count -= 1;
+            if *count == 0 {
+                client.holds.remove(&id);
+            }
+            Some(())
+        });
+        if held.is_none() {
+            let text = format!("region {id} is not held by this client: it was closed before");
+            return Err(Refusal::new(ErrorCode::NotFound, text));
+        }
+        let ended = self.release(&mut state, id, 1);
+        drop(state);
+        drop(ended);
+        Ok(())
+    }
+
+    fn entry(&self, state: &State, name: &str, child: Child) -> Answer<Entry> {
+        match child {
+            Child::Region(id) => self.memory.region(id).map(|region| region.entry()),
+            Child::Directory => {
+                let attributes = state.names.attributes(name)?;
+                Ok(Entry {
+                    kind: EntryKind::Directory,
+                    region: RegionId(0),
+                    size: 0,
+                    epoch: Epoch(0),
+                    mode: attributes.mode,
+                    modified_ns: attributes.modified_ns,
+                    stored_pages: 0,
+                    created: false,
+                })
+            }
+        }
+    }
+
+    /// `Lookup`.
+    pub fn lookup(&self, request: &Lookup) -> Answer<Entry> {
+        let name = directory_of(&request.name)?;
+        let state = self.state();
+        let child = state.names.find(&name)?;
+        self.entry(&state, name.as_str(), child)
+    }
+
+    /// `List`.
+    pub fn list(&self, request: &List) -> Answer<Listing> {
+        let directory = directory_of(&request.directory)?;
+        let state = self.state();
+        let limit = LIST_ENTRIES_MAX as usize;
+        let (part, more) = state.names.list(directory.as_str(), &request.after, limit)?;
+        let mut entries = Vec::with_capacity(part.len());
+        for (last, child) in part {
+            let full = match directory.as_str() {
+                "" => last.clone(),
+                above => format!("{above}/{last}"),
+            };
+            entries.push((last, self.entry(&state, &full, child)?));
+        }
+        Ok(Listing { entries, more })
+    }
+
+    /// A region has lost its name.
+    fn unlinked(&self, mut state: MutexGuard<'_, State>, region: Option<RegionId>) {
+        let Some(id) = region else { return };
+        if let Some(kept) = state.kept.get_mut(&id) {
+            kept.linked = false;
+        }
+        let ended = self.end_if_unused(&mut state, id);
+        drop(state);
+        drop(ended);
+    }
+
+    /// `Remove`.
+    pub fn remove(&self, request: &Remove) -> Answer<()> {
+        let name = name_of(&request.name)?;
+        let mut state = self.state();
+        let region = state.names.remove(&name, request.directory)?;
+        self.unlinked(state, region);
+        Ok(())
+    }
+
+    /// `Rename`.
+    pub fn rename(&self, request: &Rename) -> Answer<()> {
+        let (from, to) = (name_of(&request.from)?, name_of(&request.to)?);
+        if request.exchange && request.no_replace {
+            let text = "a rename cannot both exchange and not replace";
+            return Err(Refusal::new(ErrorCode::Invalid, text));
+        }
+        let mut state = self.state();
+        if request.exchange {
+            return state.names.exchange(&from, &to);
+        }
+        let region = state.names.rename(&from, &to, request.no_replace)?;
+        self.unlinked(state, region);
+        Ok(())
+    }
+
+    /// `MakeDir`.
+    pub fn make_dir(&self, request: &MakeDir) -> Answer<Entry> {
+        check_mode(request.mode)?;
+        let name = name_of(&request.name)?;
+        let mut state = self.state();
+        if state.names.find(&name).is_err() && state.names.directory_is_there(name.parent()) {
+            self.check_room(&state)?;
+        }
+        state.names.add_directory(&name, request.mode)?;
+        let entry = self.entry(&state, name.as_str(), Child::Directory)?;
+        Ok(Entry { created: true, ..entry })
+    }
+
+    /// `SetAttr`.
+    pub fn set_attributes(&self, request: &SetAttr) -> Answer<Entry> {
+        let name = directory_of(&request.name)?;
+        request.mode.map_or(Ok(()), check_mode)?;
+        let mut state = self.state();
+        let child = state.names.find(&name)?;
+        match child {
+            Child::Region(id) => {
+                self.memory.region(id)?.set_attributes(request.mode, request.modified_ns);
+            }
+            Child::Directory => {
+                let attributes = state.names.attributes_mut(name.as_str())?;
+                attributes.mode = request.mode.unwrap_or(attributes.mode);
+                attributes.modified_ns = request.modified_ns.unwrap_or(attributes.modified_ns);
+            }
+        }
+        self.entry(&state, name.as_str(), child)
+    }
+}
+
+#[cfg(test)]
+#[path = "catalog_tests.rs"]
+mod tests;

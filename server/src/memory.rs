@@ -1,0 +1,109 @@
+//! Pages within the server's limit: when there is none left, views of old epochs are given up.
+//!
+//! Owns: the slabs and the list of regions. Called by: session (staging), commit. Must not: give up a current root.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use netmem_protocol::{ErrorCode, PAGE_SIZE, RegionId};
+
+use crate::reaper::Reaper;
+use crate::refusal::{Answer, Refusal};
+use crate::region::Region;
+use crate::slab::{FreshPage, PageBytes, PageRef, Slabs};
+
+/// Pages that giving up views frees at a time, where it can: 1024 × 4 KiB = 4 MiB.
+const RELIEF_PAGES: u64 = 1024;
+
+type Regions = HashMap<RegionId, Arc<Region>>;
+
+/// Where pages come from.
+pub struct Memory {
+    slabs: Slabs,
+    /// Drops trees elsewhere.
+    pub reaper: Reaper,
+    /// Lock order: after the catalog's, before a region's `views`.
+    regions: RwLock<Regions>,
+}
+
+impl Memory {
+    /// Memory for so many bytes of pages.
+    pub fn new(bytes: u64, reaper: Reaper) -> Self {
+        Memory { slabs: Slabs::new(bytes / PAGE_SIZE as u64), reaper, regions: RwLock::default() }
+    }
+
+    /// Pages in use and pages allowed.
+    pub fn usage(&self) -> (u64, u64) {
+        (self.slabs.used(), self.slabs.pages_max())
+    }
+
+    /// The region with this number.
+    pub fn region(&self, id: RegionId) -> Answer<Arc<Region>> {
+        self.regions().get(&id).cloned().ok_or_else(|| {
+            let text = format!(
+                "region {id} is not there: it was removed, or the server was restarted; open it by name"
+            );
+            Refusal::new(ErrorCode::NotFound, text)
+        })
+    }
+
+    /// All regions, for reading.
+    pub fn regions(&self) -> RwLockReadGuard<'_, Regions> {
+        self.regions.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All regions, for adding and removing.
+    pub fn regions_mut(&self) -> RwLockWriteGuard<'_, Regions> {
+        self.regions.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A page to fill in. Its content is arbitrary.
+    pub fn fresh(&self) -> Answer<FreshPage> {
+        if let Ok(page) = self.slabs.fresh() {
+            return Ok(page);
+        }
+        self.relieve();
+        self.slabs.fresh().map_err(|_| self.full())
+    }
+
+    /// A page with these bytes.
+    pub fn copy_of(&self, bytes: &PageBytes) -> Answer<PageRef> {
+        let mut page = self.fresh()?;
+        page.copy_from_slice(bytes);
+        Ok(page.seal())
+    }
+
+    /// The refusal when nothing can be given up any more.
+    pub fn full(&self) -> Refusal {
+        let bytes = self.slabs.pages_max() * PAGE_SIZE as u64;
+        let text = format!(
+            "the server's {} pages ({bytes} bytes) are in use; remove or shrink regions, or start netmem-server with a larger --max-memory",
+            self.slabs.pages_max()
+        );
+        Refusal::new(ErrorCode::Full, text)
+    }
+
+    /// Gives up views of old epochs, those that were replaced first before others, until some pages are free.
+    fn relieve(&self) {
+        self.reaper.wait();
+        let enough = RELIEF_PAGES.min(self.slabs.pages_max() / 4).max(1);
+        let has_enough = || self.slabs.used() + enough <= self.slabs.pages_max();
+        if has_enough() {
+            return;
+        }
+        let regions: Vec<Arc<Region>> = self.regions().values().cloned().collect();
+        let mut old = Vec::new();
+        for region in &regions {
+            region.views().for_each_old(|since, epoch| old.push((since, epoch, region)));
+        }
+        old.sort_by_key(|(since, epoch, _)| (*since, *epoch));
+        for (_, epoch, region) in old {
+            tracing::info!(region = region.id.0, epoch, "memory is full: a view was given up");
+            region.views().give_up(epoch);
+            self.reaper.wait();
+            if has_enough() {
+                return;
+            }
+        }
+    }
+}

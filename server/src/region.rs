@@ -1,0 +1,229 @@
+//! A region: its current root, the roots that views keep, and the commits it has applied.
+//!
+//! Owns: one region's state and its two locks. Called by: requests, catalog. Must not: know names, sockets or frames.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use netmem_protocol::control::{Changes, Committed, Entry, EntryKind};
+use netmem_protocol::{CHANGES_RUNS_MAX, CacheId, ClientId, CommitId, Epoch, ErrorCode, PageIndex, RegionId};
+
+use crate::changes::{Cut, changed_runs, cut_epoch};
+use crate::reaper::Reaper;
+use crate::refusal::{Answer, Refusal};
+use crate::tree::Tree;
+use crate::views::Views;
+
+/// Applied commits that are remembered for a client, so that a repeated one is answered and not applied again.
+pub const APPLIED_MAX: usize = 8;
+/// Clients whose applied commits a region remembers.
+pub const APPLIED_CLIENTS_MAX: usize = 1024;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Who {
+    /// The process.
+    pub client: ClientId,
+    /// The page cache it works on.
+    pub cache: CacheId,
+}
+
+/// A region at one epoch. It never changes.
+pub struct Root {
+    /// The epoch.
+    pub epoch: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Its pages. Nothing at or behind `size` is anything but zeros.
+    pub tree: Tree,
+    /// Cuts so far.
+    pub cuts: Arc<[Cut]>,
+    /// Takes the tree apart.
+    pub reaper: Reaper,
+}
+
+impl Root {
+    /// Pages that `size` bytes take.
+    pub fn pages(&self) -> u64 {
+        PageIndex::ceil(self.size).0
+    }
+
+    /// The epoch that last changed a page, be it by cutting it away.
+    pub fn version(&self, page: u64) -> u64 {
+        self.tree.version(page).max(cut_epoch(&self.cuts, page))
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        self.reaper.drop_tree(std::mem::take(&mut self.tree));
+    }
+}
+
+/// The commits that were applied, by client.
+#[derive(Default)]
+pub struct Applied {
+    clients: HashMap<ClientId, (u64, VecDeque<(CommitId, Committed)>)>,
+    /// Counts up with every commit, to find the client that committed longest ago.
+    clock: u64,
+}
+
+impl Applied {
+    /// How the commit ended, if it was applied.
+    pub fn find(&self, client: ClientId, commit: CommitId) -> Option<Committed> {
+        let (_, commits) = self.clients.get(&client)?;
+        commits.iter().find(|(id, _)| *id == commit).map(|(_, committed)| *committed)
+    }
+
+    /// Remembers a commit.
+    pub fn add(&mut self, client: ClientId, commit: CommitId, committed: Committed) {
+        self.clock += 1;
+        if !self.clients.contains_key(&client)
+            && self.clients.len() >= APPLIED_CLIENTS_MAX
+            && let Some(oldest) = self.clients.iter().min_by_key(|(_, (when, _))| *when).map(|(id, _)| *id)
+        {
+            self.clients.remove(&oldest);
+        }
+        let (when, commits) = self.clients.entry(client).or_default();
+        *when = self.clock;
+        if commits.len() >= APPLIED_MAX {
+            commits.pop_front();
+        }
+        commits.push_back((commit, committed));
+    }
+}
+
+/// A region.
+pub struct Region {
+    /// Its number.
+    pub id: RegionId,
+    mode: AtomicU32,
+    modified_ns: AtomicU64,
+    /// Held by one commit at a time, from start to end. Lock order: before `views`, never with the catalog's.
+    turn: Mutex<Applied>,
+    /// Held for a few pointer moves. Readers take it. Lock order: after everything but the slabs'.
+    views: Mutex<Views>,
+}
+
+impl Region {
+    /// A region of `size` bytes of zeros, at epoch 1.
+    pub fn new(id: RegionId, mode: u32, size: u64, reaper: Reaper) -> Self {
+        let root = Root { epoch: 1, size, tree: Tree::default(), cuts: Arc::new([]), reaper };
+        Region {
+            id,
+            mode: AtomicU32::new(mode),
+            modified_ns: AtomicU64::new(now_ns()),
+            turn: Mutex::default(),
+            views: Mutex::new(Views::new(Arc::new(root))),
+        }
+    }
+
+    /// The roots. For a few pointer moves only.
+    pub fn views(&self) -> MutexGuard<'_, Views> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to commit.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, Applied> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The region at an epoch, to read from. Epoch 0 is the current one.
+    pub fn root(&self, epoch: Epoch) -> Answer<Arc<Root>> {
+        let views = self.views();
+        views.at(epoch.0).cloned().ok_or_else(|| self.stale(epoch, views.current().epoch))
+    }
+
+    pub(crate) fn stale(&self, epoch: Epoch, current: u64) -> Refusal {
+        let text = format!(
+            "region {}: epoch {epoch} is not kept any more, the newest is {current}; refresh the view",
+            self.id
+        );
+        Refusal::new(ErrorCode::Stale, text)
+    }
+
+    /// What the region is now.
+    pub fn entry(&self) -> Entry {
+        let root = Arc::clone(self.views().current());
+        self.entry_at(&root)
+    }
+
+    /// What the region is now, keeping that epoch for the cache.
+    pub fn open_entry(&self, cache: CacheId) -> Entry {
+        let mut views = self.views();
+        let root = Arc::clone(views.current());
+        views.pin(cache, root.epoch);
+        drop(views);
+        self.entry_at(&root)
+    }
+
+    fn entry_at(&self, root: &Root) -> Entry {
+        Entry {
+            kind: EntryKind::Region,
+            region: self.id,
+            size: root.size,
+            epoch: Epoch(root.epoch),
+            mode: self.mode.load(Ordering::Relaxed),
+            modified_ns: self.modified_ns.load(Ordering::Relaxed),
+            stored_pages: root.tree.stored(),
+            created: false,
+        }
+    }
+
+    /// Sets permission bits and the modification time.
+    pub fn set_attributes(&self, mode: Option<u32>, modified_ns: Option<u64>) {
+        if let Some(mode) = mode {
+            self.mode.store(mode, Ordering::Relaxed);
+        }
+        if let Some(modified_ns) = modified_ns {
+            self.modified_ns.store(modified_ns, Ordering::Relaxed);
+        }
+    }
+
+    /// The content changed just now.
+    pub(crate) fn touch(&self) {
+        self.modified_ns.store(now_ns(), Ordering::Relaxed);
+    }
+
+    /// How a commit ended. Waits for one that is under way.
+    pub fn commit_status(&self, client: ClientId, commit: CommitId) -> Answer<Committed> {
+        self.turn().find(client, commit).ok_or_else(|| {
+            let text = format!("region {}: commit {commit} was not applied; send it again", self.id);
+            Refusal::new(ErrorCode::NotFound, text)
+        })
+    }
+
+    /// What changed since an epoch, which need not be kept. The cache keeps both from here on.
+    pub fn changes(&self, cache: CacheId, since: Epoch) -> Answer<Changes> {
+        let mut views = self.views();
+        let root = Arc::clone(views.current());
+        if since.0 > root.epoch {
+            return Err(self.stale(since, root.epoch));
+        }
+        let base_kept = since.0 != 0 && views.at(since.0).is_some();
+        views.asked_from(cache, since.0);
+        drop(views);
+        let runs = changed_runs(&root.tree, &root.cuts, root.pages(), since.0, CHANGES_RUNS_MAX);
+        Ok(Changes { epoch: Epoch(root.epoch), size: root.size, runs, base_kept })
+    }
+
+    /// The cache has moved to an epoch.
+    pub fn view(&self, cache: CacheId, epoch: Epoch) -> Answer<()> {
+        let mut views = self.views();
+        let current = views.current().epoch;
+        if epoch.0 > current {
+            return Err(self.stale(epoch, current));
+        }
+        let epoch = if epoch.0 == 0 { current } else { epoch.0 };
+        views.moved_to(cache, epoch);
+        Ok(())
+    }
+}
+
+/// Nanoseconds since 1970; 0 on a clock before that.
+pub fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,266 @@
+//! The immutable radix tree of pages: 64 children a node, one root an epoch.
+//!
+//! Owns: nodes, which share whatever a commit did not touch. Called by: region, commit, session (to read). Must not:
+//! allocate pages, take locks. Nodes that only the tree under construction owns are changed in place.
+
+use std::sync::Arc;
+
+use crate::slab::PageRef;
+
+/// Children of a node, and slots of a leaf.
+pub const FAN_OUT: usize = 64;
+/// Bits of a page number that one level decides.
+const LEVEL_BITS: u32 = FAN_OUT.trailing_zeros();
+
+#[derive(Clone)]
+enum Node {
+    Leaf(Leaf),
+    Inner(Inner),
+}
+
+#[derive(Clone)]
+struct Leaf {
+    /// The largest of `versions`.
+    newest: u64,
+    /// How many of `pages` are there.
+    stored: u64,
+    /// The epoch that last changed each page. A page that became zeros has a version and no content.
+    versions: [u64; FAN_OUT],
+    pages: [Option<PageRef>; FAN_OUT],
+}
+
+#[derive(Clone)]
+struct Inner {
+    /// At least the largest version below.
+    newest: u64,
+    /// Pages stored below.
+    stored: u64,
+    children: [Option<Arc<Node>>; FAN_OUT],
+}
+
+/// A tree. A clone shares every node.
+#[derive(Clone, Default)]
+pub struct Tree {
+    root: Option<Arc<Node>>,
+    /// Levels, the leaves counted; 0 for a tree that never had a page.
+    height: u32,
+}
+
+/// Pages below a node of this height: 64 for a leaf.
+const fn span(height: u32) -> u64 {
+    1 << (LEVEL_BITS * height)
+}
+
+/// Which child of a node of this height leads to `page`.
+const fn child_of(page: u64, height: u32) -> usize {
+    (page >> (LEVEL_BITS * (height - 1))) as usize % FAN_OUT
+}
+
+impl Node {
+    fn empty(height: u32) -> Node {
+        if height == 1 {
+            Node::Leaf(Leaf {
+                newest: 0,
+                stored: 0,
+                versions: [0; FAN_OUT],
+                pages: [const { None }; FAN_OUT],
+            })
+        } else {
+            Node::Inner(Inner { newest: 0, stored: 0, children: [const { None }; FAN_OUT] })
+        }
+    }
+
+    fn newest(&self) -> u64 {
+        match self {
+            Node::Leaf(leaf) => leaf.newest,
+            Node::Inner(inner) => inner.newest,
+        }
+    }
+
+    fn stored(&self) -> u64 {
+        match self {
+            Node::Leaf(leaf) => leaf.stored,
+            Node::Inner(inner) => inner.stored,
+        }
+    }
+}
+
+impl Leaf {
+    fn set(&mut self, slot: usize, content: Option<PageRef>, version: u64) {
+        self.stored += u64::from(content.is_some());
+        self.stored -= u64::from(self.pages[slot].is_some());
+        self.pages[slot] = content;
+        self.versions[slot] = version;
+        self.newest = self.newest.max(version);
+    }
+}
+
+impl Tree {
+    /// Pages stored, all-zero ones not counted.
+    pub fn stored(&self) -> u64 {
+        self.root.as_ref().map_or(0, |root| root.stored())
+    }
+
+    /// A page's content; `None` for zeros.
+    pub fn get(&self, page: u64) -> Option<&PageRef> {
+        self.leaf(page).and_then(|leaf| leaf.pages[page as usize % FAN_OUT].as_ref())
+    }
+
+    /// The epoch that last changed the page; 0 if none did, or a cut took it away.
+    pub fn version(&self, page: u64) -> u64 {
+        self.leaf(page).map_or(0, |leaf| leaf.versions[page as usize % FAN_OUT])
+    }
+
+    /// A reader for pages that lie near each other.
+    pub fn cursor(&self) -> Cursor<'_> {
+        Cursor { tree: self, block: u64::MAX, leaf: None }
+    }
+
+    fn leaf(&self, page: u64) -> Option<&Leaf> {
+        if self.height == 0 || page >= span(self.height) {
+            return None;
+        }
+        let mut node = self.root.as_deref()?;
+        let mut height = self.height;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return Some(leaf),
+                Node::Inner(inner) => {
+                    node = inner.children[child_of(page, height)].as_deref()?;
+                    height -= 1;
+                }
+            }
+        }
+    }
+
+    /// Sets a page's content as of `version`. Zeros over zeros change nothing, not even the version.
+    pub fn set(&mut self, page: u64, content: Option<PageRef>, version: u64) {
+        if content.is_none() && self.get(page).is_none() {
+            return;
+        }
+        self.grow_to(page);
+        set_below(&mut self.root, self.height, page, content, version);
+    }
+
+    fn grow_to(&mut self, page: u64) {
+        while self.height == 0 || page >= span(self.height) {
+            self.height += 1;
+            if let Some(old) = self.root.take() {
+                let mut top =
+                    Inner { newest: old.newest(), stored: old.stored(), children: [const { None }; FAN_OUT] };
+                top.children[0] = Some(old);
+                self.root = Some(Arc::new(Node::Inner(top)));
+            }
+        }
+    }
+
+    /// Takes away every page from `first` on, versions included.
+    pub fn cut(&mut self, first: u64) {
+        if self.height > 0 && first < span(self.height) {
+            cut_below(&mut self.root, self.height, first);
+        }
+    }
+
+    /// Calls `visit` with every page whose version is above `since`, in order.
+    pub fn changed_since(&self, since: u64, visit: &mut impl FnMut(u64)) {
+        if let Some(root) = &self.root {
+            changed_below(root, self.height, 0, since, visit);
+        }
+    }
+}
+
+fn set_below(
+    slot: &mut Option<Arc<Node>>,
+    height: u32,
+    page: u64,
+    content: Option<PageRef>,
+    version: u64,
+) -> u64 {
+    let node = Arc::make_mut(slot.get_or_insert_with(|| Arc::new(Node::empty(height))));
+    match node {
+        Node::Leaf(leaf) => {
+            leaf.set(page as usize % FAN_OUT, content, version);
+            leaf.stored
+        }
+        Node::Inner(inner) => {
+            let child = &mut inner.children[child_of(page, height)];
+            let before = child.as_ref().map_or(0, |child| child.stored());
+            let after = set_below(child, height - 1, page, content, version);
+            inner.stored = inner.stored - before + after;
+            inner.newest = inner.newest.max(version);
+            inner.stored
+        }
+    }
+}
+
+/// Cuts a subtree at `first`, which counts from the subtree's own first page.
+fn cut_below(slot: &mut Option<Arc<Node>>, height: u32, first: u64) {
+    if first == 0 {
+        *slot = None;
+    }
+    let Some(node) = slot else { return };
+    let empty = match Arc::make_mut(node) {
+        Node::Leaf(leaf) => {
+            for at in first as usize % FAN_OUT..FAN_OUT {
+                leaf.stored -= u64::from(leaf.pages[at].take().is_some());
+                leaf.versions[at] = 0;
+            }
+            leaf.versions.iter().all(|version| *version == 0)
+        }
+        Node::Inner(inner) => {
+            let at = child_of(first, height);
+            cut_below(&mut inner.children[at], height - 1, first % span(height - 1));
+            inner.children[at + 1..].fill(None);
+            inner.stored = inner.children.iter().flatten().map(|child| child.stored()).sum();
+            inner.children.iter().all(Option::is_none)
+        }
+    };
+    if empty {
+        *slot = None;
+    }
+}
+
+fn changed_below(node: &Node, height: u32, base: u64, since: u64, visit: &mut impl FnMut(u64)) {
+    if node.newest() <= since {
+        return;
+    }
+    match node {
+        Node::Leaf(leaf) => {
+            for (at, version) in leaf.versions.iter().enumerate() {
+                if *version > since {
+                    visit(base + at as u64);
+                }
+            }
+        }
+        Node::Inner(inner) => {
+            for (at, child) in inner.children.iter().enumerate() {
+                if let Some(child) = child {
+                    changed_below(child, height - 1, base + at as u64 * span(height - 1), since, visit);
+                }
+            }
+        }
+    }
+}
+
+/// Reads pages, remembering the leaf of the last one.
+pub struct Cursor<'a> {
+    tree: &'a Tree,
+    block: u64,
+    leaf: Option<&'a Leaf>,
+}
+
+impl<'a> Cursor<'a> {
+    /// A page's content; `None` for zeros.
+    pub fn get(&mut self, page: u64) -> Option<&'a PageRef> {
+        let block = page / FAN_OUT as u64;
+        if block != self.block {
+            self.leaf = self.tree.leaf(page);
+            self.block = block;
+        }
+        self.leaf.and_then(|leaf| leaf.pages[page as usize % FAN_OUT].as_ref())
+    }
+}
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;

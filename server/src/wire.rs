@@ -1,0 +1,213 @@
+//! A connection's two ends: bytes in through a buffer of our own, bytes out without copying pages.
+//!
+//! Owns: the socket of one connection, TCP or Unix. Called by: session, shutdown. Must not: know what frames mean.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use netmem_protocol::codec::HEADER_BYTES;
+use netmem_protocol::{FrameParser, Header, ProtocolError};
+use nix::sys::socket::{setsockopt, sockopt};
+
+/// Bytes that a read asks for when no frame says how many are to come.
+const READ_BYTES: usize = 16 << 10;
+/// How long a peer may leave a full socket buffer unread before it is dropped.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Seconds of silence after which the kernel asks whether the peer is still there.
+const KEEPALIVE_IDLE_S: u32 = 30;
+/// Seconds between such questions.
+const KEEPALIVE_INTERVAL_S: u32 = 10;
+/// Questions without an answer after which the connection is over.
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// A stream socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Sets what every connection needs. A kernel that refuses an option is no reason to refuse the client.
+    pub fn prepare(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => {
+                stream.set_nonblocking(false)?;
+                stream.set_nodelay(true)?;
+                let _ = setsockopt(stream, sockopt::KeepAlive, &true);
+                let _ = setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_S);
+                let _ = setsockopt(stream, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL_S);
+                let _ = setsockopt(stream, sockopt::TcpKeepCount, &KEEPALIVE_PROBES);
+                stream.set_write_timeout(Some(WRITE_TIMEOUT))
+            }
+            Socket::Unix(stream) => {
+                stream.set_nonblocking(false)?;
+                stream.set_write_timeout(Some(WRITE_TIMEOUT))
+            }
+        }
+    }
+
+    /// Limits how long one read waits; `None`: for ever.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.set_read_timeout(timeout),
+            Socket::Unix(stream) => stream.set_read_timeout(timeout),
+        }
+    }
+
+    /// Ends one direction or both. What has arrived can still be read.
+    pub fn shutdown(&self, how: Shutdown) {
+        let _ = match self {
+            Socket::Tcp(stream) => stream.shutdown(how),
+            Socket::Unix(stream) => stream.shutdown(how),
+        };
+    }
+
+    /// One read, not ended by a signal.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let result = match self {
+                Socket::Tcp(stream) => (&mut &*stream).read(buffer),
+                Socket::Unix(stream) => (&mut &*stream).read(buffer),
+            };
+            match result {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes all of it, gathering.
+    pub fn write_all(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            let result = match self {
+                Socket::Tcp(stream) => (&mut &*stream).write_vectored(slices),
+                Socket::Unix(stream) => (&mut &*stream).write_vectored(slices),
+            };
+            match result {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut slices, written),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Frames out of a stream of bytes.
+pub struct FrameReader {
+    buffer: Vec<u8>,
+    /// Where unread bytes start.
+    start: usize,
+    /// Where they end.
+    end: usize,
+    parser: FrameParser,
+}
+
+impl FrameReader {
+    /// A reader that refuses bodies longer than `limit` bytes.
+    pub fn new(limit: u32) -> Self {
+        FrameReader { buffer: vec![0; READ_BYTES], start: 0, end: 0, parser: FrameParser { limit } }
+    }
+
+    /// The next frame that is all there, and takes it out; `None` while more must be read.
+    pub fn next_frame(&mut self) -> Result<Option<(Header, &[u8])>, ProtocolError> {
+        let Some((header, total)) = self.parser.peek(&self.buffer[self.start..self.end])? else {
+            return Ok(None);
+        };
+        let body = self.start + HEADER_BYTES..self.start + total;
+        self.start += total;
+        Ok(Some((header, &self.buffer[body])))
+    }
+
+    /// The header at the front, whatever it announces, to answer it by.
+    pub fn front_header(&self) -> Option<Header> {
+        let head = self.buffer[self.start..self.end].first_chunk::<HEADER_BYTES>()?;
+        Header::decode(head, u32::MAX).ok()
+    }
+
+    /// Reads once. 0 is the end of the stream.
+    pub fn fill(&mut self, socket: &Socket) -> io::Result<usize> {
+        let have = self.end - self.start;
+        let wanted = self.front_header().map_or(0, |header| {
+            // `next_frame` has refused what is over the limit.
+            HEADER_BYTES + header.length.min(self.parser.limit) as usize
+        });
+        if have == 0 || self.start + wanted.max(have + 1) > self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, have);
+        }
+        if wanted.max(have + 1) > self.buffer.len() {
+            self.buffer.resize(wanted.max(have + READ_BYTES), 0);
+        }
+        // Within a large frame no byte of the next one is read: it would have to be moved to the front afterwards.
+        let until = if wanted > READ_BYTES { self.start + wanted } else { self.buffer.len() };
+        let read = socket.read(&mut self.buffer[self.end..until])?;
+        self.end += read;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netmem_protocol::{Epoch, RegionId, RequestId};
+    use proptest::prelude::*;
+
+    fn frame(length: usize, request: u64) -> Vec<u8> {
+        let header = Header {
+            length: length as u32,
+            kind: 2,
+            flags: 0,
+            request: RequestId(request),
+            region: RegionId(0),
+            epoch: Epoch(0),
+        };
+        let mut bytes = header.encode().to_vec();
+        bytes.extend((0..length).map(|i| (i as u64 ^ request) as u8));
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in_however_they_are_cut(
+            lengths in proptest::collection::vec(0usize..60_000, 1..8),
+            pieces in proptest::collection::vec(1usize..30_000, 1..20),
+        ) {
+            let (ours, theirs) = UnixStream::pair().map_err(|e| TestCaseError::fail(e.to_string()))?;
+            let wire: Vec<u8> = lengths.iter().enumerate().flat_map(|(i, length)| frame(*length, i as u64)).collect();
+            let writer = std::thread::spawn(move || {
+                let mut rest = &wire[..];
+                for piece in pieces.iter().cycle() {
+                    let (now, later) = rest.split_at(rest.len().min(*piece));
+                    if (&theirs).write_all(now).is_err() || later.is_empty() {
+                        return;
+                    }
+                    rest = later;
+                }
+            });
+            let socket = Socket::Unix(ours);
+            let mut reader = FrameReader::new(1 << 20);
+            let mut got = Vec::new();
+            loop {
+                while let Some((header, body)) = reader.next_frame().map_err(|e| TestCaseError::fail(e.to_string()))? {
+                    let mut bytes = header.encode().to_vec();
+                    bytes.extend_from_slice(body);
+                    got.push(bytes);
+                }
+                if reader.fill(&socket).map_err(|e| TestCaseError::fail(e.to_string()))? == 0 {
+                    break;
+                }
+            }
+            let wanted: Vec<Vec<u8>> = lengths.iter().enumerate().map(|(i, length)| frame(*length, i as u64)).collect();
+            prop_assert_eq!(got, wanted);
+            prop_assert!(writer.join().is_ok());
+        }
+    }
+}
