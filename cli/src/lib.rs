@@ -1,14 +1,25 @@
 //! The command `netmem`, as a library: its client for the wire protocol, and its subcommands.
 //!
 //! Owns: the module list. Called by: `main.rs` and the workspace's black-box tests, which use [`client::Client`].
-//! Must not: hold code. `unsafe` lives in `probe.rs` (system calls that no library wraps) and nowhere else.
+//! Must not: hold code. `unsafe` lives in `probe.rs` (system calls that no library wraps) and `private.rs` (what runs
+//! between fork and exec), and nowhere else.
 
 #![deny(unsafe_code)]
 
+pub mod args;
 pub mod bulk;
 pub mod client;
+pub mod doctor;
 pub mod error;
+pub mod facts;
 pub mod link;
+pub mod list;
+pub mod private;
+pub mod probe;
+pub mod run;
+pub mod settings;
+pub mod target;
+pub mod transfer;
 
 #[cfg(test)]
 mod lies;

@@ -43,8 +43,8 @@ impl FromStr for ServerAddress {
         }
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            if path.is_empty() {
-                return Err(format!("{text}: no path; write it as unix:/path/of/the/socket"));
+            if !path.starts_with('/') {
+                return Err(format!("{text}: no absolute path; write it as unix:/path/of/the/socket"));
             }
             return Ok(ServerAddress::Unix(PathBuf::from(path)));
         }
@@ -199,6 +199,7 @@ mod tests {
             "tcp://host",
             "tcp://host:0",
             "tcp://host:x",
+            "unix:relative",
             "unix:",
         ] {
             let why = text.parse::<ServerAddress>().unwrap_err();
