@@ -241,7 +241,9 @@ impl Doctor {
     pub fn run(&self) -> Result<u8, Failure> {
         let facts = Facts::gather();
         let server = ask_server(&self.server);
-        let library = find_library().map(|path| path.display().to_string());
+        let named = std::env::var_os("NETMEM_LIBRARY").map(std::path::PathBuf::from);
+        let library = named.filter(|path| path.is_file()).or_else(find_library);
+        let library = library.map(|path| path.display().to_string());
         let text =
             if self.json { self.json(&facts, &server, library) } else { report(&facts, &server, library) };
         io::stdout().lock().write_all(text.as_bytes()).map_err(output_failed)?;

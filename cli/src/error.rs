@@ -104,6 +104,11 @@ impl ClientError {
 
 /// An error's text without Rust's "(os error N)".
 pub fn describe_io(error: &io::Error) -> String {
+    // Libraries wrap errors to add a path; the line has its own name for the file.
+    let wrapped = error.get_ref().and_then(|inner| inner.source()).and_then(|source| source.downcast_ref());
+    if let Some(inner) = wrapped {
+        return describe_io(inner);
+    }
     match error.raw_os_error() {
         Some(number) => {
             let text = nix::errno::Errno::from_raw(number).desc().to_string();

@@ -201,12 +201,11 @@ fn describe_entry(name: &str, entry: &Entry) -> String {
         EntryKind::Region => {
             let (size, pages) = (entry.size, PageIndex::ceil(entry.size));
             let (stored, bytes) = (entry.stored_pages, human_bytes(entry.stored_pages * PAGE_SIZE as u64));
+            let human = if size < 1024 { String::new() } else { format!("{}, ", human_bytes(size)) };
             format!(
-                "region     {name}\nnumber     {}\nsize       {size} bytes ({}, {pages} pages)\nepoch      {}\n\
+                "region     {name}\nnumber     {}\nsize       {size} bytes ({human}{pages} pages)\nepoch      {}\n\
                  stored     {stored} pages ({bytes})\nmode       {mode:04o}\nmodified   {time} UTC\n",
-                entry.region,
-                human_bytes(size),
-                entry.epoch
+                entry.region, entry.epoch
             )
         }
     }

@@ -41,13 +41,16 @@ enum Subcommands {
     ///
     /// The program sees regions as files below /netmem/. Where neither --server nor NETMEM_SERVER names a server, it
     /// gets a private one that ends with it, and its regions with that.
-    #[command(after_help = "\
+    #[command(
+        override_usage = "netmem run [OPTIONS] -- <CMD>...",
+        after_help = "\
 Examples:
   netmem run -- ./program /netmem/data         with a private server, to try things
   netmem run --server tcp://host:7117 --cache-bytes 512M -- python3 train.py
   netmem run --engine sigsegv --log info -- ./program
 
-Exit status: the command's; 128+N if signal N killed it; 127 if it is not found, 126 if it can't be executed.")]
+Exit status: the command's; 128+N if signal N killed it; 127 if it is not found, 126 if it can't be executed."
+    )]
     Run(Box<run::Run>),
     /// Say what this machine allows, which engine will be taken, and what would give a better one
     Doctor(doctor::Doctor),

@@ -98,6 +98,7 @@ impl Import {
             let _ = remove_if_untouched(&mut client, &name, &entry);
         }
         let (bytes, data_pages, epoch) = result?;
+        client.close(entry.region)?;
         if !self.quiet {
             let line = summary(("imported", "as"), bytes, data_pages, epoch, start.elapsed());
             io::stdout().write_all(line.as_bytes()).map_err(output_failed)?;
@@ -334,6 +335,7 @@ impl Export {
             self.write_file(&mut client, &picture, &bar)?
         };
         bar.finish_and_clear();
+        client.close(picture.entry.region)?;
         if !self.quiet {
             let words = ("exported", "of");
             let line = summary(words, picture.size, data_pages, picture.epoch, start.elapsed());
