@@ -61,6 +61,15 @@ fn file_failure(path: &Path, error: &io::Error, what_to_do: &str) -> Failure {
     Failure::new(path.display(), describe_io(error), what_to_do)
 }
 
+/// A reader that has had enough (`netmem export data - | head`) is not worth a line.
+fn stream_failure(path: &Path, error: &io::Error) -> Failure {
+    let mut failure = file_failure(path, error, "free some space, or write elsewhere");
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        failure.line.clear();
+    }
+    failure
+}
+
 fn progress(bytes: u64, quiet: bool) -> ProgressBar {
     if quiet || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -454,10 +463,10 @@ fn write_stream(
             Ok::<(), ClientError>(())
         })?;
         let count = usize::try_from(picture.size - at).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
-        out.write_all(&buffer[..count]).map_err(|e| file_failure(path, &e, "see why its reader has gone"))?;
+        out.write_all(&buffer[..count]).map_err(|e| stream_failure(path, &e))?;
         at += count as u64;
     }
-    out.flush().map_err(|e| file_failure(path, &e, "see why its reader has gone"))?;
+    out.flush().map_err(|e| stream_failure(path, &e))?;
     Ok(data_pages)
 }
 
