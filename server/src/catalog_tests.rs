@@ -1,1 +1,119 @@
+//! Holds, leases, and the end of regions.
 
+use super::*;
+use crate::config::LEASE;
+use crate::reaper::Reaper;
+
+fn catalog() -> Catalog {
+    let memory = Arc::new(Memory::new(1 << 20, Reaper::start()));
+    let limits = Limits {
+        memory_bytes: 1 << 20,
+        frame_body: 1 << 20,
+        region_bytes: 1 << 30,
+        regions: 5,
+        connections: 5,
+    };
+    Catalog::new(memory, limits, LEASE)
+}
+
+fn who(number: u8) -> Who {
+    Who { client: ClientId([number; 16]), cache: CacheId([number; 16]) }
+}
+
+fn open(name: &str) -> Open {
+    Open { name: name.into(), create: Create::IfMissing, mode: 0o644 }
+}
+
+fn remove(name: &str) -> Remove {
+    Remove { name: name.into(), directory: false }
+}
+
+fn is_there(catalog: &Catalog, id: RegionId) -> bool {
+    catalog.memory.region(id).is_ok()
+}
+
+#[test]
+fn a_removed_region_lives_until_its_last_hold_goes() {
+    let catalog = catalog();
+    catalog.enter(who(1));
+    catalog.enter(who(2));
+    let id = catalog.open(who(1), &open("a")).expect("a region").region;
+    catalog.open(who(1), &open("a")).expect("a second hold");
+    catalog.remove(&remove("a")).expect("removed");
+    assert!(catalog.open_id(who(2), id).is_ok(), "by number it can still be opened");
+    catalog.close(who(1), id).expect("held twice");
+    catalog.close(who(2), id).expect("held");
+    assert!(is_there(&catalog, id));
+    catalog.close(who(1), id).expect("held once more");
+    assert!(!is_there(&catalog, id));
+    assert_eq!(catalog.close(who(1), id).expect_err("closed").code, ErrorCode::NotFound);
+    assert_eq!(catalog.open_id(who(1), id).expect_err("gone").code, ErrorCode::NotFound);
+}
+
+#[test]
+fn a_replaced_region_ends_unless_held() {
+    let catalog = catalog();
+    catalog.enter(who(1));
+    let [a, b] = ["a", "b"].map(|name| catalog.open(who(1), &open(name)).expect("a region").region);
+    catalog.close(who(1), b).expect("held");
+    let rename = Rename { from: "a".into(), to: "b".into(), no_replace: false, exchange: false };
+    catalog.rename(&rename).expect("renamed");
+    assert!(is_there(&catalog, a) && !is_there(&catalog, b));
+    assert_eq!(catalog.lookup(&Lookup { name: "b".into() }).map(|entry| entry.region), Ok(a));
+}
+
+#[test]
+fn holds_end_with_the_lease_and_not_before() {
+    let catalog = catalog();
+    catalog.enter(who(1));
+    catalog.enter(who(1));
+    let id = catalog.create_unnamed(who(1), &CreateUnnamed { size: 4096 }).expect("a region").region;
+    let now = Instant::now();
+    catalog.leave(who(1), now);
+    catalog.expire(now + 10 * LEASE);
+    assert!(is_there(&catalog, id), "one connection is left");
+    catalog.leave(who(1), now);
+    catalog.expire(now + LEASE - Duration::from_millis(1));
+    assert!(is_there(&catalog, id));
+    catalog.enter(who(1));
+    catalog.expire(now + 2 * LEASE);
+    assert!(is_there(&catalog, id), "it came back in time");
+    catalog.leave(who(1), now);
+    catalog.expire(now + LEASE);
+    assert!(!is_there(&catalog, id));
+    assert!(catalog.state().clients.is_empty() && catalog.state().caches.is_empty());
+}
+
+#[test]
+fn views_end_with_the_lease_of_their_cache() {
+    let catalog = catalog();
+    catalog.enter(who(1));
+    let id = catalog.open(who(1), &open("a")).expect("a region").region;
+    let region = catalog.memory.region(id).expect("there");
+    assert_eq!(region.views().kept(), [1]);
+    let now = Instant::now();
+    catalog.leave(who(1), now);
+    catalog.expire(now + LEASE / 2);
+    assert_eq!(region.views().kept(), [1]);
+    catalog.expire(now + LEASE);
+    assert_eq!(region.views().kept(), []);
+    assert!(is_there(&catalog, id), "it has a name");
+}
+
+#[test]
+fn directories_count_like_regions() {
+    let catalog = catalog();
+    catalog.enter(who(1));
+    for name in ["d", "e"] {
+        catalog.make_dir(&MakeDir { name: name.into(), mode: 0o755 }).expect("a directory");
+    }
+    for name in ["a", "b"] {
+        catalog.open(who(1), &open(name)).expect("a region");
+    }
+    catalog.create_unnamed(who(1), &CreateUnnamed { size: 0 }).expect("a region");
+    let over = catalog.open(who(1), &open("c")).expect_err("one too many");
+    assert_eq!(over.code, ErrorCode::TooManyRegions);
+    let over = catalog.make_dir(&MakeDir { name: "f".into(), mode: 0o755 }).expect_err("one too many");
+    assert_eq!(over.code, ErrorCode::TooManyRegions);
+    assert!(catalog.open(who(1), &open("a")).is_ok(), "what is there can be opened");
+}

@@ -166,3 +166,7 @@ impl Views {
         self.kept.keys().copied().collect()
     }
 }
+
+#[cfg(test)]
+#[path = "views_tests.rs"]
+mod tests;
