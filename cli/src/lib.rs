@@ -11,6 +11,7 @@ pub mod bulk;
 pub mod client;
 pub mod doctor;
 pub mod error;
+pub mod export;
 pub mod facts;
 pub mod link;
 pub mod list;

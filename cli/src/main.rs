@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use netmem_cli::error::Failure;
-use netmem_cli::{doctor, list, run, transfer};
+use netmem_cli::{doctor, export, list, run, transfer};
 
 const ABOUT: &str = "Memory that lives on another machine, for programs that were never told";
 
@@ -66,7 +66,7 @@ Exit status: the command's; 128+N if signal N killed it; 127 if it is not found,
     /// Write a region to a file, as it is at one epoch
     ///
     /// The file is sparse where the region is. It is written under a temporary name and renamed when it is whole.
-    Export(transfer::Export),
+    Export(export::Export),
     /// Remove regions
     Rm(list::Rm),
     /// Make directories
