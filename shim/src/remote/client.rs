@@ -13,7 +13,7 @@
 //! | rename with `exchange` | never repeated: a second exchange would undo the first | `Lost` |
 //! | make_dir | Exists | done, if it is a directory |
 //! | open with `Create::Exclusive` | Exists | done: opened, `created` |
-//! | close | NotFound | done |
+//! | close | never repeated: a second one would give up another hold | done; at worst a hold is left, until the process ends |
 //!
 //! Where someone else removed or made the same name between the two, they are told what we should have been told; the name is
 //! in the state that was asked for. A repeated `open_id` or `create_unnamed` can leave a hold, and a region, that goes with the process.
@@ -44,6 +44,8 @@ use crate::sys::net::{Deadline, Socket, random_u32, sleep};
 
 /// How long the very first connection is tried for: a wrong address is told at once, not after the timeout.
 pub const FIRST_CONTACT: Duration = Duration::from_secs(1);
+/// How long one attempt to connect and say hello may take, if the request has that long.
+const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 /// The first pause between two attempts to connect; each is twice as long as the one before.
 const BACKOFF_MIN: Duration = Duration::from_millis(1);
 /// The longest pause.
@@ -179,11 +181,10 @@ impl Remote {
 
     /// Gives up one hold.
     pub fn close(&self, region: RegionId) -> Result<(), RemoteError> {
-        let (answer, replayed) = self.ask_at(Kind::Close, region, Epoch(0), &(), Replay::Once);
-        if replayed && code_of(&answer) == Some(ErrorCode::NotFound) {
-            return Ok(());
+        match self.ask_at(Kind::Close, region, Epoch(0), &(), Replay::Never).0 {
+            Err(RemoteError::Lost { .. }) => Ok(()),
+            answer => answer,
         }
-        answer
     }
 
     /// Looks a name up; the empty one is the root directory.
@@ -391,14 +392,14 @@ impl Remote {
                 Some(Taken::Room(place)) => place,
                 None => return Err(self.unreachable(Why::Busy, patience.waited())),
             };
-            let trouble = match self.connect(place, limit) {
+            let trouble = match self.connect(place, limit.min(Deadline::after(Some(ATTEMPT_MAX)))) {
                 Ok((connected, hello)) => return self.check_store(connected, hello),
                 Err(trouble) => trouble,
             };
             let again = match &trouble {
-                Trouble::Broken { .. } => true,
+                Trouble::Broken { .. } | Trouble::TimedOut { .. } => true,
                 Trouble::Refused(status) => *status != HelloStatus::Version,
-                Trouble::TimedOut { .. } | Trouble::Protocol(_) | Trouble::Answer(..) => false,
+                Trouble::Protocol(_) | Trouble::Answer(..) => false,
             };
             if again && patience.pause(limit).is_ok() {
                 continue;
@@ -531,6 +532,9 @@ impl Patience {
             let half = self.delay / 2;
             let jitter = half.mul_f64(f64::from(random_u32()) / f64::from(u32::MAX));
             sleep(limit.remaining().map_or(half + jitter, |left| left.min(half + jitter)));
+            if limit.expired() {
+                return Err(());
+            }
         }
         self.delay = (self.delay * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
         Ok(())

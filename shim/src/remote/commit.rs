@@ -4,8 +4,10 @@
 //! not: repeat anything: the pager still has the pages, and starts again.
 
 use netmem_protocol::control::{Commit, Committed};
+use netmem_protocol::pages::{PAGE_BODY_HEAD_BYTES, RUN_BYTES};
 use netmem_protocol::{
-    CommitId, Disposition, Epoch, ErrorCode, Kind, PAGE_SIZE, PageBodyBuilder, ProtocolError, RegionId,
+    CommitId, Disposition, Epoch, ErrorCode, Kind, PAGE_SIZE, PageBody, PageBodyBuilder, ProtocolError,
+    RegionId, RunKind,
 };
 
 use super::client::Remote;
@@ -59,10 +61,27 @@ impl CommitStream<'_> {
                 ProtocolError::Malformed { what: "stage to send: its data is not as long as its runs" };
             return Err(RemoteError::Protocol { server: self.remote.server_name(), error });
         }
+        let taken = self.lease.get().map_or(0, |connection| connection.frame_body_max);
+        if body_bytes_most(builder) <= taken {
+            return self.send_frame(builder, data);
+        }
+        let parts = split(builder, data, taken)
+            .map_err(|error| RemoteError::Protocol { server: self.remote.server_name(), error })?;
+        let mut rest = data;
+        for part in parts {
+            let (mine, behind) =
+                rest.split_at_checked(part.data_pages() as usize * PAGE_SIZE).unwrap_or((rest, &[]));
+            self.send_frame(&part, mine)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn send_frame(&mut self, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
         let patience = self.remote.patience();
         let id = self.id;
-        let lost = self.remote.lost(Why::Closed, Applied::No);
-        let connection = self.lease.get().ok_or(lost)?;
+        let lost = || self.remote.lost(Why::Closed, Applied::No);
+        let connection = self.lease.get().ok_or_else(lost)?;
         let front = |out: &mut Vec<u8>| builder.encode_front(id, out);
         match connection.send_raw((Kind::Stage, self.region, Epoch(0)), front, data, patience.deadline) {
             Ok(_) => {
@@ -119,6 +138,11 @@ impl CommitStream<'_> {
         Err(CommitFailure { error, id, applied })
     }
 
+    #[cfg(test)]
+    pub(super) fn give_back(self) {
+        self.lease.keep();
+    }
+
     fn explain(&self, trouble: Trouble, answered: Applied, waited: core::time::Duration) -> RemoteError {
         let server = self.remote.server_name();
         match trouble {
@@ -129,6 +153,30 @@ impl CommitStream<'_> {
             Trouble::Answer(code, text) => RemoteError::Answer { code, text },
         }
     }
+}
+
+/// Bytes that a frame's body takes, if each of its pages is a run of its own.
+fn body_bytes_most(builder: &PageBodyBuilder) -> u32 {
+    PAGE_BODY_HEAD_BYTES as u32 + builder.pages() * RUN_BYTES as u32 + builder.data_pages() * PAGE_SIZE as u32
+}
+
+/// The same pages in frames that a server with a lower limit takes; at least one page each.
+fn split(builder: &PageBodyBuilder, data: &[u8], limit: u32) -> Result<Vec<PageBodyBuilder>, ProtocolError> {
+    // Rare enough for a copy: only whole bodies can be parsed.
+    let mut whole = Vec::new();
+    builder.encode_front(CommitId(0), &mut whole);
+    whole.extend_from_slice(data);
+    let mut parts = Vec::new();
+    let mut part = PageBodyBuilder::default();
+    for (page, content) in PageBody::parse(&whole)?.pages() {
+        let kind = if content.is_some() { RunKind::Data } else { RunKind::Zero };
+        if part.pages() > 0 && body_bytes_most(&part) + (RUN_BYTES + PAGE_SIZE) as u32 > limit {
+            parts.push(core::mem::take(&mut part));
+        }
+        part.push(page, kind);
+    }
+    parts.push(part);
+    Ok(parts)
 }
 
 /// One attempt at a commit, from its first page to its answer.

@@ -60,7 +60,7 @@ pub(super) struct Connection {
     /// Its place in the pool.
     pub(super) slot: usize,
     /// Bytes of body that the server takes in one frame.
-    frame_body_max: u32,
+    pub(super) frame_body_max: u32,
     requests: u64,
     /// Where requests are put together.
     out: Vec<u8>,
@@ -188,6 +188,11 @@ impl Connection {
     /// The body of the newest answer.
     pub(super) fn body(&self) -> &[u8] {
         self.inbox.get(HEADER_BYTES..self.answer_bytes).unwrap_or(&[])
+    }
+
+    /// Whether it can be used again: everything that came was asked for.
+    pub(super) fn is_clean(&self) -> bool {
+        self.answer_bytes == self.inbox.len()
     }
 
     fn next_request(&mut self) -> RequestId {

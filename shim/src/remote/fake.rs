@@ -1,1 +1,479 @@
-//! To come.
+//! A server in memory, for the pager's tests.
+//!
+//! Owns: regions with all their epochs, merging commits, and failures on order. Called by: tests. Must not: know sockets; it
+//! keeps to the contract of [`PageSource`], and what it merges is what the real server merges.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard};
+
+use netmem_protocol::control::{Changes, Commit, Committed};
+use netmem_protocol::{CommitId, Epoch, ErrorCode, PAGE_SIZE, PageBodyBuilder, PageIndex, RegionId, Run};
+
+use super::{Applied, CommitBody, CommitFailure, PageSink, PageSource, RemoteError, StageSink, Why};
+
+type Page = [u8; PAGE_SIZE];
+
+/// When an ordered failure strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// The server never has the request.
+    Before,
+    /// The server carries it out, and the answer is lost.
+    After,
+}
+
+/// The server.
+#[derive(Debug, Default)]
+pub struct FakeSource {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    regions: HashMap<RegionId, FakeRegion>,
+    commits: u64,
+    calls: u64,
+    /// Calls until one fails, and how.
+    failure: Option<(u64, When)>,
+}
+
+#[derive(Clone, Debug)]
+struct Snapshot {
+    epoch: u64,
+    size: u64,
+    /// All others are zeros.
+    pages: BTreeMap<u64, Box<Page>>,
+    /// The epoch that last changed a page, where that is not the first one.
+    versions: BTreeMap<u64, u64>,
+}
+
+#[derive(Debug)]
+struct FakeRegion {
+    /// Oldest first; at least one.
+    snapshots: Vec<Snapshot>,
+    outcomes: HashMap<CommitId, Committed>,
+    viewed: u64,
+}
+
+impl FakeSource {
+    /// A server without regions.
+    pub fn new() -> Self {
+        FakeSource::default()
+    }
+
+    /// Makes an empty region of `size` bytes, at epoch 1.
+    pub fn create(&self, size: u64) -> RegionId {
+        let mut state = self.state();
+        let id = RegionId(state.regions.len() as u64 + 1);
+        let first = Snapshot { epoch: 1, size, pages: BTreeMap::new(), versions: BTreeMap::new() };
+        state.regions.insert(id, FakeRegion { snapshots: vec![first], outcomes: HashMap::new(), viewed: 1 });
+        id
+    }
+
+    /// Commits as another host that has seen the newest epoch: `pages` whole, and the size if given.
+    pub fn commit_as_other(&self, region: RegionId, pages: &[(u64, Page)], size: Option<u64>) -> Committed {
+        let mut state = self.state();
+        let id = state.next_commit();
+        let region = state.regions.get_mut(&region).expect("no such region");
+        let base = Epoch(region.newest().epoch);
+        let staged = pages.iter().map(|(page, bytes)| (*page, Box::new(*bytes))).collect();
+        let commit =
+            Commit { commit: id, staged_pages: pages.len() as u64, base, strict: false, cut: None, size };
+        region.commit(staged, &commit).expect("a commit on the newest epoch")
+    }
+
+    /// Cuts a region as another host would.
+    pub fn resize_as_other(&self, region: RegionId, size: u64) -> Committed {
+        let mut state = self.state();
+        let id = state.next_commit();
+        let region = state.regions.get_mut(&region).expect("no such region");
+        let base = Epoch(region.newest().epoch);
+        let commit =
+            Commit { commit: id, staged_pages: 0, base, strict: false, cut: Some(size), size: Some(size) };
+        region.commit(BTreeMap::new(), &commit).expect("a commit on the newest epoch")
+    }
+
+    /// Lets the call after the next `calls` calls fail, once. A loop over `calls` = 0, 1, 2, … until [`FakeSource::failed`] says no
+    /// visits every place where a failure can strike.
+    pub fn fail_after(&self, calls: u64, when: When) {
+        self.state().failure = Some((calls, when));
+    }
+
+    /// Whether the ordered failure has struck.
+    pub fn failed(&self) -> bool {
+        self.state().failure.is_none()
+    }
+
+    /// Calls of [`PageSource`] methods and stages so far.
+    pub fn calls(&self) -> u64 {
+        self.state().calls
+    }
+
+    /// A page at the newest epoch.
+    pub fn page(&self, region: RegionId, page: u64) -> Page {
+        self.state().regions.get(&region).map_or([0; PAGE_SIZE], |region| region.newest().page(page))
+    }
+
+    /// The newest epoch.
+    pub fn epoch(&self, region: RegionId) -> Epoch {
+        self.state().regions.get(&region).map_or(Epoch(0), |region| Epoch(region.newest().epoch))
+    }
+
+    /// The size at the newest epoch.
+    pub fn size(&self, region: RegionId) -> u64 {
+        self.state().regions.get(&region).map_or(0, |region| region.newest().size)
+    }
+
+    /// The epoch that the cache said it views.
+    pub fn viewed(&self, region: RegionId) -> Epoch {
+        self.state().regions.get(&region).map_or(Epoch(0), |region| Epoch(region.viewed))
+    }
+
+    /// Gives up every epoch but the newest, as a server does with views past their lease.
+    pub fn drop_old_epochs(&self, region: RegionId) {
+        if let Some(region) = self.state().regions.get_mut(&region) {
+            let newest = region.snapshots.len() - 1;
+            region.snapshots.drain(..newest);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Counts a call; the failure that strikes it, if one does.
+    fn strike(&self) -> Option<When> {
+        let mut state = self.state();
+        state.calls += 1;
+        match state.failure {
+            Some((0, when)) => {
+                state.failure = None;
+                Some(when)
+            }
+            Some((calls, when)) => {
+                state.failure = Some((calls - 1, when));
+                None
+            }
+            None => None,
+        }
+    }
+
+    /// Makes a call of the kind that may fail before or after.
+    fn call<T>(&self, work: impl FnOnce(&mut State) -> Result<T, RemoteError>) -> Result<T, RemoteError> {
+        match self.strike() {
+            Some(When::Before) => Err(lost(Applied::No)),
+            Some(When::After) => {
+                let outcome = work(&mut self.state());
+                outcome.and(Err(lost(Applied::Maybe)))
+            }
+            None => work(&mut self.state()),
+        }
+    }
+}
+
+impl State {
+    fn next_commit(&mut self) -> CommitId {
+        self.commits += 1;
+        CommitId(self.commits)
+    }
+
+    fn region(&mut self, region: RegionId) -> Result<&mut FakeRegion, RemoteError> {
+        self.regions.get_mut(&region).ok_or_else(|| refused(ErrorCode::NotFound, "no such region"))
+    }
+}
+
+impl PageSource for FakeSource {
+    fn fetch(
+        &self,
+        region: RegionId,
+        epoch: Epoch,
+        runs: &[Run],
+        sink: &mut PageSink<'_>,
+    ) -> Result<(), RemoteError> {
+        let (pages, lost) = match self.strike() {
+            Some(When::Before) => return Err(lost(Applied::No)),
+            strike => (self.state().region(region)?.at(epoch)?.clone(), strike),
+        };
+        // Without the lock: the sink may ask for more.
+        for page in runs.iter().flat_map(|run| run.first.0..run.end()) {
+            sink(page, pages.pages.get(&page).map(|bytes| &**bytes));
+        }
+        lost.map_or(Ok(()), |_| Err(self::lost(Applied::Maybe)))
+    }
+
+    fn changes(&self, region: RegionId, epoch: Epoch) -> Result<Changes, RemoteError> {
+        self.call(|state| Ok(state.region(region)?.changes(epoch)))
+    }
+
+    fn view(&self, region: RegionId, epoch: Epoch) -> Result<(), RemoteError> {
+        self.call(|state| {
+            let region = state.region(region)?;
+            region.at(epoch)?;
+            region.viewed = epoch.0;
+            Ok(())
+        })
+    }
+
+    fn commit(&self, region: RegionId, body: &mut CommitBody<'_>) -> Result<Committed, CommitFailure> {
+        let id = self.state().next_commit();
+        let mut stage = FakeStage { source: self, id, staged: BTreeMap::new(), pages: 0 };
+        let failure = |error, applied| CommitFailure { error, id, applied };
+        let mut commit = body(&mut stage).map_err(|error| failure(error, Applied::No))?;
+        commit.commit = id;
+        commit.staged_pages = stage.pages;
+        let strike = self.strike();
+        if strike == Some(When::Before) {
+            return Err(failure(lost(Applied::No), Applied::No));
+        }
+        let outcome = self.state().region(region).and_then(|region| region.commit(stage.staged, &commit));
+        match (outcome, strike) {
+            (Err(error), _) => Err(failure(error, Applied::No)),
+            (Ok(_), Some(_)) => Err(failure(lost(Applied::Maybe), Applied::Maybe)),
+            (Ok(committed), None) => Ok(committed),
+        }
+    }
+
+    fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
+        self.call(|state| {
+            let outcome = state.region(region)?.outcomes.get(&commit).copied();
+            outcome.ok_or_else(|| refused(ErrorCode::NotFound, "no such commit"))
+        })
+    }
+}
+
+struct FakeStage<'a> {
+    source: &'a FakeSource,
+    id: CommitId,
+    staged: BTreeMap<u64, Box<Page>>,
+    pages: u64,
+}
+
+impl StageSink for FakeStage<'_> {
+    fn stage(&mut self, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
+        if self.source.strike().is_some() {
+            return Err(lost(Applied::No));
+        }
+        let mut whole = Vec::new();
+        builder.encode_front(self.id, &mut whole);
+        whole.extend_from_slice(data);
+        let body = netmem_protocol::PageBody::parse(&whole)
+            .map_err(|error| refused(ErrorCode::Malformed, &error.to_string()))?;
+        for (page, content) in body.pages() {
+            self.staged.insert(page, Box::new(content.copied().unwrap_or([0; PAGE_SIZE])));
+            self.pages += 1;
+        }
+        Ok(())
+    }
+
+    fn id(&self) -> CommitId {
+        self.id
+    }
+}
+
+impl Snapshot {
+    fn page(&self, page: u64) -> Page {
+        self.pages.get(&page).map_or([0; PAGE_SIZE], |bytes| **bytes)
+    }
+
+    fn set(&mut self, page: u64, bytes: Page) {
+        self.versions.insert(page, self.epoch);
+        if bytes == [0; PAGE_SIZE] {
+            self.pages.remove(&page);
+        } else {
+            self.pages.insert(page, Box::new(bytes));
+        }
+    }
+
+    /// Makes everything at and behind a byte zeros.
+    fn cut(&mut self, at: u64) {
+        let behind: Vec<u64> = self.pages.range(at / PAGE_SIZE as u64..).map(|(page, _)| *page).collect();
+        for page in behind {
+            let kept = kept_of(page, Some(at));
+            let mut bytes = self.page(page);
+            if bytes[kept..].iter().any(|byte| *byte != 0) {
+                bytes[kept..].fill(0);
+                self.set(page, bytes);
+            }
+        }
+    }
+}
+
+/// Bytes of a page before a cut.
+fn kept_of(page: u64, cut: Option<u64>) -> usize {
+    cut.map_or(PAGE_SIZE, |cut| cut.saturating_sub(PageIndex(page).offset()).min(PAGE_SIZE as u64) as usize)
+}
+
+impl FakeRegion {
+    fn newest(&self) -> &Snapshot {
+        self.snapshots.last().expect("a region has an epoch")
+    }
+
+    fn at(&self, epoch: Epoch) -> Result<&Snapshot, RemoteError> {
+        let found = self.snapshots.iter().find(|snapshot| snapshot.epoch == epoch.0);
+        found.ok_or_else(|| refused(ErrorCode::Stale, "that epoch is gone"))
+    }
+
+    fn changes(&self, since: Epoch) -> Changes {
+        let newest = self.newest();
+        let mut runs: Vec<Run> = Vec::new();
+        for (&page, &version) in &newest.versions {
+            match runs.last_mut() {
+                _ if version <= since.0 => {}
+                Some(last) if last.end() == page => last.count += 1,
+                _ => runs.push(Run::new(page, 1)),
+            }
+        }
+        Changes { epoch: Epoch(newest.epoch), size: newest.size, runs, base_kept: self.at(since).is_ok() }
+    }
+
+    /// Cut, pages, size, in this order; pages that another commit changed since the base are merged byte by byte.
+    fn commit(
+        &mut self,
+        staged: BTreeMap<u64, Box<Page>>,
+        commit: &Commit,
+    ) -> Result<Committed, RemoteError> {
+        let current = self.newest();
+        let previous = Epoch(current.epoch);
+        let staged_end = staged.keys().next_back().map_or(0, |page| PageIndex(page + 1).offset());
+        let size = commit.size.unwrap_or(current.size.max(staged_end));
+        let cut = commit.cut.filter(|cut| *cut < current.size);
+        let mut committed = Committed { epoch: previous, previous, size };
+        if !staged.is_empty() || cut.is_some() || size != current.size {
+            let next = self.build(&staged, commit, cut, size)?;
+            committed.epoch = Epoch(next.epoch);
+            self.snapshots.push(next);
+        }
+        self.outcomes.insert(commit.commit, committed);
+        Ok(committed)
+    }
+
+    fn build(
+        &self,
+        staged: &BTreeMap<u64, Box<Page>>,
+        commit: &Commit,
+        cut: Option<u64>,
+        size: u64,
+    ) -> Result<Snapshot, RemoteError> {
+        let mut next = self.newest().clone();
+        next.epoch += 1;
+        if let Some(cut) = cut {
+            next.cut(cut);
+        }
+        for (page, mine) in staged.iter().filter(|(page, _)| PageIndex(**page).offset() < size) {
+            let others = self.newest().versions.get(page).is_some_and(|version| *version > commit.base.0);
+            if others && commit.strict {
+                return Err(refused(ErrorCode::Stale, "another host changed a page"));
+            }
+            let kept = kept_of(*page, cut);
+            if others && kept > 0 {
+                let mut base = self.at(commit.base)?.page(*page);
+                base[kept..].fill(0);
+                let theirs = next.page(*page);
+                let byte = |at: usize| if mine[at] == base[at] { theirs[at] } else { mine[at] };
+                next.set(*page, core::array::from_fn(byte));
+            } else {
+                next.set(*page, **mine);
+            }
+        }
+        next.cut(size);
+        next.size = size;
+        Ok(next)
+    }
+}
+
+fn lost(answered: Applied) -> RemoteError {
+    RemoteError::Lost { server: "fake:".into(), why: Why::Closed, answered }
+}
+
+fn refused(code: ErrorCode, text: &str) -> RemoteError {
+    RemoteError::Answer { code, text: text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use netmem_protocol::RunKind;
+
+    use super::*;
+
+    fn filled(byte: u8) -> Page {
+        [byte; PAGE_SIZE]
+    }
+
+    fn put(
+        fake: &FakeSource,
+        region: RegionId,
+        base: Epoch,
+        page: u64,
+        bytes: Page,
+    ) -> Result<Committed, CommitFailure> {
+        fake.commit(region, &mut |sink| {
+            let mut builder = PageBodyBuilder::default();
+            builder.push(page, RunKind::Data);
+            sink.stage(&builder, &bytes)?;
+            Ok(Commit { commit: CommitId(0), staged_pages: 0, base, strict: false, cut: None, size: None })
+        })
+    }
+
+    #[test]
+    fn two_hosts_that_change_different_bytes_of_a_page_both_survive() {
+        let fake = FakeSource::new();
+        let region = fake.create(8192);
+        let mut theirs = filled(0);
+        theirs[0] = 1;
+        fake.commit_as_other(region, &[(1, theirs)], None);
+        let mut mine = filled(0);
+        mine[4095] = 2;
+        let committed = put(&fake, region, Epoch(1), 1, mine).expect("merged");
+        assert_eq!((committed.epoch, committed.previous), (Epoch(3), Epoch(2)));
+        let page = fake.page(region, 1);
+        assert_eq!((page[0], page[4095], page[2000]), (1, 2, 0));
+    }
+
+    #[test]
+    fn an_old_epoch_shows_what_it_was() {
+        let fake = FakeSource::new();
+        let region = fake.create(4096);
+        fake.commit_as_other(region, &[(0, filled(7))], None);
+        for (epoch, content) in [(1, None), (2, Some(filled(7)))] {
+            let sink = &mut |_: u64, data: Option<&Page>| assert_eq!(data.copied(), content);
+            fake.fetch(region, Epoch(epoch), &[Run::new(0, 1)], sink).expect("fetch");
+        }
+        assert_eq!(fake.changes(region, Epoch(1)).expect("changes").runs, [Run::new(0, 1)]);
+        fake.drop_old_epochs(region);
+        let gone = fake.fetch(region, Epoch(1), &[Run::new(0, 1)], &mut |_, _| {});
+        assert_eq!(gone.expect_err("fetched").code(), Some(ErrorCode::Stale));
+    }
+
+    #[test]
+    fn every_call_can_be_made_to_fail_before_and_after() {
+        for when in [When::Before, When::After] {
+            let mut rounds = 0;
+            for calls in 0.. {
+                let fake = FakeSource::new();
+                let region = fake.create(4096);
+                fake.fail_after(calls, when);
+                let outcome = put(&fake, region, Epoch(1), 0, filled(3));
+                if !fake.failed() {
+                    assert!(outcome.is_ok());
+                    break;
+                }
+                let failure = outcome.expect_err("the failure went unnoticed");
+                let happened = fake.commit_status(region, failure.id).is_ok();
+                assert_eq!(happened, failure.applied == Applied::Maybe, "{when:?} {calls}");
+                rounds += 1;
+            }
+            assert_eq!(rounds, 2, "a stage and a commit");
+        }
+    }
+
+    #[test]
+    fn a_cut_leaves_zeros_behind_it_for_good() {
+        let fake = FakeSource::new();
+        let region = fake.create(8192);
+        fake.commit_as_other(region, &[(0, filled(1)), (1, filled(2))], None);
+        fake.resize_as_other(region, 100);
+        fake.commit_as_other(region, &[], Some(8192));
+        let page = fake.page(region, 0);
+        assert_eq!((page[99], page[100], fake.page(region, 1)[0], fake.size(region)), (1, 0, 0, 8192));
+    }
+}

@@ -53,7 +53,13 @@ pub type CommitBody<'a> = dyn FnMut(&mut dyn StageSink) -> Result<Commit, Remote
 pub trait PageSource: Sync {
     /// Hands `sink` exactly the pages asked for, in the order of `runs`, as they were at `epoch`. After an error, a first part of
     /// them may have been handed over.
-    fn fetch(&self, region: RegionId, epoch: Epoch, runs: &[Run], sink: &mut PageSink<'_>) -> Result<(), RemoteError>;
+    fn fetch(
+        &self,
+        region: RegionId,
+        epoch: Epoch,
+        runs: &[Run],
+        sink: &mut PageSink<'_>,
+    ) -> Result<(), RemoteError>;
 
     /// What changed after `epoch`. Both epochs stay readable until [`PageSource::view`].
     fn changes(&self, region: RegionId, epoch: Epoch) -> Result<Changes, RemoteError>;

@@ -133,8 +133,11 @@ impl Lease<'_> {
         self.connection.as_ref().is_some_and(|connection| connection.socket.is_quiet())
     }
 
-    /// Back to the others.
+    /// Back to the others, unless something came on it that nobody asked for.
     pub(super) fn keep(mut self) {
+        if !self.connection.as_ref().is_some_and(|connection| connection.is_clean()) {
+            return;
+        }
         let Some(mut connection) = self.connection.take() else { return };
         self.pool.count(&mut connection);
         let Some(idle) = self.pool.idle.get(connection.slot) else { return };

@@ -364,6 +364,12 @@ impl<T> Parking<T> {
     }
 }
 
+impl<T> Default for Parking<T> {
+    fn default() -> Self {
+        Parking::new()
+    }
+}
+
 impl<T> Drop for Parking<T> {
     fn drop(&mut self) {
         drop(self.take());
