@@ -104,11 +104,6 @@ impl ClientError {
 
 /// An error's text without Rust's "(os error N)".
 pub fn describe_io(error: &io::Error) -> String {
-    // Libraries wrap errors to add a path; the line has its own name for the file.
-    let wrapped = error.get_ref().and_then(|inner| inner.source()).and_then(|source| source.downcast_ref());
-    if let Some(inner) = wrapped {
-        return describe_io(inner);
-    }
     match error.raw_os_error() {
         Some(number) => {
             let text = nix::errno::Errno::from_raw(number).desc().to_string();
@@ -122,6 +117,11 @@ pub fn describe_io(error: &io::Error) -> String {
         }
         None if error.kind() == ErrorKind::UnexpectedEof => "closed by the server".to_owned(),
         None if error.kind() == ErrorKind::TimedOut => "connection timed out".to_owned(),
+        // Libraries wrap errors to add a path; the line has its own name for the file.
+        None if error.kind() == ErrorKind::NotFound && error.to_string().contains("os error") => {
+            "no such file or directory".to_owned()
+        }
+        None if error.kind() == ErrorKind::PermissionDenied => "permission denied".to_owned(),
         None => printable(&error.to_string()),
     }
 }
