@@ -4,7 +4,7 @@
 //! [`PageSource`], the namespace operations through [`Remote`]. Must not: touch application memory, take a lock that another
 //! thread may hold for long, or panic: it runs inside fault handlers.
 //!
-//! What is sent again after a connection broke, and what a lost answer can do, is in `client.rs`.
+//! What is sent again after a connection broke, and what a lost answer can do, is in `names.rs`.
 
 mod address;
 mod client;
@@ -12,6 +12,7 @@ mod commit;
 mod connection;
 mod error;
 mod fetch;
+mod names;
 mod pool;
 
 #[cfg(test)]
@@ -84,7 +85,7 @@ pub trait StageSink {
     fn id(&self) -> CommitId;
 }
 
-/// What went over the wire, since the start or the fork.
+/// What went over the wire since the start; a forked child counts on from where its parent was.
 #[derive(Debug)]
 pub struct RemoteStats {
     /// Bytes received.

@@ -1,0 +1,174 @@
+//! The requests about names, regions and the server itself, typed.
+//!
+//! Owns: which of them may be sent again, and what a second answer means. Called by: the namespace operations of the shim.
+//! Must not: talk to a connection itself.
+//!
+//! A request that can be repeated without harm is repeated until its deadline. The others are repeated once if the
+//! connection broke when the server may have had all of the request, and the second answer is read with that in mind:
+//!
+//! | request | second answer | taken as |
+//! |---|---|---|
+//! | remove | NotFound | done |
+//! | rename | NotFound, or Exists where `from` is gone | done |
+//! | rename with `exchange` | never repeated: a second exchange would undo the first | `Lost` |
+//! | make_dir | Exists | done, if it is a directory |
+//! | open with `Create::Exclusive` | Exists | done: opened, `created` |
+//! | close | never repeated: a second one would give up another hold | done; at worst a hold is left, until the process ends |
+//!
+//! Where someone else removed or made the same name between the two, they are told what we should have been told; the name is
+//! in the state that was asked for. A repeated `open_id` or `create_unnamed` can leave a hold, and a region, that goes with the process.
+
+use netmem_protocol::control::{
+    Changes, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind, List, Listing, Lookup,
+    MakeDir, Open, Remove, Rename, Resize, ServerStat, SetAttr,
+};
+use netmem_protocol::{CommitId, Epoch, ErrorCode, Kind, RegionId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::client::{Remote, Replay};
+use super::error::RemoteError;
+
+impl Remote {
+    /// Whether the server is there.
+    pub fn ping(&self) -> Result<(), RemoteError> {
+        self.ask(Kind::Ping, RegionId(0), &())
+    }
+
+    /// Opens, and if asked creates, a named region, and holds it.
+    pub fn open(&self, name: &str, create: Create, mode: u32) -> Result<Entry, RemoteError> {
+        let open = Open { name: name.to_owned(), create, mode };
+        if create != Create::Exclusive {
+            return self.ask(Kind::Open, RegionId(0), &open);
+        }
+        let (answer, replayed) = self.ask_once(Kind::Open, &open, Replay::Once);
+        if replayed && code_of(&answer) == Some(ErrorCode::Exists) {
+            let entry = self.open(name, Create::Never, mode)?;
+            return Ok(Entry { created: true, ..entry });
+        }
+        answer
+    }
+
+    /// Opens a region by its number, and holds it.
+    pub fn open_id(&self, region: RegionId) -> Result<Entry, RemoteError> {
+        self.ask(Kind::OpenId, region, &())
+    }
+
+    /// Creates a region without a name, and holds it.
+    pub fn create_unnamed(&self, size: u64) -> Result<Entry, RemoteError> {
+        self.ask(Kind::CreateUnnamed, RegionId(0), &CreateUnnamed { size })
+    }
+
+    /// Gives up one hold.
+    pub fn close(&self, region: RegionId) -> Result<(), RemoteError> {
+        match self.ask_at(Kind::Close, region, Epoch(0), &(), Replay::Never).0 {
+            Err(RemoteError::Lost { .. }) => Ok(()),
+            answer => answer,
+        }
+    }
+
+    /// Looks a name up; the empty one is the root directory.
+    pub fn lookup(&self, name: &str) -> Result<Entry, RemoteError> {
+        self.ask(Kind::Lookup, RegionId(0), &Lookup { name: name.to_owned() })
+    }
+
+    /// One part of a directory, from behind `after`.
+    pub fn list(&self, directory: &str, after: &str) -> Result<Listing, RemoteError> {
+        self.ask(Kind::List, RegionId(0), &List { directory: directory.to_owned(), after: after.to_owned() })
+    }
+
+    /// Removes a region's name, or an empty directory.
+    pub fn remove(&self, name: &str, directory: bool) -> Result<(), RemoteError> {
+        let remove = Remove { name: name.to_owned(), directory };
+        let (answer, replayed) = self.ask_once(Kind::Remove, &remove, Replay::Once);
+        if replayed && code_of(&answer) == Some(ErrorCode::NotFound) {
+            return Ok(());
+        }
+        answer
+    }
+
+    /// Renames as rename(2) does.
+    pub fn rename(&self, rename: &Rename) -> Result<(), RemoteError> {
+        let replay = if rename.exchange { Replay::Never } else { Replay::Once };
+        let (answer, replayed) = self.ask_once(Kind::Rename, rename, replay);
+        if !replayed {
+            return answer;
+        }
+        let done = match code_of(&answer) {
+            Some(ErrorCode::NotFound) => true,
+            Some(ErrorCode::Exists) => code_of(&self.lookup(&rename.from)) == Some(ErrorCode::NotFound),
+            Some(_) | None => false,
+        };
+        if done { Ok(()) } else { answer }
+    }
+
+    /// Makes a directory.
+    pub fn make_dir(&self, name: &str, mode: u32) -> Result<Entry, RemoteError> {
+        let make = MakeDir { name: name.to_owned(), mode };
+        let (answer, replayed) = self.ask_once(Kind::MakeDir, &make, Replay::Once);
+        if replayed && code_of(&answer) == Some(ErrorCode::Exists) {
+            let entry = self.lookup(name)?;
+            if entry.kind == EntryKind::Directory {
+                return Ok(Entry { created: true, ..entry });
+            }
+        }
+        answer
+    }
+
+    /// Sets permission bits or times of a name.
+    pub fn set_attr(
+        &self,
+        name: &str,
+        mode: Option<u32>,
+        modified_ns: Option<u64>,
+    ) -> Result<Entry, RemoteError> {
+        self.ask(Kind::SetAttr, RegionId(0), &SetAttr { name: name.to_owned(), mode, modified_ns })
+    }
+
+    /// Sets a region's size, as a commit of its own.
+    pub fn resize(&self, region: RegionId, size: u64) -> Result<Committed, RemoteError> {
+        self.ask(Kind::Resize, region, &Resize { size })
+    }
+
+    /// What the server is and holds.
+    pub fn server_stat(&self) -> Result<ServerStat, RemoteError> {
+        self.ask(Kind::ServerStat, RegionId(0), &())
+    }
+
+    /// What changed after an epoch.
+    pub fn changes(&self, region: RegionId, epoch: Epoch) -> Result<Changes, RemoteError> {
+        self.ask_at(Kind::Changes, region, epoch, &(), Replay::Freely).0
+    }
+
+    /// Older epochs are no longer needed by this cache.
+    pub fn view(&self, region: RegionId, epoch: Epoch) -> Result<(), RemoteError> {
+        self.ask_at(Kind::View, region, epoch, &(), Replay::Freely).0
+    }
+
+    /// What became of a commit whose answer was lost; NotFound if nothing.
+    pub fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
+        self.ask(Kind::CommitStatus, region, &CommitStatus { commit })
+    }
+
+    fn ask<B: Serialize, T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        region: RegionId,
+        body: &B,
+    ) -> Result<T, RemoteError> {
+        self.ask_at(kind, region, Epoch(0), body, Replay::Freely).0
+    }
+
+    fn ask_once<B: Serialize, T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        body: &B,
+        replay: Replay,
+    ) -> (Result<T, RemoteError>, bool) {
+        self.ask_at(kind, RegionId(0), Epoch(0), body, replay)
+    }
+}
+
+fn code_of<T>(answer: &Result<T, RemoteError>) -> Option<ErrorCode> {
+    answer.as_ref().err().and_then(RemoteError::code)
+}

@@ -1,0 +1,164 @@
+//! Answers that are wrong, and answers that do not come.
+
+use std::time::{Duration, Instant};
+
+use netmem_protocol::{FRAME_BODY_MAX, Header, Kind, PAGE_SIZE, ProtocolError, Run};
+
+use super::{EPOCH, REGION, empty_commit, fetch, one, protocol_error, remote, remote_for, script, stage_of};
+use crate::remote::lying::{Liar, answer_header, nobody, pages_answer};
+use crate::remote::{Applied, PageSource, RemoteError, StageSink};
+
+fn lie(answer: impl FnOnce(&Header) -> Vec<u8> + Send + 'static) -> ProtocolError {
+    let liar = one(|peer| {
+        peer.welcome();
+        let (header, _) = peer.request(Kind::Fetch);
+        peer.send(&answer(&header));
+        // The connection is not used again.
+        peer.expect_end();
+    });
+    let remote = remote(&liar);
+    let mut handed = 0;
+    let outcome = remote.fetch(REGION, EPOCH, &[Run::new(1, 4)], &mut |_, _| handed += 1);
+    let error = protocol_error(outcome);
+    assert_eq!(handed, 0, "a page of a wrong answer was handed on");
+    liar.finish();
+    error
+}
+
+#[test]
+fn pages_that_were_not_asked_for_are_never_handed_on() {
+    let not_ours = ProtocolError::Malformed { what: "answer to a fetch: not the pages that were asked for" };
+    for pages in
+        [vec![1, 2, 3], vec![1, 2, 3, 4, 5], vec![2, 1, 3, 4], vec![1, 2, 3, 6], vec![], vec![1, 1, 2, 3]]
+    {
+        assert_eq!(lie(move |header| pages_answer(header, pages)), not_ours);
+    }
+}
+
+#[test]
+fn data_that_is_not_as_long_as_its_runs_say_is_refused() {
+    let error = lie(|header| {
+        let mut out = pages_answer(header, [1, 2, 3, 4]);
+        let short = out.len() - PAGE_SIZE;
+        out.truncate(short);
+        let length = (short - 32) as u32;
+        out[..4].copy_from_slice(&length.to_le_bytes());
+        out
+    });
+    assert_eq!(error, ProtocolError::Malformed { what: "page body: data length" });
+}
+
+#[test]
+fn an_answer_to_another_request_is_refused() {
+    let error = lie(|header| pages_answer(&nobody(header), [1, 2, 3, 4]));
+    assert_eq!(error, ProtocolError::Malformed { what: "answer: its request number" });
+}
+
+#[test]
+fn an_answer_of_another_kind_is_refused() {
+    let error = lie(|header| answer_header(header, Kind::View.answer()).encode().to_vec());
+    assert_eq!(error, ProtocolError::UnexpectedKind { kind: Kind::View.answer() });
+}
+
+#[test]
+fn a_frame_over_the_limit_is_refused_before_anything_is_allocated_for_it() {
+    let error = lie(|header| {
+        let mut long = answer_header(header, Kind::Fetch.answer());
+        long.length = u32::MAX;
+        long.encode().to_vec()
+    });
+    assert_eq!(error, ProtocolError::FrameTooLong { length: u32::MAX, limit: FRAME_BODY_MAX });
+}
+
+#[test]
+fn a_control_body_that_does_not_decode_is_refused() {
+    let liar = one(|peer| {
+        peer.welcome();
+        let (header, _) = peer.request(Kind::Lookup);
+        peer.answer(&header, &"not an entry");
+        peer.expect_end();
+    });
+    let remote = remote(&liar);
+    assert_eq!(protocol_error(remote.lookup("a")), ProtocolError::Malformed { what: "answer" });
+    liar.finish();
+}
+
+#[test]
+fn an_answer_that_nobody_waits_for_costs_the_connection_and_no_request() {
+    let liar = Liar::serve(vec![
+        script(|peer| {
+            peer.welcome();
+            let (header, _) = peer.request(Kind::Ping);
+            let mut twice = answer_header(&header, Kind::Ping.answer()).encode().to_vec();
+            twice.extend_from_slice(&answer_header(&header, Kind::Ping.answer()).encode());
+            peer.send(&twice);
+            peer.expect_end();
+        }),
+        script(|peer| {
+            peer.welcome();
+            let (header, _) = peer.request(Kind::Ping);
+            peer.answer(&header, &());
+        }),
+    ]);
+    let remote = remote(&liar);
+    assert_eq!(remote.ping(), Ok(()));
+    assert_eq!(remote.ping(), Ok(()));
+    liar.finish();
+}
+
+#[test]
+fn a_server_that_hangs_is_given_up_at_the_timeout() {
+    let liar = one(|peer| {
+        peer.welcome();
+        peer.request(Kind::Fetch);
+        peer.expect_end();
+    });
+    let timeout = Duration::from_millis(150);
+    let remote = remote_for(&liar.address, Some(timeout));
+    let start = Instant::now();
+    let error = fetch(&remote, &[Run::new(1, 1)]).expect_err("answered");
+    assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
+    assert!(start.elapsed() >= timeout && start.elapsed() < timeout * 8, "{:?}", start.elapsed());
+    liar.finish();
+}
+
+#[test]
+fn a_server_that_answers_a_byte_at_a_time_is_given_up_at_the_timeout() {
+    let liar = one(|peer| {
+        peer.welcome();
+        let (header, _) = peer.request(Kind::Fetch);
+        for byte in pages_answer(&header, [1]) {
+            // The pace of the lie, not a wait for anything.
+            std::thread::sleep(Duration::from_millis(10));
+            if !peer.send(&[byte]) {
+                return;
+            }
+        }
+    });
+    let timeout = Duration::from_millis(150);
+    let remote = remote_for(&liar.address, Some(timeout));
+    let start = Instant::now();
+    let error = fetch(&remote, &[Run::new(1, 1)]).expect_err("answered");
+    assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
+    assert!(start.elapsed() < timeout * 8, "{:?}", start.elapsed());
+    liar.finish();
+}
+
+#[test]
+fn a_server_that_does_not_read_is_given_up_at_the_timeout() {
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let liar = one(move |peer| {
+        peer.welcome();
+        let _ = wait.recv_timeout(Duration::from_secs(20));
+    });
+    let timeout = Duration::from_millis(150);
+    let remote = remote_for(&liar.address, Some(timeout));
+    let mut stream = remote.begin_commit(REGION).expect("begin");
+    let (builder, data) = stage_of(0..256);
+    let error = (0..64).find_map(|_| stream.stage(&builder, &data).err()).expect("64 MiB fit in its buffers");
+    assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
+    let failure = stream.finish(empty_commit()).expect_err("committed");
+    assert_eq!(failure.applied, Applied::No);
+    done.send(()).expect("send");
+    liar.finish();
+}
