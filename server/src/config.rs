@@ -21,6 +21,8 @@ pub const CONNECTIONS_DEFAULT: u64 = 1024;
 pub const FRAME_BODY_LEAST: u32 = 128 << 10;
 /// How long holds and views of a client outlive its last connection.
 pub const LEASE: Duration = Duration::from_secs(30);
+/// How long a connection may take over its hello.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keeps pages for netmem clients.
 #[derive(Clone, Debug, Parser)]
@@ -106,6 +108,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long holds and views of a client outlive its last connection.
     pub lease: Duration,
+    /// How long a connection may take over its hello.
+    pub hello_timeout: Duration,
     /// What goes to standard error.
     pub log: LevelFilter,
 }
@@ -132,6 +136,7 @@ impl Arguments {
                 connections: self.max_connections,
             },
             lease: LEASE,
+            hello_timeout: HELLO_TIMEOUT,
             log: match self.log {
                 Level::Off => LevelFilter::OFF,
                 Level::Error => LevelFilter::ERROR,

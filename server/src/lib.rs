@@ -95,6 +95,7 @@ impl Server {
         let memory = Arc::new(Memory::new(config.limits.memory_bytes, Reaper::start()));
         let shared = Arc::new(Shared {
             limits: config.limits,
+            hello_timeout: config.hello_timeout,
             catalog: Catalog::new(Arc::clone(&memory), config.limits, config.lease),
             memory,
             store,

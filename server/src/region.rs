@@ -227,3 +227,32 @@ pub fn now_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_commits_of_the_last_clients_are_remembered_and_no_more() {
+        let mut applied = Applied::default();
+        let committed = |epoch| Committed { epoch: Epoch(epoch), previous: Epoch(epoch - 1), size: 0 };
+        let client = |number: u64| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&number.to_le_bytes());
+            ClientId(id)
+        };
+        for commit in 1..=APPLIED_MAX as u64 + 1 {
+            applied.add(client(0), CommitId(commit), committed(commit + 1));
+        }
+        assert_eq!(applied.find(client(0), CommitId(1)), None);
+        assert_eq!(applied.find(client(0), CommitId(2)), Some(committed(3)));
+        for number in 1..APPLIED_CLIENTS_MAX as u64 {
+            applied.add(client(number), CommitId(1), committed(2));
+        }
+        applied.add(client(0), CommitId(99), committed(9));
+        applied.add(client(5000), CommitId(1), committed(2));
+        assert_eq!(applied.find(client(0), CommitId(99)), Some(committed(9)), "it committed a moment ago");
+        assert_eq!(applied.find(client(1), CommitId(1)), None, "its commit was the longest ago");
+        assert_eq!(applied.clients.len(), APPLIED_CLIENTS_MAX);
+    }
+}

@@ -3,8 +3,9 @@
 //! Owns: which kind is served by what. Called by: session. Must not: read or write sockets; `Fetch` alone is the session's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use netmem_protocol::control::{Commit, CommitStatus, ErrorBody, Resize, ServerStat};
+use netmem_protocol::control::{Commit, CommitStatus, Committed, Entry, ErrorBody, Resize, ServerStat};
 use netmem_protocol::{
     Epoch, ErrorCode, Header, Kind, PAGE_SIZE, ProtocolError, RegionId, decode_body, encode_frame,
 };
@@ -26,6 +27,8 @@ use crate::store::Store;
 pub struct Shared {
     /// What the server allows.
     pub limits: Limits,
+    /// How long a connection may take over its hello.
+    pub hello_timeout: Duration,
     /// Names and holds.
     pub catalog: Catalog,
     /// Pages and regions.
@@ -49,7 +52,7 @@ pub enum Next {
 
 /// Appends the answer to a failed request.
 pub fn refuse(request: &Header, refusal: &Refusal, out: &mut Vec<u8>) {
-    let header = answer_header(request, u16::from_le_bytes([0xff, 0xff]), request.region, Epoch(0));
+    let header = answer_header(request, Kind::Error as u16, request.region, Epoch(0));
     let mut text = refusal.text.replace(['\n', '\r'], " ");
     if text.len() > ERROR_TEXT_MAX {
         let end = (0..=ERROR_TEXT_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
@@ -81,13 +84,25 @@ struct Reply<'a> {
 }
 
 impl Reply<'_> {
-    fn body<T: Serialize>(self, region: RegionId, epoch: Epoch, body: &T) -> Answer<()> {
+    fn body<T: Serialize>(self, region: RegionId, epoch: Epoch, body: &T) -> Result<(), Failure> {
         let header = answer_header(self.header, self.kind.answer(), region, epoch);
-        encode_frame(header, body, self.out)
-            .map_err(|error| Refusal::new(ErrorCode::Internal, format!("the answer does not fit: {error}")))
+        encode_frame(header, body, self.out).map_err(|error| {
+            let text = format!("the answer does not fit: {error}");
+            Failure::Refused(Refusal::new(ErrorCode::Internal, text))
+        })
     }
 
-    fn empty(self) -> Answer<()> {
+    fn entry(self, entry: &Entry) -> Result<(), Failure> {
+        self.body(entry.region, entry.epoch, entry)
+    }
+
+    fn committed(self, committed: &Committed) -> Result<(), Failure> {
+        let region = self.header.region;
+        self.body(region, committed.epoch, committed)
+    }
+
+    /// The answer of a request that gives nothing: `()`, which the caller has so that it has served it.
+    fn empty(self, (): ()) -> Result<(), Failure> {
         let header = answer_header(self.header, self.kind.answer(), self.header.region, self.header.epoch);
         self.out.extend_from_slice(&header.encode());
         Ok(())
@@ -132,29 +147,7 @@ impl Shared {
         out: &mut Vec<u8>,
     ) -> Next {
         let start = out.len();
-        let reply = Reply { header, kind, out };
-        let result = match kind {
-            Kind::Open
-            | Kind::OpenId
-            | Kind::CreateUnnamed
-            | Kind::Close
-            | Kind::Lookup
-            | Kind::List
-            | Kind::Remove
-            | Kind::Rename
-            | Kind::MakeDir
-            | Kind::SetAttr => self.serve_name(who, bytes, reply),
-            Kind::Ping
-            | Kind::Resize
-            | Kind::ServerStat
-            | Kind::Fetch
-            | Kind::Stage
-            | Kind::Commit
-            | Kind::CommitStatus
-            | Kind::Changes
-            | Kind::View
-            | Kind::Error => self.serve_region(who, bytes, staging, reply),
-        };
+        let result = self.dispatch(who, bytes, staging, Reply { header, kind, out });
         let (refusal, next) = match result {
             Ok(()) => return Next::Go,
             Err(Failure::Malformed(error)) => (malformed(&error), Next::End),
@@ -166,79 +159,64 @@ impl Shared {
         next
     }
 
-    fn serve_name(&self, who: Who, bytes: &[u8], reply: Reply<'_>) -> Result<(), Failure> {
-        let catalog = &self.catalog;
-        let region = reply.header.region;
-        let entry = match reply.kind {
-            Kind::Open => catalog.open(who, &body(bytes, "Open")?)?,
-            Kind::OpenId => {
-                nothing(bytes, "OpenId")?;
-                catalog.open_id(who, region)?
-            }
-            Kind::CreateUnnamed => catalog.create_unnamed(who, &body(bytes, "CreateUnnamed")?)?,
-            Kind::Lookup => catalog.lookup(&body(bytes, "Lookup")?)?,
-            Kind::MakeDir => catalog.make_dir(&body(bytes, "MakeDir")?)?,
-            Kind::SetAttr => catalog.set_attributes(&body(bytes, "SetAttr")?)?,
-            Kind::Close => {
-                nothing(bytes, "Close")?;
-                catalog.close(who, region)?;
-                return Ok(reply.empty()?);
-            }
-            Kind::Remove => {
-                catalog.remove(&body(bytes, "Remove")?)?;
-                return Ok(reply.empty()?);
-            }
-            Kind::Rename => {
-                catalog.rename(&body(bytes, "Rename")?)?;
-                return Ok(reply.empty()?);
-            }
-            _ => {
-                let listing = catalog.list(&body(bytes, "List")?)?;
-                return Ok(reply.body(RegionId(0), Epoch(0), &listing)?);
-            }
-        };
-        Ok(reply.body(entry.region, entry.epoch, &entry)?)
-    }
-
-    fn serve_region(
+    fn dispatch(
         &self,
         who: Who,
         bytes: &[u8],
         staging: &mut Staging,
         reply: Reply<'_>,
     ) -> Result<(), Failure> {
+        let catalog = &self.catalog;
         let (id, epoch) = (reply.header.region, reply.header.epoch);
-        let committed = match reply.kind {
-            Kind::Commit => self.commit(who, id, &body(bytes, "Commit")?, staging)?,
+        let region = || self.memory.region(id);
+        match reply.kind {
+            Kind::Ping => reply.empty(nothing(bytes, "Ping")?),
+            Kind::Open => reply.entry(&catalog.open(who, &body(bytes, "Open")?)?),
+            Kind::OpenId => {
+                nothing(bytes, "OpenId")?;
+                reply.entry(&catalog.open_id(who, id)?)
+            }
+            Kind::CreateUnnamed => reply.entry(&catalog.create_unnamed(who, &body(bytes, "CreateUnnamed")?)?),
+            Kind::Close => {
+                nothing(bytes, "Close")?;
+                reply.empty(catalog.close(who, id)?)
+            }
+            Kind::Lookup => reply.entry(&catalog.lookup(&body(bytes, "Lookup")?)?),
+            Kind::List => {
+                let listing = catalog.list(&body(bytes, "List")?)?;
+                reply.body(RegionId(0), Epoch(0), &listing)
+            }
+            Kind::Remove => reply.empty(catalog.remove(&body(bytes, "Remove")?)?),
+            Kind::Rename => reply.empty(catalog.rename(&body(bytes, "Rename")?)?),
+            Kind::MakeDir => reply.entry(&catalog.make_dir(&body(bytes, "MakeDir")?)?),
+            Kind::SetAttr => reply.entry(&catalog.set_attributes(&body(bytes, "SetAttr")?)?),
             Kind::Resize => {
                 let resize: Resize = body(bytes, "Resize")?;
-                let region = self.memory.region(id)?;
-                self.commits().resize(&region, who, resize.size)?
-            }
-            Kind::CommitStatus => {
-                let status: CommitStatus = body(bytes, "CommitStatus")?;
-                self.memory.region(id)?.commit_status(who.client, status.commit)?
-            }
-            Kind::Changes => {
-                nothing(bytes, "Changes")?;
-                let changes = self.memory.region(id)?.changes(who.cache, epoch)?;
-                return Ok(reply.body(id, changes.epoch, &changes)?);
-            }
-            Kind::View => {
-                nothing(bytes, "View")?;
-                self.memory.region(id)?.view(who.cache, epoch)?;
-                return Ok(reply.empty()?);
+                reply.committed(&self.commits().resize(&*region()?, who, resize.size)?)
             }
             Kind::ServerStat => {
                 nothing(bytes, "ServerStat")?;
-                return Ok(reply.body(RegionId(0), Epoch(0), &self.stat())?);
+                reply.body(RegionId(0), Epoch(0), &self.stat())
             }
-            _ => {
-                nothing(bytes, "Ping")?;
-                return Ok(reply.empty()?);
+            Kind::Commit => reply.committed(&self.commit(who, id, &body(bytes, "Commit")?, staging)?),
+            Kind::CommitStatus => {
+                let status: CommitStatus = body(bytes, "CommitStatus")?;
+                reply.committed(&region()?.commit_status(who.client, status.commit)?)
             }
-        };
-        Ok(reply.body(id, committed.epoch, &committed)?)
+            Kind::Changes => {
+                nothing(bytes, "Changes")?;
+                let changes = region()?.changes(who.cache, epoch)?;
+                reply.body(id, changes.epoch, &changes)
+            }
+            Kind::View => {
+                nothing(bytes, "View")?;
+                reply.empty(region()?.view(who.cache, epoch)?)
+            }
+            Kind::Fetch | Kind::Stage | Kind::Error => {
+                let text = "a request that this server does not take here";
+                Err(Failure::Refused(Refusal::new(ErrorCode::Unsupported, text)))
+            }
+        }
     }
 
     fn commits(&self) -> Commits<'_> {
@@ -250,13 +228,7 @@ impl Shared {
         }
     }
 
-    fn commit(
-        &self,
-        who: Who,
-        id: RegionId,
-        request: &Commit,
-        staging: &mut Staging,
-    ) -> Result<netmem_protocol::control::Committed, Failure> {
+    fn commit(&self, who: Who, id: RegionId, request: &Commit, staging: &mut Staging) -> Answer<Committed> {
         let staged = staging.take(id, request.commit);
         let region = self.memory.region(id)?;
         // A repeated commit is answered whatever became of its stages.
@@ -268,12 +240,12 @@ impl Shared {
                 "commit {} says {} pages, {} were staged; stage them again under a new commit",
                 request.commit, request.staged_pages, staged.pages
             );
-            return Err(Failure::Refused(Refusal::new(ErrorCode::Malformed, text)));
+            return Err(Refusal::new(ErrorCode::Malformed, text));
         }
         if let Some(refusal) = staged.error {
-            return Err(Failure::Refused(refusal));
+            return Err(refusal);
         }
-        Ok(self.commits().commit(&region, who, request, &staged.parts)?)
+        self.commits().commit(&region, who, request, &staged.parts)
     }
 
     fn stat(&self) -> ServerStat {

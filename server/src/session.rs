@@ -21,8 +21,6 @@ use crate::staging::Staging;
 use crate::stats;
 use crate::wire::{FrameReader, Socket};
 
-/// How long a connection may take over its hello.
-pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of answers that wait for more requests to be answered before they are sent.
 const ANSWERS_HELD_MAX: usize = 64 << 10;
 /// How long a connection that is ended for a fault is read on, so that the peer gets the answer and not a reset.
@@ -33,7 +31,7 @@ const LINGER_BYTES: usize = 4 << 20;
 /// Reads the hello and answers it. `None`: the connection is over.
 pub fn greet(shared: &Shared, socket: &Socket, status: HelloStatus) -> io::Result<Option<Who>> {
     let mut bytes = [0; HELLO_BYTES];
-    read_by(socket, &mut bytes, Instant::now() + HELLO_TIMEOUT)?;
+    read_by(socket, &mut bytes, Instant::now() + shared.hello_timeout)?;
     let hello = match ClientHello::decode(&bytes) {
         Ok(hello) => hello,
         Err(error) => {

@@ -352,9 +352,9 @@ impl DerefMut for FreshPage {
 /// Whether all bytes are 0.
 pub fn is_zero(bytes: &[u8]) -> bool {
     // Blocks of 64 bytes are or-ed together without a branch inside, which the compiler turns into vector code.
-    let (blocks, rest) = bytes.as_chunks::<64>();
-    blocks.iter().all(|block| block.iter().fold(0, |any, byte| any | byte) == 0)
-        && rest.iter().all(|byte| *byte == 0)
+    let blocks = bytes.chunks_exact(64);
+    blocks.remainder().iter().all(|byte| *byte == 0)
+        && blocks.into_iter().all(|block| block.iter().fold(0, |any, byte| any | byte) == 0)
 }
 
 #[cfg(test)]

@@ -107,3 +107,84 @@ impl StagedCommit {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use netmem_protocol::{PAGE_SIZE, PageBodyBuilder, RunKind};
+
+    use super::*;
+    use crate::reaper::Reaper;
+    use crate::region::Region;
+
+    const REGION: RegionId = RegionId(1);
+
+    fn memory() -> Memory {
+        let memory = Memory::new(100 * PAGE_SIZE as u64, Reaper::start());
+        let region = Arc::new(Region::new(REGION, 0o644, 0, memory.reaper.clone()));
+        memory.regions_mut().insert(REGION, region);
+        memory
+    }
+
+    fn body(commit: u64, pages: impl Iterator<Item = (u64, RunKind)>) -> Vec<u8> {
+        let mut builder = PageBodyBuilder::default();
+        for (page, kind) in pages {
+            builder.push(page, kind);
+        }
+        let mut bytes = Vec::new();
+        builder.encode_front(CommitId(commit), &mut bytes);
+        bytes.resize(bytes.len() + builder.data_pages() as usize * PAGE_SIZE, 1);
+        bytes
+    }
+
+    fn add(staging: &mut Staging, memory: &Memory, bytes: &[u8]) {
+        let body = PageBody::parse(bytes).expect("a page body");
+        staging.add(REGION, &body, 1 << 32, memory);
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_commits_in_the_making_is_forgotten_with_its_pages() {
+        let memory = memory();
+        let mut staging = Staging::default();
+        for commit in 1..=COMMITS_STAGED_MAX as u64 + 1 {
+            add(&mut staging, &memory, &body(commit, std::iter::once((0, RunKind::Data))));
+        }
+        assert_eq!(memory.usage().0, COMMITS_STAGED_MAX as u64);
+        assert_eq!(staging.take(REGION, CommitId(1)).pages, 0);
+        assert_eq!(staging.take(REGION, CommitId(2)).pages, 1);
+        drop(staging);
+        assert_eq!(memory.usage().0, 0);
+    }
+
+    #[test]
+    fn zero_pages_in_a_row_are_one_part_and_too_many_parts_are_refused() {
+        let memory = memory();
+        let mut staging = Staging::default();
+        for start in 0..10 {
+            let run = (start * 256..(start + 1) * 256).map(|page| (page, RunKind::Zero));
+            add(&mut staging, &memory, &body(1, run));
+        }
+        let staged = staging.take(REGION, CommitId(1));
+        assert_eq!((staged.parts.len(), staged.pages), (1, 2560));
+        for frame in 0..=ZERO_RUNS_STAGED_MAX as u64 / 256 {
+            let apart = (0..256).map(|at| ((frame * 256 + at) * 2, RunKind::Zero));
+            add(&mut staging, &memory, &body(2, apart));
+        }
+        let staged = staging.take(REGION, CommitId(2));
+        assert_eq!(staged.error.map(|refusal| refusal.code), Some(ErrorCode::Full));
+        assert_eq!(staged.pages, ZERO_RUNS_STAGED_MAX as u64 + 256, "all are counted");
+    }
+
+    #[test]
+    fn what_goes_wrong_first_is_what_the_commit_reports_and_the_pages_are_given_back() {
+        let memory = memory();
+        let mut staging = Staging::default();
+        add(&mut staging, &memory, &body(1, (0..90).map(|page| (page, RunKind::Data))));
+        add(&mut staging, &memory, &body(1, (90..120).map(|page| (page, RunKind::Data))));
+        assert_eq!(memory.usage().0, 0);
+        add(&mut staging, &memory, &body(1, (120..130).map(|page| (page, RunKind::Data))));
+        let staged = staging.take(REGION, CommitId(1));
+        assert_eq!((staged.pages, staged.error.map(|refusal| refusal.code)), (130, Some(ErrorCode::Full)));
+    }
+}

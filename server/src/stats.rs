@@ -9,8 +9,6 @@ use std::time::Instant;
 pub struct Stats {
     /// When the server started.
     pub started: Instant,
-    /// Connections now.
-    pub connections: AtomicU64,
     /// Pages sent, zero pages not counted.
     pub pages_sent: AtomicU64,
     /// Pages committed, zero pages counted.
@@ -26,7 +24,6 @@ impl Default for Stats {
         let zero = || AtomicU64::new(0);
         Stats {
             started: Instant::now(),
-            connections: zero(),
             pages_sent: zero(),
             pages_committed: zero(),
             commits: zero(),
@@ -38,11 +35,6 @@ impl Default for Stats {
 /// Counts up.
 pub fn add(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
-}
-
-/// Counts down.
-pub fn sub(counter: &AtomicU64, by: u64) {
-    counter.fetch_sub(by, Ordering::Relaxed);
 }
 
 /// Reads.

@@ -6,8 +6,11 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
+use std::time::Duration;
 
-use common::{Client, LIMIT, Process, code, commit_body, dial, page, server, unique, until};
+use common::{
+    Client, LIMIT, Process, code, commit_body, config, dial, page, server, server_with, unique, until,
+};
 use netmem_protocol::control::{Commit, Create, ErrorBody, Lookup, Resize};
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
@@ -63,6 +66,20 @@ fn one_connection_too_many_is_told_so_and_there_is_room_again_afterwards() {
         ServerHello::decode(&answer).expect("a hello").status == HelloStatus::Welcome
     });
     drop(second);
+    assert!(server.stop());
+}
+
+#[test]
+fn a_connection_that_says_no_hello_is_dropped_and_so_is_one_that_does_not_speak_netmem() {
+    let mut config = config(&["--max-connections", "1"]);
+    config.hello_timeout = Duration::from_millis(20);
+    let (server, address) = server_with(&config);
+    let mut slow = dial(address);
+    slow.write_all(&hello().encode()[..30]).expect("sent");
+    assert_eq!(slow.read(&mut [0; 1]).ok(), Some(0), "dropped in time");
+    let mut stranger = dial(address);
+    stranger.write_all(&[b'x'; HELLO_BYTES]).expect("sent");
+    assert!(matches!(stranger.read(&mut [0; 1]), Ok(0) | Err(_)), "nothing is said to a stranger");
     assert!(server.stop());
 }
 
