@@ -1,0 +1,9 @@
+//! Link arguments of the library: its constructor runs before and its destructor after everyone else's (`-z initfirst`), it is
+//! never unloaded, and only the names in exports.rs are visible.
+
+fn main() {
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,initfirst");
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libnetmem.so");
+    println!("cargo:rerun-if-changed=build.rs");
+}

@@ -1,0 +1,170 @@
+//! The functions of include/netmem.h.
+//!
+//! Owns: their arguments and errors. Called by: exports. Must not: do more than the operations that unmodified programs reach.
+
+use core::ffi::{c_char, c_int, c_void};
+
+use super::map::{self, Request};
+use super::outcome::{Exit, Outcome};
+use crate::host::paths::Name;
+use crate::host::{Handle, config, fds, handle, runtime, runtime_if_started};
+use crate::pager::commit::CommitOptions;
+use crate::stats;
+use crate::sys::app;
+use crate::sys::errno::Errno;
+use crate::sys::syscall::call;
+
+const NETMEM_STRICT: u32 = 1;
+
+fn region(number: c_int) -> Result<&'static Handle, Exit> {
+    Ok(fds::region(number)?.ok_or(Errno(libc::EBADF))?)
+}
+
+/// netmem_open.
+///
+/// # Safety
+/// `name` is null or a C string.
+pub unsafe fn open(name: *const c_char, flags: c_int, mode: u32) -> Outcome<c_int> {
+    // SAFETY: the caller's.
+    let text = unsafe { app::path(name) }.ok_or(Errno(if name.is_null() { libc::EFAULT } else { libc::EINVAL }))?;
+    let text = text.strip_prefix(config().prefix.as_str()).unwrap_or(&text).trim_start_matches('/');
+    super::links::open_name(&Name(text.to_owned()), flags, mode)
+}
+
+/// netmem_map.
+pub fn map(number: c_int, at: usize, length: usize, prot: c_int, flags: c_int, offset: i64) -> Outcome<usize> {
+    region(number)?;
+    map::map(&Request { at, length, prot, flags, number, offset })
+}
+
+/// netmem_unmap.
+pub fn unmap(at: usize, length: usize) -> Outcome<c_int> {
+    match map::unmap(at, length) {
+        Err(Exit::Pass(_)) => {
+            // SAFETY: the program's own wish.
+            unsafe { call(libc::SYS_munmap, [at, length, 0, 0, 0, 0])? };
+            Ok(0)
+        }
+        outcome => outcome,
+    }
+}
+
+/// netmem_sync.
+pub fn sync(at: usize, length: usize, flags: c_int) -> Outcome<c_int> {
+    match super::range::msync(at, length, flags) {
+        Err(Exit::Pass(_)) => {
+            // SAFETY: msync changes no data.
+            unsafe { call(libc::SYS_msync, [at, length, flags as usize, 0, 0, 0])? };
+            Ok(0)
+        }
+        outcome => outcome,
+    }
+}
+
+/// netmem_commit.
+///
+/// # Safety
+/// `epoch` is null or writable.
+pub unsafe fn commit(number: c_int, flags: u32, epoch: *mut u64) -> Outcome<c_int> {
+    if flags & !NETMEM_STRICT != 0 {
+        return Err(Errno(libc::EINVAL).into());
+    }
+    let report = region(number)?.commit(CommitOptions { strict: flags & NETMEM_STRICT != 0 })?;
+    // SAFETY: the caller's.
+    if let Some(epoch) = unsafe { epoch.as_mut() } {
+        *epoch = report.epoch.0;
+    }
+    Ok(0)
+}
+
+/// netmem_refresh.
+///
+/// # Safety
+/// `epoch` is null or writable.
+pub unsafe fn refresh(number: c_int, epoch: *mut u64) -> Outcome<c_int> {
+    let handle = region(number)?;
+    handle.refresh()?;
+    // SAFETY: the caller's.
+    if let Some(epoch) = unsafe { epoch.as_mut() } {
+        *epoch = handle.region.view().0;
+    }
+    Ok(0)
+}
+
+/// netmem_prefetch.
+pub fn prefetch(number: c_int, offset: i64, length: usize) -> Outcome<c_int> {
+    let handle = region(number)?;
+    let at = u64::try_from(offset).map_err(|_| Errno(libc::EINVAL))?;
+    let end = at.saturating_add(length as u64).min(handle.size()?);
+    if at < end {
+        handle.bring_in(at / 4096, end.div_ceil(4096))?;
+    }
+    Ok(0)
+}
+
+/// netmem_size.
+///
+/// # Safety
+/// `size` is null or writable.
+pub unsafe fn size(number: c_int, size: *mut u64) -> Outcome<c_int> {
+    let bytes = region(number)?.size()?;
+    // SAFETY: the caller's.
+    *unsafe { size.as_mut() }.ok_or(Errno(libc::EFAULT))? = bytes;
+    Ok(0)
+}
+
+/// netmem_resize.
+pub fn resize(number: c_int, size: u64) -> Outcome<c_int> {
+    region(number)?;
+    super::file::truncate(number, i64::try_from(size).map_err(|_| Errno(libc::EFBIG))?)
+}
+
+/// netmem_stats.
+///
+/// # Safety
+/// `out` is null or writable for `size` bytes.
+pub unsafe fn statistics(out: *mut c_void, size: usize) -> Outcome<c_int> {
+    if out.is_null() {
+        return Err(Errno(libc::EFAULT).into());
+    }
+    if size == 0 || !size.is_multiple_of(8) {
+        return Err(Errno(libc::EINVAL).into());
+    }
+    let words = runtime_if_started().map_or([0; 11], |runtime| {
+        let wire = runtime.remote.stats();
+        [
+            stats::get(&stats::FAULTS),
+            stats::get(&wire.pages_fetched),
+            stats::get(&stats::ZERO_PAGES),
+            stats::get(&stats::PAGES_COMMITTED),
+            stats::get(&stats::COMMITS),
+            stats::get(&wire.bytes_in),
+            stats::get(&wire.bytes_out),
+            stats::get(&wire.reconnects),
+            stats::get(&stats::VIEW_MOVES),
+            runtime.mappings.overlapping(0, usize::MAX).len() as u64,
+            handle::all().filter(|handle| !handle.is_idle(runtime)).count() as u64,
+        ]
+    });
+    for i in 0..size / 8 {
+        // SAFETY: the caller's.
+        unsafe { (out as *mut u64).add(i).write_unaligned(words.get(i).copied().unwrap_or(0)) };
+    }
+    Ok(0)
+}
+
+/// netmem_engine.
+pub fn engine() -> *const c_char {
+    let name = runtime_if_started().map_or(c"none", |runtime| match runtime.engine().name() {
+        "uffd" => c"uffd",
+        "uffd-user" => c"uffd-user",
+        "sigsegv-guard" => c"sigsegv-guard",
+        _ => c"sigsegv-mprotect",
+    });
+    name.as_ptr()
+}
+
+/// Whether a runtime can be had, for calls that need one.
+pub fn ready() -> Result<(), Errno> {
+    runtime().map(drop)
+}

@@ -1,0 +1,238 @@
+//! Reading, writing and shaping our files through descriptors.
+//!
+//! Owns: bringing pages in before the kernel reads the cache file, and noting what a write changed. Called by: exports. Must
+//! not: let the kernel see a hole that is an absent page.
+
+use super::outcome::{NOT_OURS, Outcome};
+use super::range::with_buffers;
+use crate::host::{Handle, fds, runtime_if_started};
+use crate::log;
+use crate::pager::commit::CommitOptions;
+use crate::sys::app::Span;
+use crate::sys::errno::Errno;
+use crate::sys::syscall::call;
+use crate::sys::app;
+
+/// The most bytes that one read or write moves on Linux.
+const RW_BYTES_MAX: usize = 0x7fff_f000;
+
+/// Which way bytes go, and from which offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Out of the file.
+    Read,
+    /// Into the file.
+    Write,
+}
+
+fn ours(number: i32) -> Result<&'static Handle, super::outcome::Exit> {
+    fds::region(number)?.ok_or(NOT_OURS)
+}
+
+fn status_flags(number: i32) -> Result<i32, Errno> {
+    // SAFETY: by value.
+    unsafe { call(libc::SYS_fcntl, [number as usize, libc::F_GETFL as usize, 0, 0, 0, 0]) }.map(|flags| flags as i32)
+}
+
+fn position(number: i32) -> Result<u64, Errno> {
+    // SAFETY: by value.
+    unsafe { call(libc::SYS_lseek, [number as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0]) }.map(|at| at as u64)
+}
+
+/// A transfer at the descriptor's own offset: nobody of this process, nor another that shares the offset, may move it between
+/// finding out where it is and the transfer, or the pages brought in would not be the pages read.
+pub fn at_position(
+    number: i32,
+    direction: Direction,
+    spans: &[Span],
+    make: impl Fn() -> Result<usize, Errno>,
+) -> Outcome<isize> {
+    let handle = match ours(number) {
+        Ok(handle) => handle,
+        Err(exit) => return foreign(spans, direction, exit, make),
+    };
+    let _offset = handle.offset.lock();
+    let _host = OffsetLock::take(handle)?;
+    let at = position(number)?;
+    transfer(handle, number, direction, spans, at, make)
+}
+
+/// A transfer at an offset of the caller's.
+pub fn at_offset(
+    number: i32,
+    direction: Direction,
+    spans: &[Span],
+    offset: i64,
+    make: impl Fn() -> Result<usize, Errno>,
+) -> Outcome<isize> {
+    let handle = match ours(number) {
+        Ok(handle) => handle,
+        Err(exit) => return foreign(spans, direction, exit, make),
+    };
+    // A negative offset is the kernel's to refuse.
+    transfer(handle, number, direction, spans, u64::try_from(offset).unwrap_or(u64::MAX), make)
+}
+
+/// Not our file, but the buffer may be our memory.
+fn foreign(
+    spans: &[Span],
+    direction: Direction,
+    exit: super::outcome::Exit,
+    make: impl Fn() -> Result<usize, Errno>,
+) -> Outcome<isize> {
+    if exit != NOT_OURS || !spans.iter().any(|span| super::range::needs_care(*span)) {
+        return Err(exit);
+    }
+    Ok(with_buffers(spans, direction == Direction::Read, make)? as isize)
+}
+
+fn transfer(
+    handle: &'static Handle,
+    number: i32,
+    direction: Direction,
+    spans: &[Span],
+    at: u64,
+    make: impl Fn() -> Result<usize, Errno>,
+) -> Outcome<isize> {
+    let length = spans.iter().fold(0usize, |sum, span| sum.saturating_add(span.length)).min(RW_BYTES_MAX) as u64;
+    if at == u64::MAX || length == 0 {
+        return Ok(make()? as isize);
+    }
+    if direction == Direction::Read {
+        handle.bring_in_for_read(at, length)?;
+        return Ok(with_buffers(spans, true, make)? as isize);
+    }
+    let flags = status_flags(number)?;
+    if flags & libc::O_ACCMODE == libc::O_RDONLY {
+        return Ok(make()? as isize);
+    }
+    let size = handle.size()?;
+    let at = if flags & libc::O_APPEND != 0 { size } else { at };
+    let length = room(handle, at, length)?;
+    handle.bring_in_for_write(at, length)?;
+    if at.saturating_add(length) > size && !size.is_multiple_of(4096) {
+        handle.zero_tail(size)?;
+    }
+    let done = with_buffers(spans, false, make)?;
+    handle.wrote(at, done as u64);
+    if flags & (libc::O_SYNC | libc::O_DSYNC) != 0 {
+        handle.commit(CommitOptions::default())?;
+    }
+    Ok(done as isize)
+}
+
+/// How much of a write fits into the largest region the server allows; EFBIG if nothing does.
+fn room(handle: &Handle, at: u64, length: u64) -> Result<u64, Errno> {
+    let most = runtime_if_started().map_or(u64::MAX, crate::host::Runtime::region_bytes_max);
+    if at.saturating_add(length) <= most {
+        return Ok(length);
+    }
+    log::error!("{}: a write at {at} is behind what the server allows in a region (--max-region)", handle.name);
+    Err(Errno(libc::EFBIG))
+}
+
+/// Keeps other processes of the host from moving a shared offset: a lock on a byte of the control file that no slot has.
+struct OffsetLock(Option<&'static Handle>);
+
+impl OffsetLock {
+    fn take(handle: &'static Handle) -> Result<Self, Errno> {
+        if !handle.region.cache.has_company() {
+            return Ok(OffsetLock(None));
+        }
+        handle.region.cache.lock_offset()?;
+        Ok(OffsetLock(Some(handle)))
+    }
+}
+
+impl Drop for OffsetLock {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0 {
+            handle.region.cache.unlock_offset();
+        }
+    }
+}
+
+/// lseek(2): a region has no holes that a program could tell from zeros.
+pub fn seek(number: i32, offset: i64, whence: i32) -> Outcome<i64> {
+    let handle = ours(number)?;
+    if whence != libc::SEEK_DATA && whence != libc::SEEK_HOLE {
+        return Err(NOT_OURS);
+    }
+    let size = handle.size()? as i64;
+    if offset < 0 || offset >= size {
+        return Err(Errno(libc::ENXIO).into());
+    }
+    let to = if whence == libc::SEEK_DATA { offset } else { size };
+    // SAFETY: by value.
+    let at = unsafe { call(libc::SYS_lseek, [number as usize, to as usize, libc::SEEK_SET as usize, 0, 0, 0])? };
+    Ok(at as i64)
+}
+
+fn writable(number: i32, otherwise: i32) -> Result<(), Errno> {
+    if status_flags(number)? & libc::O_ACCMODE == libc::O_RDONLY { Err(Errno(otherwise)) } else { Ok(()) }
+}
+
+/// ftruncate(2).
+pub fn truncate(number: i32, size: i64) -> Outcome<i32> {
+    let handle = ours(number)?;
+    let size = u64::try_from(size).map_err(|_| Errno(libc::EINVAL))?;
+    writable(number, libc::EINVAL)?;
+    handle.truncate(size)?;
+    Ok(0)
+}
+
+/// fsync(2) and fdatasync(2).
+pub fn sync(number: i32) -> Outcome<i32> {
+    ours(number)?.commit(CommitOptions::default())?;
+    Ok(0)
+}
+
+/// fallocate(2). Space is the server's; what remains is the size, and zeros.
+pub fn allocate(number: i32, mode: i32, offset: i64, length: i64) -> Outcome<i32> {
+    let handle = ours(number)?;
+    let (Ok(at), Ok(bytes)) = (u64::try_from(offset), u64::try_from(length)) else {
+        return Err(Errno(libc::EINVAL).into());
+    };
+    if bytes == 0 {
+        return Err(Errno(libc::EINVAL).into());
+    }
+    writable(number, libc::EBADF)?;
+    let keep = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+    let end = at.checked_add(bytes).filter(|end| *end <= i64::MAX as u64).ok_or(Errno(libc::EFBIG))?;
+    room(handle, at, bytes)?;
+    match mode & !libc::FALLOC_FL_KEEP_SIZE {
+        0 => {}
+        libc::FALLOC_FL_PUNCH_HOLE if keep => handle.punch(at, bytes)?,
+        libc::FALLOC_FL_ZERO_RANGE => handle.punch(at, bytes)?,
+        _ => return Err(Errno(libc::EOPNOTSUPP).into()),
+    }
+    if !keep && end > handle.size()? {
+        handle.truncate(end)?;
+    }
+    Ok(0)
+}
+
+/// posix_fallocate(3), which returns its error.
+pub fn posix_allocate(number: i32, offset: i64, length: i64) -> Outcome<i32> {
+    match allocate(number, 0, offset, length) {
+        Err(super::outcome::Exit::Fail(errno)) => Ok(errno.0),
+        outcome => outcome,
+    }
+}
+
+/// The spans of an I/O vector.
+///
+/// # Safety
+/// As for readv(2).
+pub unsafe fn spans(vectors: *const libc::iovec, count: i32) -> Vec<Span> {
+    // SAFETY: the caller's.
+    unsafe { app::vectors(vectors, count) }
+}
+
+/// Whether a call on a descriptor needs no look at its buffers.
+pub fn is_plain(number: i32) -> bool {
+    match runtime_if_started() {
+        None => matches!(fds::region(number), Ok(None)),
+        Some(runtime) => runtime.mappings.is_empty() && matches!(fds::region(number), Ok(None)),
+    }
+}

@@ -1,0 +1,233 @@
+//! The descriptors of the program: opening, closing, duplicating.
+//!
+//! Owns: what a close commits, and keeping the program's hands off our own descriptors. Called by: exports. Must not: edit the
+//! parent's table in a vfork child.
+
+use core::ffi::c_char;
+
+use super::outcome::{NOT_OURS, Outcome};
+use super::process::{disabled, in_shared_memory_child};
+use crate::host::fds::{self, Descriptor};
+use crate::host::names::{self, Opened};
+use crate::host::paths::{self, Name};
+use crate::host::{Handle, runtime, runtime_if_started};
+use crate::log;
+use crate::pager::commit::CommitOptions;
+use crate::sys::errno::Errno;
+use crate::sys::syscall::call;
+use crate::sys::{app, fd};
+
+/// The name of a path argument, if it is ours. Cheap for what is not: the first bytes, and the working directory once.
+///
+/// # Safety
+/// `path` is null or a C string.
+pub unsafe fn name_of(directory: i32, path: *const c_char) -> Option<Name> {
+    if path.is_null() || disabled() {
+        return None;
+    }
+    let config = crate::host::config();
+    // SAFETY: the caller's.
+    unsafe {
+        let absolute = app::path_starts_with(path, b"/");
+        let prefixed = absolute && app::path_starts_with(path, config.prefix_directory().as_bytes());
+        let could_be = if absolute { prefixed || !config.paths.is_empty() || runtime_if_started().is_some() } else { true };
+        if !could_be {
+            return None;
+        }
+        paths::resolve(directory, &app::path(path)?)
+    }
+}
+
+/// open(2) and openat(2).
+///
+/// # Safety
+/// `path` is null or a C string.
+pub unsafe fn open(directory: i32, path: *const c_char, flags: i32, mode: u32) -> Outcome<i32> {
+    // SAFETY: the caller's.
+    let Some(name) = (unsafe { name_of(directory, path) }) else {
+        return Err(NOT_OURS);
+    };
+    let runtime = runtime()?;
+    // SAFETY: the caller's.
+    if flags & libc::O_CREAT != 0 && unsafe { app::path(path) }.is_some_and(|path| paths::is_from_glob(&path)) {
+        names::make_parents(runtime, &name);
+    }
+    open_name(&name, flags, mode)
+}
+
+/// Opens a name under the prefix and gives the program a descriptor of its cache file.
+pub fn open_name(name: &Name, flags: i32, mode: u32) -> Outcome<i32> {
+    let runtime = runtime()?;
+    if flags & libc::O_TMPFILE == libc::O_TMPFILE {
+        return Err(Errno(libc::EOPNOTSUPP).into());
+    }
+    match names::open(runtime, name, flags, mode)? {
+        Opened::Directory(local) => {
+            let number = open_local(&local, flags & !libc::O_CREAT)?;
+            fds::set(number, Descriptor::Directory);
+            Ok(number)
+        }
+        Opened::Region(local, handle, _created) => {
+            // A descriptor open for writing to /proc/self/fd of ours would do as well, but the mode bits have to be checked.
+            let number = open_local(&local, flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_DIRECT))?;
+            fds::set(number, Descriptor::Region(handle));
+            if flags & libc::O_TRUNC != 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && handle.size()? != 0 {
+                handle.truncate(0)?;
+            }
+            log::debug!("open {}: descriptor {number}", handle.name);
+            Ok(number)
+        }
+    }
+}
+
+fn open_local(local: &str, flags: i32) -> Result<i32, Errno> {
+    let path = std::ffi::CString::new(local).map_err(|_| Errno(libc::EINVAL))?;
+    let at = libc::AT_FDCWD as isize as usize;
+    // SAFETY: the path is a C string.
+    let number = unsafe { call(libc::SYS_openat, [at, path.as_ptr() as usize, flags as usize, 0, 0, 0])? };
+    fds::forget(number as i32);
+    Ok(number as i32)
+}
+
+/// A descriptor that a call not ours returned: whatever had the number before is gone.
+pub fn foreign(number: i32) -> i32 {
+    if number >= 0 && !in_shared_memory_child_quick(number) {
+        fds::set(number, Descriptor::Foreign);
+    }
+    number
+}
+
+/// Whether noting anything about a descriptor would edit the parent's table. Asked only where the table would change.
+fn in_shared_memory_child_quick(number: i32) -> bool {
+    fds::last_of(number).is_some() && in_shared_memory_child()
+}
+
+fn commit_if_last(number: i32) -> Result<(), Errno> {
+    match fds::last_of(number) {
+        Some(handle) => handle.commit(CommitOptions::default()).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// close(2). The descriptor is gone even if the commit fails, as for NFS.
+pub fn close(number: i32) -> Outcome<i32> {
+    if fd::is_internal(number) {
+        return Err(Errno(libc::EBADF).into());
+    }
+    if runtime_if_started().is_none() || !fds::is_ours(number) {
+        fds::forget_quick(number);
+        return Err(NOT_OURS);
+    }
+    if in_shared_memory_child() {
+        return Err(NOT_OURS);
+    }
+    let committed = commit_if_last(number);
+    fds::forget(number);
+    // SAFETY: the program's own descriptor.
+    unsafe { call(libc::SYS_close, [number as usize, 0, 0, 0, 0, 0])? };
+    committed?;
+    Ok(0)
+}
+
+/// close_range(2): our own descriptors stay.
+pub fn close_range(first: u32, last: u32, flags: u32) -> Outcome<i32> {
+    if runtime_if_started().is_none() || flags & libc::CLOSE_RANGE_CLOEXEC != 0 {
+        return Err(NOT_OURS);
+    }
+    if first > last {
+        return Err(Errno(libc::EINVAL).into());
+    }
+    if !in_shared_memory_child() {
+        for number in fds::ours_between(first, last) {
+            let _ = commit_if_last(number);
+            fds::forget(number);
+        }
+    }
+    let mut from = first;
+    for ours in fd::internal_between(first, last) {
+        if ours > from {
+            close_span(from, ours - 1, flags)?;
+        }
+        from = ours + 1;
+    }
+    if from <= last {
+        close_span(from, last, flags)?;
+    }
+    Ok(0)
+}
+
+fn close_span(first: u32, last: u32, flags: u32) -> Result<(), Errno> {
+    // SAFETY: none of ours is between.
+    unsafe { call(libc::SYS_close_range, [first as usize, last as usize, flags as usize, 0, 0, 0]) }.map(drop)
+}
+
+/// dup2(2) and dup3(2): what the target was is closed first.
+pub fn duplicate_onto(from: i32, to: i32, flags: i32) -> Outcome<i32> {
+    if runtime_if_started().is_none() {
+        fds::forget_quick(to);
+        return Err(NOT_OURS);
+    }
+    if fd::is_internal(from) || fd::is_internal(to) {
+        return Err(Errno(libc::EBADF).into());
+    }
+    if in_shared_memory_child() {
+        return Err(NOT_OURS);
+    }
+    if from != to {
+        commit_if_last(to)?;
+    }
+    // SAFETY: descriptors by value.
+    let number = unsafe { call(libc::SYS_dup3, [from as usize, to as usize, flags as usize, 0, 0, 0])? } as i32;
+    fds::copied(from, number);
+    Ok(number)
+}
+
+/// dup(2) and fcntl(F_DUPFD…): the copy is what the original is.
+pub fn duplicated(from: i32, number: i32) -> i32 {
+    if number >= 0 && !in_shared_memory_child() {
+        fds::copied(from, number);
+    }
+    number
+}
+
+/// fcntl(2): duplicates, and record locks, which move the view and commit.
+pub fn control(number: i32, command: i32, argument: usize) -> Outcome<i32> {
+    if fd::is_internal(number) {
+        return Err(Errno(libc::EBADF).into());
+    }
+    let make = || -> Result<i32, Errno> {
+        // SAFETY: the program's own arguments.
+        unsafe { call(libc::SYS_fcntl, [number as usize, command as usize, argument, 0, 0, 0]) }.map(|value| value as i32)
+    };
+    match command {
+        libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => Ok(duplicated(number, make()?)),
+        libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {
+            let Some(handle) = fds::region(number)? else { return Err(NOT_OURS) };
+            // SAFETY: the program's own struct flock; the kernel reads it too, and says EFAULT if it can't.
+            let kind = unsafe { (argument as *const libc::flock).as_ref() }.map(|lock| i32::from(lock.l_type));
+            around_lock(handle, kind == Some(libc::F_UNLCK), make)
+        }
+        _ => Err(NOT_OURS),
+    }
+}
+
+/// Taking a lock shows the newest commit; giving it up commits first.
+fn around_lock(handle: &Handle, unlock: bool, make: impl FnOnce() -> Result<i32, Errno>) -> Outcome<i32> {
+    if unlock {
+        handle.commit(CommitOptions::default())?;
+    }
+    let result = make()?;
+    if !unlock {
+        handle.refresh()?;
+    }
+    Ok(result)
+}
+
+/// flock(2).
+pub fn whole_file_lock(number: i32, operation: i32) -> Outcome<i32> {
+    let Some(handle) = fds::region(number)? else { return Err(NOT_OURS) };
+    around_lock(handle, operation & libc::LOCK_UN != 0, || {
+        // SAFETY: by value.
+        unsafe { call(libc::SYS_flock, [number as usize, operation as usize, 0, 0, 0, 0]) }.map(|value| value as i32)
+    })
+}

@@ -1,0 +1,19 @@
+//! The program's side: what libc's names mean here.
+//!
+//! Owns: the exported symbols and the operations behind them, a file a family. Called by: the program. Must not: hold state
+//! that host does not own.
+#![allow(clippy::missing_safety_doc)]
+
+mod boot;
+mod capi;
+mod exports;
+mod file;
+mod links;
+mod map;
+mod outcome;
+mod path;
+mod process;
+mod range;
+mod signal;
+mod transfer;
+mod worker;

@@ -1,0 +1,72 @@
+//! Processes: ends, execs, and children that share our memory.
+//!
+//! Owns: what is committed when a process ends or becomes another. Called by: exports, boot. Must not: do anything in a vfork
+//! child, which runs in the parent's memory.
+
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use crate::host::{config, handle, runtime_if_started};
+use crate::log;
+use crate::pager::commit::CommitOptions;
+use crate::stats;
+
+static PID: AtomicI32 = AtomicI32::new(0);
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+/// Notes who we are: at load, and in a forked child.
+pub fn note_pid() {
+    PID.store(raw_pid(), Ordering::Relaxed);
+    ENDED.store(false, Ordering::Relaxed);
+}
+
+fn raw_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// Whether this is a vfork child (or a clone that shares memory): its descriptors are its own, its tables are the parent's.
+pub fn in_shared_memory_child() -> bool {
+    PID.load(Ordering::Relaxed) != raw_pid()
+}
+
+/// Commits every region: before the process ends or becomes another.
+pub fn commit_all() {
+    for handle in handle::all() {
+        // The failure was logged; there is nobody left to tell.
+        let _ = handle.commit(CommitOptions::default());
+    }
+}
+
+/// The end of the process by exit, return from main, or `_exit`.
+pub fn at_exit() {
+    let Some(runtime) = runtime_if_started() else { return };
+    if in_shared_memory_child() || ENDED.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    commit_all();
+    for handle in handle::all() {
+        handle.leave();
+    }
+    if let Some(path) = &runtime.config.stats {
+        write_stats(path, &stats::render(runtime));
+    }
+}
+
+fn write_stats(path: &str, text: &str) {
+    if path == "-" {
+        crate::sys::fd::write_all(2, text.as_bytes());
+    } else if let Err(errno) = crate::sys::file::append_whole(path, text.as_bytes()) {
+        log::error!("NETMEM_STATS={path}: {errno}");
+    }
+}
+
+/// Before exec: the new program starts from what is committed.
+pub fn before_exec() {
+    if runtime_if_started().is_some() && !in_shared_memory_child() {
+        commit_all();
+    }
+}
+
+/// Whether the library is to do nothing at all.
+pub fn disabled() -> bool {
+    config().disable
+}

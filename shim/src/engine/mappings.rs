@@ -1,0 +1,306 @@
+//! Address → mapping: every range of this process that shows one of our cache files.
+//!
+//! Owns: a sorted table that fault handlers read without a lock. Called by: abi::map to change it, engines and the buffer
+//! checks to look. Must not: be read through references: readers copy a row and check that no writer was there (seqlock).
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+
+use crate::sync::{QuietGuard, QuietMutex};
+use crate::sys::errno::Errno;
+use crate::sys::mem;
+
+use super::state::MapState;
+
+/// Mappings in a process at the most: the kernel's own default limit on all of them (vm.max_map_count) is lower.
+pub const MAPPINGS_MAX: usize = 1 << 16;
+const ROW_WORDS: usize = 8;
+
+/// One range with one protection.
+#[derive(Clone, Copy)]
+pub struct Mapping {
+    /// First byte, on a page.
+    pub start: usize,
+    /// First byte behind, on a page.
+    pub end: usize,
+    /// The region's page at `start`.
+    pub first_page: u64,
+    /// The region's handle.
+    pub handle: u32,
+    /// MAP_PRIVATE.
+    pub private: bool,
+    /// Whether PROT_WRITE is allowed: shared mappings of a descriptor open for reading only do not.
+    pub may_write: bool,
+    /// What the program asked for: PROT_* bits.
+    pub prot: i32,
+    /// The engine's own.
+    pub state: &'static MapState,
+}
+
+impl Mapping {
+    /// Bytes.
+    pub fn length(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// The region's page at an address inside.
+    pub fn page_at(&self, address: usize) -> u64 {
+        self.first_page + ((address - self.start) / mem::PAGE) as u64
+    }
+
+    /// The first page behind.
+    pub fn end_page(&self) -> u64 {
+        self.first_page + (self.length() / mem::PAGE) as u64
+    }
+
+    /// The address of a page of the region, which lies inside.
+    pub fn address_of(&self, page: u64) -> usize {
+        self.start + (page - self.first_page) as usize * mem::PAGE
+    }
+
+    /// The part of the mapping between two addresses inside it, with a state of its own.
+    fn part(&self, start: usize, end: usize) -> Mapping {
+        Mapping { start, end, first_page: self.page_at(start), state: self.state.part(start, end), ..*self }
+    }
+}
+
+type Row = [AtomicU64; ROW_WORDS];
+
+/// The table; see the module.
+pub struct Mappings {
+    rows: &'static [Row],
+    count: AtomicUsize,
+    /// Odd while a writer is at it.
+    sequence: AtomicU64,
+    /// Bounds of everything in the table, for the quickest no.
+    lowest: AtomicUsize,
+    highest: AtomicUsize,
+    writer: QuietMutex<()>,
+}
+
+/// The right to change the table.
+pub struct Writer<'a> {
+    table: &'a Mappings,
+    _lock: QuietGuard<'a, ()>,
+}
+
+fn encode(mapping: &Mapping) -> [u64; ROW_WORDS] {
+    let flags = u64::from(mapping.private) | u64::from(mapping.may_write) << 1 | (mapping.prot as u64) << 8;
+    [
+        mapping.start as u64,
+        mapping.end as u64,
+        mapping.first_page,
+        mapping.handle.into(),
+        flags,
+        mapping.state as *const MapState as u64,
+        0,
+        0,
+    ]
+}
+
+fn decode(row: [u64; ROW_WORDS]) -> Mapping {
+    Mapping {
+        start: row[0] as usize,
+        end: row[1] as usize,
+        first_page: row[2],
+        handle: row[3] as u32,
+        private: row[4] & 1 != 0,
+        may_write: row[4] & 2 != 0,
+        prot: (row[4] >> 8) as i32,
+        // SAFETY: rows are only written by `encode`, from a live reference, and a state outlives its row (state.rs).
+        state: unsafe { &*(row[5] as *const MapState) },
+    }
+}
+
+impl Mappings {
+    /// An empty table.
+    pub fn new() -> Result<Mappings, Errno> {
+        let at = mem::reserve(MAPPINGS_MAX * size_of::<Row>())?;
+        // SAFETY: zeroed memory of that length is that many rows of zero words; never unmapped.
+        let rows = unsafe { core::slice::from_raw_parts(at as *const Row, MAPPINGS_MAX) };
+        Ok(Mappings {
+            rows,
+            count: AtomicUsize::new(0),
+            sequence: AtomicU64::new(0),
+            lowest: AtomicUsize::new(usize::MAX),
+            highest: AtomicUsize::new(0),
+            writer: QuietMutex::new(()),
+        })
+    }
+
+    /// Whether any of `start..end` may be ours: two comparisons for most calls.
+    pub fn may_overlap(&self, start: usize, end: usize) -> bool {
+        start < self.highest.load(Ordering::Relaxed) && end > self.lowest.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
+    /// The mapping that holds an address.
+    pub fn find(&self, address: usize) -> Option<Mapping> {
+        self.first_ending_behind(address).filter(|mapping| mapping.start <= address)
+    }
+
+    /// The first mapping with a byte in `start..end`.
+    pub fn first_overlapping(&self, start: usize, end: usize) -> Option<Mapping> {
+        self.first_ending_behind(start).filter(|mapping| mapping.start < end)
+    }
+
+    /// Every mapping with a byte in `start..end`, cut to nothing.
+    pub fn overlapping(&self, start: usize, end: usize) -> Vec<Mapping> {
+        let mut found = Vec::new();
+        let mut at = start;
+        while let Some(mapping) = self.first_overlapping(at, end) {
+            at = mapping.end;
+            found.push(mapping);
+        }
+        found
+    }
+
+    /// Every mapping of a region.
+    pub fn of_handle(&self, handle: u32) -> Vec<Mapping> {
+        let mut all = self.overlapping(0, usize::MAX);
+        all.retain(|mapping| mapping.handle == handle);
+        all
+    }
+
+    fn first_ending_behind(&self, address: usize) -> Option<Mapping> {
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            if before & 1 == 0 {
+                let count = self.count.load(Ordering::Relaxed).min(MAPPINGS_MAX);
+                let (mut low, mut high) = (0, count);
+                while low < high {
+                    let middle = low + (high - low) / 2;
+                    if self.rows[middle][1].load(Ordering::Relaxed) as usize <= address {
+                        low = middle + 1;
+                    } else {
+                        high = middle;
+                    }
+                }
+                let row = (low < count).then(|| self.rows[low].each_ref().map(|word| word.load(Ordering::Relaxed)));
+                fence(Ordering::Acquire);
+                if self.sequence.load(Ordering::Relaxed) == before {
+                    return row.map(decode);
+                }
+            }
+            // A writer is at it, with signals blocked and no fault possible; it will be done soon.
+            rustix::thread::sched_yield();
+        }
+    }
+
+    /// Waits for the right to change the table.
+    pub fn write(&self) -> Writer<'_> {
+        Writer { table: self, _lock: self.writer.lock() }
+    }
+}
+
+impl Writer<'_> {
+    /// Enters a mapping that overlaps none. ENOMEM when the table is full, as for too many mappings.
+    pub fn insert(&mut self, mapping: &Mapping) -> Result<(), Errno> {
+        let table = self.table;
+        let count = table.count.load(Ordering::Relaxed);
+        if count == MAPPINGS_MAX {
+            return Err(Errno(libc::ENOMEM));
+        }
+        let at = (0..count).rev().find(|i| self.start_of(*i) < mapping.start).map_or(0, |i| i + 1);
+        self.change(|| {
+            for i in (at..count).rev() {
+                self.copy_row(i, i + 1);
+            }
+            self.store(at, mapping);
+            table.count.store(count + 1, Ordering::Relaxed);
+        });
+        table.lowest.fetch_min(mapping.start, Ordering::SeqCst);
+        table.highest.fetch_max(mapping.end, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Takes the mapping that starts at `start` out.
+    pub fn remove(&mut self, start: usize) -> Option<Mapping> {
+        let table = self.table;
+        let count = table.count.load(Ordering::Relaxed);
+        let at = (0..count).find(|i| self.start_of(*i) == start)?;
+        let gone = decode(table.rows[at].each_ref().map(|word| word.load(Ordering::Relaxed)));
+        self.change(|| {
+            for i in at..count - 1 {
+                self.copy_row(i + 1, i);
+            }
+            table.count.store(count - 1, Ordering::Relaxed);
+        });
+        if count == 1 {
+            table.lowest.store(usize::MAX, Ordering::SeqCst);
+            table.highest.store(0, Ordering::SeqCst);
+        }
+        super::state::retire(gone.state);
+        Some(gone)
+    }
+
+    /// Cuts the mapping that holds `address` in two there; nothing if it starts there or there is none. Readers see the one
+    /// or the two, never neither.
+    pub fn split(&mut self, address: usize) -> Result<(), Errno> {
+        let Some(whole) = self.table.find(address).filter(|mapping| mapping.start < address) else { return Ok(()) };
+        let count = self.table.count.load(Ordering::Relaxed);
+        if count == MAPPINGS_MAX {
+            return Err(Errno(libc::ENOMEM));
+        }
+        let Some(at) = (0..count).find(|i| self.start_of(*i) == whole.start) else { return Ok(()) };
+        // Blocks stay as they are while they are copied; who waits for one looks the mapping up again.
+        let states: Vec<u8> = (0..whole.state.blocks.len()).map(|block| whole.state.lock(block)).collect();
+        let (left, right) = (whole.part(whole.start, address), whole.part(address, whole.end));
+        self.change(|| {
+            for i in (at + 1..count).rev() {
+                self.copy_row(i, i + 1);
+            }
+            self.store(at, &left);
+            self.store(at + 1, &right);
+            self.table.count.store(count + 1, Ordering::Relaxed);
+        });
+        for (block, state) in states.into_iter().enumerate() {
+            whole.state.unlock(block, state);
+        }
+        super::state::retire(whole.state);
+        Ok(())
+    }
+
+    /// Sets the protection of every piece inside `start..end`, cutting at both ends first.
+    pub fn set_prot(&mut self, start: usize, end: usize, prot: i32) -> Result<Vec<Mapping>, Errno> {
+        self.split(start)?;
+        self.split(end)?;
+        let mut pieces = self.table.overlapping(start, end);
+        for piece in &mut pieces {
+            piece.prot = prot;
+            let count = self.table.count.load(Ordering::Relaxed);
+            if let Some(at) = (0..count).find(|i| self.start_of(*i) == piece.start) {
+                self.change(|| self.store(at, piece));
+            }
+        }
+        Ok(pieces)
+    }
+
+    fn start_of(&self, row: usize) -> usize {
+        self.table.rows[row][0].load(Ordering::Relaxed) as usize
+    }
+
+    fn change(&self, body: impl FnOnce()) {
+        let sequence = &self.table.sequence;
+        sequence.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        body();
+        sequence.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn copy_row(&self, from: usize, to: usize) {
+        for word in 0..ROW_WORDS {
+            let value = self.table.rows[from][word].load(Ordering::Relaxed);
+            self.table.rows[to][word].store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn store(&self, row: usize, mapping: &Mapping) {
+        for (word, value) in self.table.rows[row].iter().zip(encode(mapping)) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+}

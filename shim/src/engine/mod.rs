@@ -1,0 +1,183 @@
+//! How a hardware fault becomes our work, and how a store becomes known.
+//!
+//! Owns: the choice of the rung, and [`Engine`], which dispatches to it. Called by: host and abi. Must not: know names or
+//! descriptors.
+
+pub mod harvest;
+pub mod mappings;
+pub mod sigsegv;
+pub mod state;
+pub mod uffd;
+
+use core::sync::atomic::Ordering;
+
+use crate::config::{Config, EngineChoice};
+use crate::host::Handle;
+use crate::log;
+use crate::pager::table::Tracking;
+use crate::sys::errno::Errno;
+use crate::sys::mem;
+use crate::sys::pagemap::Pagemap;
+use mappings::{Mapping, Mappings};
+use sigsegv::Sigsegv;
+use uffd::UffdEngine;
+
+/// A rung of the ladder.
+pub enum Engine {
+    /// userfaultfd, with kernel faults or for user mode only.
+    Uffd(UffdEngine),
+    /// Guard pages or PROT_NONE.
+    Sigsegv(Sigsegv),
+}
+
+/// How stores are seen on the uffd rungs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreTracking {
+    /// The kernel notes them; PAGEMAP_SCAN reads the notes.
+    Async,
+    /// A store to a protected page waits until we have marked it.
+    Sync,
+}
+
+impl Engine {
+    /// Probes the ladder from the top and takes the first rung that works, or the one that was asked for.
+    pub fn choose(config: &Config) -> Result<Engine, Errno> {
+        let mut why = Vec::new();
+        for (choice, kernel_faults) in [(EngineChoice::Uffd, true), (EngineChoice::UffdUser, false)] {
+            if config.engine != EngineChoice::Auto && config.engine != choice {
+                continue;
+            }
+            match UffdEngine::open(kernel_faults, config) {
+                Ok(engine) => {
+                    log::info!("engine: {}{}", engine.name(), reasons(&why));
+                    return Ok(Engine::Uffd(engine));
+                }
+                Err(errno) => why.push(format!("{}: {errno}", if kernel_faults { "uffd" } else { "uffd-user" })),
+            }
+        }
+        if matches!(config.engine, EngineChoice::Uffd | EngineChoice::UffdUser) {
+            log::error!(
+                "NETMEM_ENGINE asks for an engine that this kernel or these permissions refuse ({}); `netmem doctor` says what to change",
+                why.join(", ")
+            );
+            return Err(Errno(libc::EPERM));
+        }
+        let engine = Sigsegv::new(config)?;
+        log::info!("engine: {}{}", engine.name(), reasons(&why));
+        Ok(Engine::Sigsegv(engine))
+    }
+
+    /// For logs, statistics and netmem_engine().
+    pub fn name(&self) -> &'static str {
+        match self {
+            Engine::Uffd(engine) => engine.name(),
+            Engine::Sigsegv(engine) => engine.name(),
+        }
+    }
+
+    /// What peers must do to learn of this process's stores.
+    pub fn tracking(&self) -> Tracking {
+        match self {
+            Engine::Uffd(engine) if engine.stores == StoreTracking::Async => Tracking::PageTables,
+            Engine::Uffd(_) | Engine::Sigsegv(_) => Tracking::Marks,
+        }
+    }
+
+    /// Whether a system call may be given a pointer into a mapping of ours as it is.
+    pub fn kernel_faults(&self) -> bool {
+        match self {
+            Engine::Uffd(engine) => engine.kernel_faults,
+            Engine::Sigsegv(_) => false,
+        }
+    }
+
+    /// Pages that a mapping of `length` bytes handles together.
+    pub fn block_pages(&self, length: usize) -> u64 {
+        match self {
+            Engine::Uffd(_) => crate::pager::table::WINDOW_PAGES,
+            Engine::Sigsegv(engine) => engine.block_pages(length),
+        }
+    }
+
+    /// Before anything of ours is mapped: threads, handlers.
+    pub fn start(&self, mappings: &'static Mappings) -> Result<(), Errno> {
+        match self {
+            Engine::Uffd(engine) => engine.start(),
+            Engine::Sigsegv(engine) => engine.start(mappings),
+        }
+    }
+
+    /// Takes charge of a range that was mapped PROT_NONE and entered in the table, and lets the program in.
+    pub fn take_charge(&self, mapping: &Mapping, handle: &'static Handle) -> Result<(), Errno> {
+        mem::set_fork(mapping.start, mapping.length(), false)?;
+        mem::no_huge_pages(mapping.start, mapping.length());
+        match self {
+            Engine::Uffd(engine) => {
+                engine.register(mapping, handle)?;
+                mem::mprotect(mapping.start, mapping.length(), mapping.prot)
+            }
+            Engine::Sigsegv(_) => Ok(()),
+        }
+    }
+
+    /// A forked child inherited the mapping; its registration stayed with the parent. Runs before anything of the child does.
+    pub fn take_over_in_child(&self, mapping: &Mapping, handle: &'static Handle) -> Result<(), Errno> {
+        mem::set_fork(mapping.start, mapping.length(), false)?;
+        match self {
+            Engine::Uffd(engine) => engine.register_in_child(mapping, handle),
+            // Guards and protections were copied with the page tables; whatever is writable here stays marked.
+            Engine::Sigsegv(engine) => engine.adopt_in_child(mapping, handle),
+        }
+    }
+
+    /// The program changed a piece's protection; the table already has the new one.
+    pub fn protect(&self, mapping: &Mapping) -> Result<(), Errno> {
+        match self {
+            Engine::Uffd(_) => mem::mprotect(mapping.start, mapping.length(), mapping.prot),
+            Engine::Sigsegv(engine) => engine.protect(mapping),
+        }
+    }
+
+    /// Notes what was stored through one piece, and arms it again. With `last`, the piece is about to go.
+    pub fn harvest_piece(&self, mapping: &Mapping, handle: &Handle) {
+        match self {
+            Engine::Uffd(engine) => engine.harvest_piece(mapping, handle),
+            Engine::Sigsegv(engine) => engine.harvest_piece(mapping, handle),
+        }
+    }
+
+    /// Makes bytes ready for a system call that reads them (or, with `write`, stores into them).
+    pub fn prepare(&self, mapping: &Mapping, from: usize, to: usize, write: bool) -> Result<(), Errno> {
+        match self {
+            Engine::Uffd(engine) => engine.prepare(mapping, from, to, write),
+            Engine::Sigsegv(engine) => engine.prepare(mapping, from, to, write),
+        }
+    }
+
+    /// A forked child: everything that is a process's own is made anew, for every mapping in the table.
+    pub fn restart_after_fork(&mut self, config: &Config) -> Result<(), Errno> {
+        match self {
+            Engine::Uffd(engine) => {
+                let kernel_faults = engine.kernel_faults;
+                *engine = UffdEngine::open(kernel_faults, config)?;
+                engine.start()
+            }
+            Engine::Sigsegv(_) => Ok(()),
+        }
+    }
+}
+
+fn reasons(why: &[String]) -> String {
+    if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) }
+}
+
+/// Whether the running kernel can scan page tables for written pages.
+pub fn pagemap_scan_works() -> bool {
+    Pagemap::open(None).is_ok_and(|pagemap| pagemap.works())
+}
+
+/// Counts what a fault cost; see stats.
+pub fn count_fault(handle: &Handle) {
+    handle.faults.fetch_add(1, Ordering::Relaxed);
+    crate::stats::FAULTS.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,378 @@
+//! The lowest rung: absent pages are guarded or inaccessible, and SIGSEGV brings them in, in the thread that touched them.
+//!
+//! Owns: block protections and what a SIGSEGV on them means. Called by: Engine, the signal handler. Must not: let a page be
+//! accessible before it is present, or a block be writable before its pages are marked (DESIGN.md, D4).
+
+use core::ffi::c_void;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::count_fault;
+use super::mappings::{Mapping, Mappings};
+use super::state::{COLD, READ, WRITE};
+use crate::config::{Config, Prefetch};
+use crate::host::{self, Handle};
+use crate::log;
+use crate::pager::table::WINDOW_PAGES;
+use crate::sys::errno::{self, Errno};
+use crate::sys::mem;
+use crate::sys::signal::{self, KernelAction};
+
+/// Blocks of a mapping at the most, so that alternating protections stay far below vm.max_map_count (65,530).
+const BLOCKS_MAX: u64 = 8192;
+
+/// See the module.
+pub struct Sigsegv {
+    guards: bool,
+    prefetch: Prefetch,
+}
+
+impl Sigsegv {
+    /// Finds out whether guard pages work on shared memory (Linux 6.15).
+    pub fn new(config: &Config) -> Result<Sigsegv, Errno> {
+        let guards = !config.mask.guard && guards_work();
+        Ok(Sigsegv { guards, prefetch: config.prefetch })
+    }
+
+    /// For logs and netmem_engine().
+    pub fn name(&self) -> &'static str {
+        if self.guards { "sigsegv-guard" } else { "sigsegv-mprotect" }
+    }
+
+    /// See [`super::Engine::block_pages`].
+    pub fn block_pages(&self, length: usize) -> u64 {
+        let pages = (length / mem::PAGE) as u64;
+        let least = if self.guards { WINDOW_PAGES } else { 1 };
+        (pages / BLOCKS_MAX).next_power_of_two().max(least)
+    }
+
+    /// Installs the handler.
+    pub fn start(&self, _mappings: &'static Mappings) -> Result<(), Errno> {
+        if HANDLING.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        // Every signal waits while a fault is served: a handler of the program that ran in the middle could touch the page
+        // that its own thread is bringing in.
+        let action = signal::our_action(on_fault, signal::Set::MAX, libc::SA_RESTART as u64);
+        // SAFETY: the handler is written to run anywhere.
+        let old = unsafe { signal::action(libc::SIGSEGV, Some(&action))? };
+        program_action_set(&old);
+        Ok(())
+    }
+
+    /// A forked child has the parent's blocks, the writable ones too: they are its own stores to mark from now on.
+    pub fn adopt_in_child(&self, mapping: &Mapping, handle: &Handle) -> Result<(), Errno> {
+        if mapping.private {
+            return Ok(());
+        }
+        for (block, state) in mapping.state.blocks.iter().enumerate() {
+            let (from, to) = mapping.state.range(block, mapping.start, mapping.end);
+            if state.load(Ordering::SeqCst) == WRITE && from < to {
+                let first = mapping.page_at(from);
+                handle.region.mark_writer(first, mapping.page_at(to - 1) + 1 - first);
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the program's protection to what each block allows.
+    pub fn protect(&self, mapping: &Mapping) -> Result<(), Errno> {
+        let _quiet = signal::SignalMask::block_all();
+        let state = mapping.state;
+        for block in 0..state.blocks.len() {
+            let (from, to) = state.range(block, mapping.start, mapping.end);
+            let now = state.lock(block);
+            let result = if from < to { mem::mprotect(from, to - from, allowed(now, mapping)) } else { Ok(()) };
+            state.unlock(block, now);
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Marks what may have been stored, and stops further stores from going unnoticed.
+    pub fn harvest_piece(&self, mapping: &Mapping, handle: &Handle) {
+        if mapping.private {
+            return;
+        }
+        let _quiet = signal::SignalMask::block_all();
+        let state = mapping.state;
+        let me = crate::pager::Board::me(&handle.region.cache);
+        for block in 0..state.blocks.len() {
+            if state.blocks[block].load(Ordering::SeqCst) & WRITE == 0 {
+                continue;
+            }
+            let now = state.lock(block);
+            let (from, to) = state.range(block, mapping.start, mapping.end);
+            if now == WRITE && from < to {
+                let (first, end) = (mapping.page_at(from), mapping.page_at(to - 1) + 1);
+                handle.region.mark_dirty(first, end - first);
+                handle.region.clear_writer(first, end, me);
+                if mem::mprotect(from, to - from, allowed(READ, mapping)).is_ok() {
+                    state.unlock(block, READ);
+                    continue;
+                }
+                handle.region.mark_writer(first, end - first);
+            }
+            state.unlock(block, now);
+        }
+    }
+
+    /// Brings in and opens what a system call is about to touch.
+    pub fn prepare(&self, mapping: &Mapping, from: usize, to: usize, write: bool) -> Result<(), Errno> {
+        let write = write && mapping.prot & libc::PROT_WRITE != 0;
+        let handle = host::handle(mapping.handle);
+        handle.bring_in(mapping.page_at(from), mapping.page_at(to - 1) + 1)?;
+        let mut at = from;
+        while at < to {
+            self.open_page(mapping, handle, at, write)?;
+            at = (at / mem::PAGE + 1) * mem::PAGE;
+        }
+        Ok(())
+    }
+
+    /// Serves one fault of the program. The thread's signals are blocked.
+    fn serve(&self, mapping: &Mapping, address: usize, write: bool) -> Result<(), Errno> {
+        let handle = host::handle(mapping.handle);
+        let page = mapping.page_at(address);
+        count_fault(handle);
+        let (first, end) = if self.guards {
+            (page, page + mapping.state.detector.plan(page, self.prefetch))
+        } else {
+            let state = mapping.state;
+            let (from, to) = state.range(state.number(address), mapping.start, mapping.end);
+            let block_pages = ((to - from) / mem::PAGE) as u64;
+            let first = mapping.page_at(from);
+            (first, first + mapping.state.detector.plan(first, self.prefetch).max(block_pages))
+        };
+        let inside = handle.pages_inside()?;
+        if page >= inside {
+            return Err(Errno(libc::EFAULT));
+        }
+        let end = end.min(mapping.end_page()).min(inside);
+        handle.bring_in(first, end)?;
+        if self.guards {
+            for next in first..end {
+                self.open_page(mapping, handle, mapping.address_of(next), write && next == page)?;
+            }
+            return Ok(());
+        }
+        self.open_page(mapping, handle, address, write)
+    }
+
+    /// Makes a page that is present accessible, and with `write` its block writable, after marking.
+    fn open_page(&self, mapping: &Mapping, handle: &Handle, address: usize, write: bool) -> Result<(), Errno> {
+        let _quiet = signal::SignalMask::block_all();
+        let state = mapping.state;
+        let block = state.number(address);
+        let now = state.lock(block);
+        let runtime = host::runtime_if_started().ok_or(Errno(libc::EIO))?;
+        let same = runtime.mappings.find(address).is_some_and(|found| core::ptr::eq(found.state, state));
+        if !same {
+            // The mapping was cut or replaced meanwhile; the access is tried again and finds the new one.
+            state.unlock(block, now);
+            return Ok(());
+        }
+        let next = if write || mapping.private { now.max(WRITE) } else { now.max(READ) };
+        let result = self.open_block(mapping, handle, address, (now, next));
+        state.unlock(block, if result.is_ok() { next } else { now });
+        match result {
+            Err(Errno(libc::ENOMEM)) => self.open_whole(mapping, handle),
+            result => result,
+        }
+    }
+
+    fn open_block(&self, mapping: &Mapping, handle: &Handle, address: usize, step: (u8, u8)) -> Result<(), Errno> {
+        let (now, next) = step;
+        let state = mapping.state;
+        let (from, to) = state.range(state.number(address), mapping.start, mapping.end);
+        let (first, end) = (mapping.page_at(from), mapping.page_at(to - 1) + 1);
+        if now == COLD && self.guards {
+            guard_absent(mapping, handle, first, end)?;
+        }
+        if !self.guards && now == COLD {
+            // Without guards the whole block opens at once, so all of it must be here.
+            handle.bring_in(first, end.min(handle.pages_inside()?))?;
+        }
+        if next == WRITE && !mapping.private {
+            let page = mapping.page_at(address);
+            // All that is present becomes writable with the block; what is still guarded is marked when it is let in.
+            if now == WRITE { handle.region.mark_writer(page, 1) } else { handle.region.mark_writer(first, end - first) }
+        }
+        if now != next {
+            mem::mprotect(from, to - from, allowed(next, mapping))?;
+        }
+        if self.guards {
+            mem::guard_remove(address & !(mem::PAGE - 1), mem::PAGE)?;
+        }
+        Ok(())
+    }
+
+    /// Out of mappings: one protection for the whole piece costs its tracking, not its data.
+    fn open_whole(&self, mapping: &Mapping, handle: &Handle) -> Result<(), Errno> {
+        log::debug!("vm.max_map_count reached; a mapping of {} bytes is opened whole", mapping.length());
+        handle.bring_in(mapping.first_page, mapping.end_page().min(handle.pages_inside()?))?;
+        let state = mapping.state;
+        let _quiet = signal::SignalMask::block_all();
+        for block in 0..state.blocks.len() {
+            state.lock(block);
+        }
+        handle.region.mark_writer(mapping.first_page, mapping.end_page() - mapping.first_page);
+        let mut result = mem::mprotect(mapping.start, mapping.length(), mapping.prot);
+        if self.guards && result.is_ok() {
+            result = mem::guard_remove(mapping.start, mapping.length());
+        }
+        for block in 0..state.blocks.len() {
+            state.unlock(block, WRITE);
+        }
+        result
+    }
+}
+
+/// Guards every page of a cold block that is not present.
+fn guard_absent(mapping: &Mapping, handle: &Handle, first: u64, end: u64) -> Result<(), Errno> {
+    let mut page = first;
+    while page < end {
+        if handle.region.is_present(page) {
+            page += 1;
+            continue;
+        }
+        let start = page;
+        while page < end && !handle.region.is_present(page) {
+            page += 1;
+        }
+        mem::guard_install(mapping.address_of(start), (page - start) as usize * mem::PAGE)?;
+    }
+    Ok(())
+}
+
+/// What the kernel may let through: the program's wish, cut down to what the block's state allows.
+fn allowed(state: u8, mapping: &Mapping) -> i32 {
+    match state {
+        COLD => libc::PROT_NONE,
+        READ => mapping.prot & !libc::PROT_WRITE,
+        _ => mapping.prot,
+    }
+}
+
+fn guards_work() -> bool {
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping of our own, given back at once.
+    unsafe {
+        let Ok(at) = mem::mmap(0, mem::PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) else { return false };
+        let works = mem::guard_install(at, mem::PAGE).is_ok();
+        let _ = mem::munmap(at, mem::PAGE);
+        works
+    }
+}
+
+/// Whether our SIGSEGV handler is in place.
+static HANDLING: AtomicBool = AtomicBool::new(false);
+
+/// The program's own action for SIGSEGV: handler, flags, restorer, mask.
+static PROGRAM_ACTION: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+
+/// Whether SIGSEGV is ours, so that the program's wishes about it are kept here.
+pub fn owns_sigsegv() -> bool {
+    HANDLING.load(Ordering::Relaxed)
+}
+
+/// The program's own action for SIGSEGV.
+pub fn program_action() -> KernelAction {
+    KernelAction {
+        handler: PROGRAM_ACTION[0].load(Ordering::SeqCst) as usize,
+        flags: PROGRAM_ACTION[1].load(Ordering::SeqCst),
+        restorer: PROGRAM_ACTION[2].load(Ordering::SeqCst) as usize,
+        mask: PROGRAM_ACTION[3].load(Ordering::SeqCst),
+    }
+}
+
+/// Notes the program's own action for SIGSEGV.
+pub fn program_action_set(action: &KernelAction) {
+    let words = [action.handler as u64, action.flags, action.restorer as u64, action.mask];
+    for (to, word) in PROGRAM_ACTION.iter().zip(words) {
+        to.store(word, Ordering::SeqCst);
+    }
+}
+
+extern "C" fn on_fault(number: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let saved = errno::get();
+    // SAFETY: the kernel's own arguments.
+    let fault = unsafe { signal::read_fault(info, context) };
+    let ours = fault.and_then(|fault| {
+        let runtime = host::runtime_if_started()?;
+        let mapping = runtime.mappings.find(fault.address)?;
+        let wish = if fault.write { libc::PROT_WRITE } else { libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC };
+        (mapping.prot & wish != 0).then_some((runtime, mapping, fault))
+    });
+    let deliver = match ours {
+        Some((runtime, mapping, fault)) => match runtime.engine() {
+            super::Engine::Sigsegv(engine) => match engine.serve(&mapping, fault.address, fault.write) {
+                Ok(()) => None,
+                Err(why) => {
+                    if why != Errno(libc::EFAULT) {
+                        log::error!("a page can't be had ({why}): SIGBUS");
+                    }
+                    Some(libc::SIGBUS)
+                }
+            },
+            super::Engine::Uffd(_) => Some(number),
+        },
+        None => Some(number),
+    };
+    errno::set(saved);
+    if let Some(signal) = deliver {
+        // SAFETY: the kernel's own arguments.
+        unsafe { hand_on(signal, info, context) };
+    }
+}
+
+/// Gives a signal to the program exactly as the kernel would have.
+///
+/// # Safety
+/// The pointers must be those the kernel gave to our handler.
+unsafe fn hand_on(number: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: asking for an action changes nothing.
+    let asked = unsafe { signal::action(number, None) }.unwrap_or_default();
+    let action = if number == libc::SIGSEGV { program_action() } else { asked };
+    // SAFETY: the context is the kernel's; its mask is what the program had blocked.
+    let before = unsafe { *(&raw const (*(context as *mut libc::ucontext_t)).uc_sigmask as *const signal::Set) };
+    if action.handler == libc::SIG_DFL || action.handler == libc::SIG_IGN {
+        // A fault can't be ignored. With the default action in place the access is made again and ends the program, with the
+        // right address in its core; a SIGBUS of ours is sent instead, and arrives when this handler returns.
+        let default = KernelAction::default();
+        // SAFETY: SIG_DFL runs nothing.
+        let _ = unsafe { signal::action(number, Some(&default)) };
+        if number == libc::SIGBUS {
+            signal::raise_here(number);
+        }
+        return;
+    }
+    if number == libc::SIGBUS {
+        // SAFETY: the kernel's siginfo of a fault, on our stack; the code is the one of a page that is not there.
+        unsafe {
+            (*info).si_signo = libc::SIGBUS;
+            (*info).si_code = libc::BUS_ADRERR;
+        }
+    }
+    if action.flags & libc::SA_RESETHAND as u64 != 0 {
+        let reset = KernelAction::default();
+        if number == libc::SIGSEGV {
+            program_action_set(&reset);
+        } else {
+            // SAFETY: SIG_DFL runs nothing.
+            let _ = unsafe { signal::action(number, Some(&reset)) };
+        }
+    }
+    let own = if action.flags & libc::SA_NODEFER as u64 != 0 { 0 } else { signal::bit(number) };
+    signal::change(libc::SIG_SETMASK, before | action.mask | own);
+    // SAFETY: the program installed this function for this signal, in this form.
+    unsafe {
+        if action.flags & libc::SA_SIGINFO as u64 != 0 {
+            let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) = core::mem::transmute(action.handler);
+            handler(number, info, context);
+        } else {
+            let handler: extern "C" fn(i32) = core::mem::transmute(action.handler);
+            handler(number);
+        }
+    }
+    signal::change(libc::SIG_SETMASK, signal::Set::MAX);
+}

@@ -1,0 +1,110 @@
+//! What an engine keeps of one mapping: a byte for each block, and the prefetcher's memory.
+//!
+//! Owns: [`MapState`] and the life of its memory. Called by: mappings and the engines. Must not: be freed while a fault
+//! handler may still look at it: a retired state lives on until many more have been retired.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+use std::collections::VecDeque;
+
+use crate::pager::prefetch::Detector;
+use crate::sync::QuietMutex;
+
+/// Nothing of the block was touched: no access.
+pub const COLD: u8 = 0;
+/// Stores are not let through; or, on uffd, the window is armed.
+pub const READ: u8 = 1;
+/// Stores go through unnoticed.
+pub const WRITE: u8 = 2;
+/// Set while one thread changes the block's protection.
+const BUSY: u8 = 0x80;
+
+/// Retired states that are kept before the oldest is freed.
+const RETIRED_KEPT: usize = 1024;
+
+/// See the module.
+pub struct MapState {
+    /// The address at which block 0 would start, had the mapping begun on a block.
+    pub base: usize,
+    /// Bytes in a block.
+    pub block_bytes: usize,
+    /// One byte a block: COLD, READ or WRITE.
+    pub blocks: Box<[AtomicU8]>,
+    /// The sequential detector.
+    pub detector: Detector,
+}
+
+impl MapState {
+    /// Blocks for `start..end`, all cold.
+    pub fn new(start: usize, end: usize, block_bytes: usize) -> &'static MapState {
+        let base = start - start % block_bytes;
+        let count = (end - base).div_ceil(block_bytes);
+        let blocks = (0..count).map(|_| AtomicU8::new(COLD)).collect();
+        Box::leak(Box::new(MapState { base, block_bytes, blocks, detector: Detector::new() }))
+    }
+
+    /// The same blocks for `start..end`, a part of what this one covers, in memory of its own.
+    pub fn part(&self, start: usize, end: usize) -> &'static MapState {
+        let part = MapState::new(start, end, self.block_bytes);
+        for (i, block) in part.blocks.iter().enumerate() {
+            let from = self.number(part.base + i * self.block_bytes);
+            block.store(self.blocks[from].load(Ordering::SeqCst) & !BUSY, Ordering::SeqCst);
+        }
+        part
+    }
+
+    /// The block that holds an address.
+    pub fn number(&self, address: usize) -> usize {
+        (address - self.base) / self.block_bytes
+    }
+
+    /// The addresses of a block, cut to `start..end`.
+    pub fn range(&self, block: usize, start: usize, end: usize) -> (usize, usize) {
+        let from = self.base + block * self.block_bytes;
+        (from.max(start), (from + self.block_bytes).min(end))
+    }
+
+    /// Waits to be the only one who changes a block; returns its state. The caller has signals blocked.
+    pub fn lock(&self, block: usize) -> u8 {
+        let byte = &self.blocks[block];
+        loop {
+            let now = byte.load(Ordering::SeqCst);
+            if now & BUSY == 0
+                && byte.compare_exchange(now, now | BUSY, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+            {
+                return now;
+            }
+            rustix::thread::sched_yield();
+        }
+    }
+
+    /// Lets go of a block with its new state.
+    pub fn unlock(&self, block: usize, state: u8) {
+        self.blocks[block].store(state, Ordering::SeqCst);
+    }
+}
+
+/// States that nobody finds any more.
+static RETIRED: QuietMutex<VecDeque<usize>> = QuietMutex::new(VecDeque::new());
+
+/// Gives a state up. The caller took it out of the table.
+pub fn retire(state: &'static MapState) {
+    let oldest = {
+        let mut retired = RETIRED.lock();
+        retired.push_back(state as *const MapState as usize);
+        (retired.len() > RETIRED_KEPT).then(|| retired.pop_front()).flatten()
+    };
+    if let Some(oldest) = oldest {
+        // SAFETY: it came from Box::leak in `new`, was retired once, and RETIRED_KEPT unmappings ago; a fault handler looks at
+        // a state for the length of one fault of a thread that was in that mapping when it went.
+        drop(unsafe { Box::from_raw(oldest as *mut MapState) });
+    }
+}
+
+/// The lock that the fork hook takes.
+pub fn lock_for_fork() -> impl Drop {
+    struct Held(#[allow(dead_code)] crate::sync::QuietGuard<'static, VecDeque<usize>>);
+    impl Drop for Held {
+        fn drop(&mut self) {}
+    }
+    Held(RETIRED.lock())
+}

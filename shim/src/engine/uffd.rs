@@ -1,0 +1,490 @@
+//! The uffd rungs: a thread of ours reads faults and installs what was touched.
+//!
+//! Owns: the userfaultfd, its thread, arming. Called by: Engine. Must not: hold a lock that a thread of the program can hold
+//! while it touches a mapping (there is none: rule 4), or touch the program's memory itself.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use netmem_protocol::{PAGE_SIZE, Run};
+
+use super::mappings::Mapping;
+use super::state::{COLD, READ};
+use super::{StoreTracking, count_fault};
+use crate::config::{Config, Prefetch};
+use crate::host::{self, Handle, Runtime};
+use crate::log;
+use crate::pager::page::Event;
+use crate::pager::region::{Need, PagerError};
+use crate::pager::table::{SUM_ZERO, WINDOW_PAGES, page_sum};
+use crate::remote::PageSource;
+use crate::sys::clock::Deadline;
+use crate::sys::errno::Errno;
+use crate::sys::mem;
+use crate::sys::pagemap::Pagemap;
+use crate::sys::uffd::{Features, MODE_MISSING, MODE_WP, Message, Uffd};
+
+/// Mappings up to this many bytes are armed whole when they are made; larger ones window by window: arming makes page tables
+/// (33 MiB of them for 16 GiB).
+const ARM_WHOLE_BYTES: usize = 64 << 20;
+/// Faults that are being served or wait for someone else's claim, at the most, before the thread stops reading more.
+const PENDING_MAX: usize = 256;
+/// How often the thread looks whether a page that could not be had can be had again.
+const HEAL_POLL_MS: i64 = 500;
+
+/// See the module.
+pub struct UffdEngine {
+    uffd: Arc<Uffd>,
+    pagemap: Option<Pagemap>,
+    /// How stores are seen.
+    pub stores: StoreTracking,
+    /// Whether touches inside system calls are served.
+    pub kernel_faults: bool,
+    prefetch: Prefetch,
+}
+
+impl UffdEngine {
+    /// Opens a userfaultfd with all that the kernel and NETMEM_MASK allow.
+    pub fn open(kernel_faults: bool, config: &Config) -> Result<UffdEngine, Errno> {
+        let pagemap = if config.mask.pagemap_scan { None } else { Pagemap::open(None).ok().filter(Pagemap::works) };
+        let want = Features {
+            wp_shmem: true,
+            wp_async: !config.mask.wp_async && pagemap.is_some(),
+            poison: !config.mask.poison,
+        };
+        let uffd = Uffd::open(kernel_faults, want)?;
+        if !uffd.features.wp_shmem {
+            return Err(Errno(libc::EOPNOTSUPP));
+        }
+        let stores = if uffd.features.wp_async { StoreTracking::Async } else { StoreTracking::Sync };
+        Ok(UffdEngine { uffd: Arc::new(uffd), pagemap, stores, kernel_faults, prefetch: config.prefetch })
+    }
+
+    /// For logs and netmem_engine().
+    pub fn name(&self) -> &'static str {
+        if self.kernel_faults { "uffd" } else { "uffd-user" }
+    }
+
+    /// Starts the thread.
+    pub fn start(&self) -> Result<(), Errno> {
+        let mut server = Server {
+            uffd: self.uffd.clone(),
+            stores: self.stores,
+            prefetch: self.prefetch,
+            pending: Vec::new(),
+            batch: Vec::new(),
+            buffer: Vec::new(),
+        };
+        crate::sys::thread::spawn(Box::new(move || server.run()))
+    }
+
+    /// Registers a mapping that nobody can access yet, and arms what may already be there.
+    pub fn register(&self, mapping: &Mapping, handle: &Handle) -> Result<(), Errno> {
+        let mode = if mapping.private { MODE_MISSING } else { MODE_MISSING | MODE_WP };
+        self.uffd.register(mapping.start, mapping.length(), mode)?;
+        if mapping.private {
+            return Ok(());
+        }
+        if mapping.length() <= ARM_WHOLE_BYTES || self.stores == StoreTracking::Sync {
+            self.uffd.write_protect(mapping.start, mapping.length(), true)?;
+            for block in mapping.state.blocks.iter() {
+                block.store(READ, Ordering::SeqCst);
+            }
+            return Ok(());
+        }
+        let (first, end) = (mapping.first_page, mapping.end_page());
+        let mut result = Ok(());
+        handle.region.each_resident_window(|window| {
+            let (from, to) = (window.max(first), (window + WINDOW_PAGES).min(end));
+            if from < to && result.is_ok() {
+                let (from, to) = (mapping.address_of(from), mapping.address_of(to - 1) + mem::PAGE);
+                result = self.uffd.write_protect(from, to - from, true);
+            }
+        });
+        result
+    }
+
+    /// The same in a forked child, where page tables of shared mappings start empty and unarmed: until a window is armed at its
+    /// first fault, or by a scan, its pages count as written, which a checksum settles.
+    pub fn register_in_child(&self, mapping: &Mapping, handle: &Handle) -> Result<(), Errno> {
+        for block in mapping.state.blocks.iter() {
+            block.store(COLD, Ordering::SeqCst);
+        }
+        self.register(mapping, handle)
+    }
+
+    /// Marks what was stored through a mapping and arms it again.
+    pub fn harvest_piece(&self, mapping: &Mapping, handle: &Handle) {
+        if mapping.private {
+            return;
+        }
+        let region = &handle.region;
+        match (self.stores, &self.pagemap) {
+            (StoreTracking::Async, Some(pagemap)) => {
+                super::harvest::scan(pagemap, mapping.start, mapping.end, mapping.first_page, region);
+            }
+            (StoreTracking::Async | StoreTracking::Sync, _) => {
+                // Writers first, then protection: a store in between is seen by the capture that follows (DESIGN.md, D3).
+                let me = crate::pager::Board::me(&region.cache);
+                region.each_dirty_window(|window| {
+                    let from = window.max(mapping.first_page);
+                    let to = (window + WINDOW_PAGES).min(mapping.end_page());
+                    if from < to {
+                        region.clear_writer(from, to, me);
+                        let start = mapping.address_of(from);
+                        let _ = self.uffd.write_protect(start, (to - from) as usize * mem::PAGE, true);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Rung 2: pages a system call is about to touch are brought in by touching them here, in user mode.
+    pub fn prepare(&self, mapping: &Mapping, from: usize, to: usize, write: bool) -> Result<(), Errno> {
+        if self.kernel_faults {
+            return Ok(());
+        }
+        let handle = host::handle(mapping.handle);
+        let pages = (mapping.page_at(from), mapping.page_at(to - 1) + 1);
+        handle.bring_in(pages.0, pages.1)?;
+        let mut at = from;
+        while at < to {
+            // SAFETY: the program is about to let the kernel do the same to its own memory.
+            unsafe { touch(at, write && mapping.prot & libc::PROT_WRITE != 0) };
+            at = (at / mem::PAGE + 1) * mem::PAGE;
+        }
+        Ok(())
+    }
+}
+
+impl UffdEngine {
+    /// Lets a poisoned page be touched again; it is in the file now.
+    pub fn unpoison(&self, mapping: &Mapping, page: u64) -> Result<(), Errno> {
+        // SAFETY: in a shared mapping this drops the page table's entry and no data; a private one never had a copy here.
+        unsafe { mem::madvise(mapping.address_of(page), mem::PAGE, libc::MADV_DONTNEED) }
+    }
+}
+
+/// Touches a byte of the program's memory so that it faults here rather than in the kernel.
+///
+/// # Safety
+/// The byte lies in a mapping of the program's that the program is about to use in the same way.
+unsafe fn touch(at: usize, write: bool) {
+    // SAFETY: the caller's. Adding nothing to the byte is a store that changes nothing.
+    unsafe {
+        if write {
+            core::sync::atomic::AtomicU8::from_ptr(at as *mut u8).fetch_add(0, Ordering::Relaxed);
+        } else {
+            core::ptr::read_volatile(at as *const u8);
+        }
+    }
+}
+
+/// A fault that someone waits in.
+#[derive(Clone, Copy)]
+struct Pending {
+    address: usize,
+    deadline: Deadline,
+}
+
+/// A page that we claimed and will fetch.
+#[derive(Clone, Copy)]
+struct Wanted {
+    page: u64,
+    handle: &'static Handle,
+    mapping: Mapping,
+}
+
+/// The thread's own.
+struct Server {
+    uffd: Arc<Uffd>,
+    stores: StoreTracking,
+    prefetch: Prefetch,
+    pending: Vec<Pending>,
+    batch: Vec<Wanted>,
+    buffer: Vec<u8>,
+}
+
+impl Server {
+    fn run(&mut self) {
+        let mut messages: Vec<Message> = Vec::with_capacity(crate::sys::uffd::MESSAGES_MAX);
+        let Some(runtime) = host::wait_for_runtime() else { return };
+        loop {
+            messages.clear();
+            // With faults that wait for someone else, look at them again soon; else sleep until there is one.
+            let soon = if self.pending.is_empty() { HEAL_POLL_MS } else { 1 };
+            let patient = self.pending.is_empty() && !host::poison::any();
+            if patient || self.pending.len() < PENDING_MAX && readable(&self.uffd, soon) {
+                match self.uffd.read(&mut messages) {
+                    Ok(()) | Err(Errno(libc::EINTR | libc::EAGAIN)) => {}
+                    Err(errno) => {
+                        log::error!("userfaultfd: {errno}; faults can't be served any more, stopping the program");
+                        std::process::abort();
+                    }
+                }
+            }
+            let deadline = Deadline::after(runtime.config.timeout);
+            let mut todo = core::mem::take(&mut self.pending);
+            for message in &messages {
+                if message.write_protect {
+                    self.let_store_through(runtime, message.address);
+                } else {
+                    todo.push(Pending { address: message.address, deadline });
+                }
+            }
+            for fault in todo {
+                self.begin(runtime, fault);
+            }
+            self.fetch_batch(runtime);
+            host::poison::heal();
+        }
+    }
+
+    /// Synchronous tracking: mark, then let go on.
+    fn let_store_through(&self, runtime: &Runtime, address: usize) {
+        if let Some(mapping) = runtime.mappings.find(address) {
+            host::handle(mapping.handle).region.mark_writer(mapping.page_at(address), 1);
+        }
+        let _ = self.uffd.write_protect(address, mem::PAGE, false);
+    }
+
+    /// Decides what a fault needs: nothing, zeros, a fetch, or patience.
+    fn begin(&mut self, runtime: &'static Runtime, fault: Pending) {
+        let Some(mapping) = runtime.mappings.find(fault.address) else {
+            let _ = self.uffd.wake(fault.address, mem::PAGE);
+            return;
+        };
+        let handle = host::handle(mapping.handle);
+        let page = mapping.page_at(fault.address);
+        self.arm_window(runtime, &mapping, handle, fault.address);
+        match handle.region.need(page) {
+            Ok(Need::Nothing) => self.fill_hole(&mapping, page),
+            Ok(Need::Zeros) => {
+                count_fault(handle);
+                self.install(&mapping, page, &ZEROS);
+                handle.region.settle_installed(page, SUM_ZERO);
+                crate::stats::ZERO_PAGES.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(Need::Fetch) => {
+                count_fault(handle);
+                self.batch.push(Wanted { page, handle, mapping });
+                self.claim_ahead(&mapping, handle, page);
+            }
+            Ok(Need::Wait) => self.wait_or_give_up(runtime, fault, handle, page),
+            Err(errno) => self.give_up(fault.address, &PagerError::Cache(errno)),
+        }
+    }
+
+    fn wait_or_give_up(&mut self, _runtime: &Runtime, fault: Pending, handle: &Handle, page: u64) {
+        // Our own batch may hold the claim; it is fetched right after. Others' are looked at again, and the dead's are freed.
+        if !self.batch.iter().any(|wanted| wanted.page == page && core::ptr::eq(wanted.handle, handle)) {
+            let _ = handle.region.wait_for(page, Deadline::after(Some(core::time::Duration::from_micros(200))));
+        }
+        if fault.deadline.passed() {
+            self.give_up(fault.address, &PagerError::Busy);
+        } else {
+            self.pending.push(fault);
+        }
+    }
+
+    /// Claims the pages that a sequential reader will want next.
+    fn claim_ahead(&mut self, mapping: &Mapping, handle: &'static Handle, page: u64) {
+        let ahead = mapping.state.detector.plan(page, self.prefetch);
+        let room = u64::from(netmem_protocol::FRAME_PAGES_MAX).saturating_sub(self.batch.len() as u64);
+        let end = (page + ahead).min(mapping.end_page()).min(handle.region.fetchable()).min(page + room);
+        for next in page + 1..end {
+            match handle.region.need(next) {
+                Ok(Need::Fetch) => self.batch.push(Wanted { page: next, handle, mapping: *mapping }),
+                Ok(Need::Zeros) => {
+                    handle.region.settle(next, Event::Release);
+                    return;
+                }
+                Ok(Need::Nothing | Need::Wait) | Err(_) => return,
+            }
+        }
+    }
+
+    /// A page that is present but not in the file is a page of zeros; one that is in the file needs only another look.
+    fn fill_hole(&self, mapping: &Mapping, page: u64) {
+        if mapping.private {
+            // Missing in a private mapping means a hole in the file: fill it there, so that the copy has something to copy.
+            let handle = host::handle(mapping.handle);
+            let _ = handle.fill_hole(page);
+            let _ = self.uffd.wake(mapping.address_of(page), mem::PAGE);
+        } else {
+            self.install(mapping, page, &ZEROS);
+        }
+    }
+
+    /// Arms a window before the first page of it is mapped; stores made through pages that others installed are noted.
+    fn arm_window(&self, runtime: &Runtime, mapping: &Mapping, handle: &Handle, address: usize) {
+        let state = mapping.state;
+        let block = state.number(address);
+        if mapping.private || state.blocks[block].load(Ordering::SeqCst) != COLD {
+            return;
+        }
+        let (from, to) = state.range(block, mapping.start, mapping.end);
+        if let super::Engine::Uffd(UffdEngine { pagemap: Some(pagemap), .. }) = runtime.engine() {
+            super::harvest::scan(pagemap, from, to, mapping.page_at(from), &handle.region);
+        }
+        state.blocks[block].store(READ, Ordering::SeqCst);
+    }
+
+    /// Fetches everything claimed, region by region, and installs it.
+    fn fetch_batch(&mut self, runtime: &'static Runtime) {
+        while let Some(first) = self.batch.first().copied() {
+            let (mine, rest): (Vec<Wanted>, Vec<Wanted>) =
+                self.batch.drain(..).partition(|wanted| core::ptr::eq(wanted.handle, first.handle));
+            self.batch = rest;
+            self.fetch_one_region(runtime, first.handle, mine);
+        }
+    }
+
+    fn fetch_one_region(&mut self, runtime: &'static Runtime, handle: &'static Handle, mut mine: Vec<Wanted>) {
+        mine.sort_by_key(|wanted| wanted.page);
+        let mut runs: Vec<Run> = Vec::new();
+        for wanted in &mine {
+            match runs.last_mut() {
+                Some(last) if last.end() == wanted.page => last.count += 1,
+                _ => runs.push(Run::new(wanted.page, 1)),
+            }
+        }
+        let region = &handle.region;
+        let mut done = 0;
+        self.buffer.clear();
+        let epoch = region.view();
+        let mut waiting: Option<Wanted> = None;
+        let buffer = core::mem::take(&mut self.buffer);
+        let mut run = Gather { server: self, buffer, start: None };
+        let result = runtime.remote.fetch(region.id, epoch, &runs, &mut |page, data| {
+            let Some(wanted) = mine.get(done).filter(|wanted| wanted.page == page) else { return };
+            done += 1;
+            run.page(wanted, data);
+            waiting = Some(*wanted);
+        });
+        run.flush();
+        self.buffer = run.buffer;
+        let Err(error) = result else { return };
+        let error = PagerError::from(error);
+        for wanted in mine.iter().skip(done) {
+            region.settle(wanted.page, Event::Release);
+        }
+        if error.is_stale() {
+            if region.view() == epoch {
+                let _ = region.refresh(&runtime.remote);
+            }
+            // Who waits looks again and asks at the new epoch.
+            for wanted in mine.iter().skip(done) {
+                let _ = self.uffd.wake(wanted.mapping.address_of(wanted.page), mem::PAGE);
+            }
+            return;
+        }
+        for wanted in mine.iter().skip(done) {
+            self.give_up(wanted.mapping.address_of(wanted.page), &error);
+        }
+    }
+
+    /// Puts a page where a mapping wants it, in one step for everyone.
+    fn install(&self, mapping: &Mapping, page: u64, data: &[u8]) {
+        let address = mapping.address_of(page);
+        if mapping.private {
+            let handle = host::handle(mapping.handle);
+            for (i, one) in data.chunks_exact(PAGE_SIZE).enumerate() {
+                if let Some(one) = one.first_chunk() {
+                    let _ = crate::pager::Frames::install(&handle.region.cache, page + i as u64, one);
+                }
+            }
+            let _ = self.uffd.wake(address, data.len());
+            return;
+        }
+        let mut done = 0;
+        while done < data.len() {
+            let (copied, errno) = self.uffd.copy(address + done, &data[done..], true);
+            done += copied;
+            match errno {
+                None | Some(Errno(libc::EAGAIN)) => {}
+                Some(Errno(libc::EEXIST)) => {
+                    // Someone's write(2) was first. What is there counts; whoever waits has to be told (it is not woken).
+                    let _ = self.uffd.wake(address + done, PAGE_SIZE);
+                    done += PAGE_SIZE;
+                }
+                Some(Errno(libc::ENOENT | libc::EFAULT | libc::EINVAL)) => {
+                    // The mapping went, or the file was cut: the page still belongs in the file if it lies inside.
+                    let handle = host::handle(mapping.handle);
+                    if let Some(one) = data[done..].first_chunk() {
+                        let _ = crate::pager::Frames::install(&handle.region.cache, page + (done / PAGE_SIZE) as u64, one);
+                    }
+                    let _ = self.uffd.wake(address + done, PAGE_SIZE);
+                    done += PAGE_SIZE;
+                }
+                Some(errno) => {
+                    log::error!("no room for a page in the cache ({errno}): is the tmpfs full? NETMEM_DIR can name a larger one");
+                    self.give_up(address + done, &PagerError::Cache(errno));
+                    done += PAGE_SIZE;
+                }
+            }
+        }
+    }
+
+    /// Makes a touch end as it does on a disk that fails: SIGBUS. The page can come back later.
+    fn give_up(&self, address: usize, error: &PagerError) {
+        log::error!("a page can't be had: {error}");
+        host::fail_page(&self.uffd, address);
+    }
+}
+
+/// Pages that arrive one after another for neighbouring addresses go in with one call.
+struct Gather<'a> {
+    server: &'a Server,
+    buffer: Vec<u8>,
+    start: Option<Wanted>,
+}
+
+/// Pages gathered at the most, so that the first of a long run is not kept waiting for the last.
+const GATHER_PAGES: usize = 16;
+
+impl Gather<'_> {
+    fn page(&mut self, wanted: &Wanted, data: Option<&[u8; PAGE_SIZE]>) {
+        let pages = (self.buffer.len() / PAGE_SIZE) as u64;
+        let joins = self.start.as_ref().is_some_and(|start| {
+            start.mapping.start == wanted.mapping.start && start.page + pages == wanted.page
+        });
+        if !joins || pages as usize == GATHER_PAGES {
+            self.flush();
+            self.start = Some(*wanted);
+        }
+        self.buffer.extend_from_slice(data.unwrap_or(&ZEROS));
+        crate::stats::PAGES_FETCHED.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn flush(&mut self) {
+        let Some(start) = self.start.take() else { return };
+        self.server.install(&start.mapping, start.page, &self.buffer);
+        for (i, data) in self.buffer.chunks_exact(PAGE_SIZE).enumerate() {
+            start.handle.region.settle_installed(start.page + i as u64, page_sum(data));
+        }
+        self.buffer.clear();
+    }
+}
+
+static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+
+/// Faults that could not be served, ever, for the statistics.
+pub static GIVEN_UP: AtomicU64 = AtomicU64::new(0);
+
+fn readable(uffd: &Uffd, timeout_ms: i64) -> bool {
+    let fd = crate::sys::fd::borrow(uffd.raw());
+    let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+    let limit = rustix::event::Timespec { tv_sec: 0, tv_nsec: timeout_ms * 1_000_000 };
+    rustix::event::poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0)
+}
+
+impl StoreTracking {
+    /// For the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            StoreTracking::Async => "asynchronous",
+            StoreTracking::Sync => "synchronous",
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Attaching to regions: by an entry of the server's namespace, by an open descriptor, without a name.
+//!
+//! Owns: which inode is which handle. Called by: names, fds, abi::map. Must not: change names.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+
+use netmem_protocol::control::Entry;
+use netmem_protocol::{PageIndex, RegionId};
+use rustix::fs::OFlags;
+
+use super::handle::{self, HANDLES_MAX, Handle};
+use super::{Runtime, config};
+use crate::log;
+use crate::pager::table::Board;
+use crate::pager::{Frames, Region};
+use crate::remote::RemoteError;
+use crate::sync::{QuietGuard, QuietMutex};
+use crate::sys::errno::Errno;
+use crate::sys::fd::OwnFd;
+use crate::sys::file;
+use crate::sys::shm::RegionFile;
+
+/// Inode → handle.
+pub struct Attached {
+    /// Lock order: 1.
+    by_inode: QuietMutex<BTreeMap<u64, u32>>,
+}
+
+/// A control file's first words, for one that we are not attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peek {
+    /// The region.
+    pub region: RegionId,
+    /// The view epoch.
+    pub view: u64,
+}
+
+impl Attached {
+    /// Nothing yet.
+    pub fn new() -> Result<Attached, Errno> {
+        Ok(Attached { by_inode: QuietMutex::new(BTreeMap::new()) })
+    }
+
+    /// The handle of an inode.
+    pub fn find(&self, inode: u64) -> Option<&'static Handle> {
+        let index = *self.by_inode.lock().get(&inode)?;
+        handle::find(index)
+    }
+
+    /// The lock that the fork hook takes.
+    pub fn lock_for_fork(&self) -> QuietGuard<'_, BTreeMap<u64, u32>> {
+        self.by_inode.lock()
+    }
+}
+
+fn refused(name: &str, error: &RemoteError) -> Errno {
+    log::error!("{name}: {error}");
+    Errno(error.errno())
+}
+
+/// What the control file of an inode says, if there is one that says anything.
+pub fn peek(runtime: &Runtime, inode: u64) -> Option<Peek> {
+    let control = file::open(&runtime.directory.control_path(inode), OFlags::RDONLY, 0).ok()?;
+    let mut words = [0u8; 32];
+    file::read_at(&control, &mut words, 0).ok()?;
+    let word = |i: usize| words[i * 8..].first_chunk::<8>().map(|word| u64::from_le_bytes(*word));
+    let ours = word(0)? == crate::pager::table::MAGIC && word(1)? == crate::pager::table::LAYOUT;
+    ours.then_some(Peek { region: RegionId(word(2)?), view: word(3)? })
+}
+
+/// Attaches to the region of `entry`, whose cache file is at `local`. The server already counts us as a holder.
+pub fn attach(runtime: &'static Runtime, name: &str, local: &str, entry: &Entry) -> Result<&'static Handle, Errno> {
+    let file = open_both_ways(local)?;
+    let inode = rustix::fs::fstat(file.borrow())?.st_ino;
+    if let Some(known) = runtime.attached.find(inode) {
+        // The server counts holds; this process needs one.
+        let _ = runtime.remote.close(entry.region);
+        return Ok(known);
+    }
+    attach_file(runtime, name, file, inode, entry, false)
+}
+
+/// Attaches through a descriptor that the program came by in a way that went past us: inherited, or received.
+pub fn attach_descriptor(runtime: &'static Runtime, path: &str, inode: u64, fd: i32) -> Result<&'static Handle, Errno> {
+    if let Some(known) = runtime.attached.find(inode) {
+        return Ok(known);
+    }
+    let Some(peek) = peek(runtime, inode) else {
+        log::error!("descriptor {fd} ({path}): the page cache does not know which region it is; open it by name");
+        return Err(Errno(libc::EIO));
+    };
+    let entry = runtime.remote.open_id(peek.region).map_err(|error| refused(path, &error))?;
+    let file = open_both_ways(&format!("/proc/self/fd/{fd}"))?;
+    attach_file(runtime, path, file, inode, &entry, false)
+}
+
+/// Makes a region without a name, `size` bytes long.
+pub fn attach_unnamed(runtime: &'static Runtime, size: u64) -> Result<&'static Handle, Errno> {
+    let name = "an unnamed region";
+    let entry = runtime.remote.create_unnamed(size).map_err(|error| refused(name, &error))?;
+    let path = format!("{}/unnamed-{:x}", runtime.directory.control, entry.region.0);
+    let file = file::open(&path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, 0o600)?;
+    let inode = rustix::fs::fstat(file.borrow())?.st_ino;
+    let attached = attach_file(runtime, name, file, inode, &entry, true);
+    // Forked children come by it through the descriptor.
+    let _ = rustix::fs::unlink(path.as_str());
+    attached
+}
+
+/// A descriptor for reading and writing of a file that is ours, whatever its mode says to the program.
+fn open_both_ways(path: &str) -> Result<OwnFd, Errno> {
+    match file::open(path, OFlags::RDWR, 0) {
+        Err(Errno(libc::EACCES)) => {
+            let stat = rustix::fs::stat(path)?;
+            let mode = rustix::fs::Mode::from_raw_mode(stat.st_mode & 0o7777);
+            rustix::fs::chmod(path, mode | rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
+            let opened = file::open(path, OFlags::RDWR, 0);
+            rustix::fs::chmod(path, mode)?;
+            opened
+        }
+        opened => opened,
+    }
+}
+
+fn attach_file(
+    runtime: &'static Runtime,
+    name: &str,
+    file: OwnFd,
+    inode: u64,
+    entry: &Entry,
+    unnamed: bool,
+) -> Result<&'static Handle, Errno> {
+    let mut by_inode = runtime.attached.by_inode.lock();
+    if let Some(index) = by_inode.get(&inode) {
+        return handle::find(*index).ok_or(Errno(libc::EIO));
+    }
+    let index = by_inode.len();
+    if index == HANDLES_MAX {
+        log::error!("{name}: this process has opened {HANDLES_MAX} regions, which is the limit");
+        return Err(Errno(libc::EMFILE));
+    }
+    let control = runtime.directory.control_path(inode);
+    let (cache, found) = RegionFile::attach(file, control, entry.region.0, runtime.engine().tracking())?;
+    let region = Region::new(entry.region, cache);
+    let primed = if found.fresh { prime(&region, entry, unnamed) } else { Ok(()) };
+    if found.suspects {
+        region.suspect_everything();
+    }
+    region.cache.unlock_host();
+    primed?;
+    log::debug!(
+        "{name}: region {} at epoch {}, {} bytes{}",
+        entry.region,
+        region.view(),
+        entry.size,
+        if found.fresh { "" } else { ", page cache warm" }
+    );
+    let attached = handle::enter(Handle {
+        region,
+        index: index as u32,
+        name: format!("{}{name}", if unnamed { "" } else { config().prefix.as_str() }),
+        faults: AtomicU64::new(0),
+        descriptors: AtomicU32::new(0),
+        unnamed,
+        offset: QuietMutex::new(()),
+        late_errno: AtomicU32::new(0),
+    });
+    by_inode.insert(inode, index as u32);
+    Ok(attached)
+}
+
+/// Tells a fresh control file what the server said.
+fn prime(region: &Region<RegionFile>, entry: &Entry, unnamed: bool) -> Result<(), Errno> {
+    let control = region.cache.control();
+    region.cache.set_size(entry.size)?;
+    control.server_size.store(entry.size, Ordering::SeqCst);
+    control.fetchable.store(PageIndex::ceil(entry.size).0, Ordering::SeqCst);
+    control.cut.store(u64::MAX, Ordering::SeqCst);
+    control.unnamed.store(unnamed.into(), Ordering::SeqCst);
+    control.view.store(entry.epoch.0, Ordering::SeqCst);
+    Ok(())
+}

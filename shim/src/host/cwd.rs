@@ -1,0 +1,51 @@
+//! The working directory, and directory descriptors, when they lie under the prefix.
+//!
+//! Owns: whether the working directory is ours. Called by: paths, abi's chdir and getcwd. Must not: ask the kernel more than
+//! once while the program does not change it.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use super::{config, directory, runtime, runtime_if_started};
+use crate::sys::{file, proc};
+
+const UNKNOWN: u8 = 0;
+const FOREIGN: u8 = 1;
+const OURS: u8 = 2;
+
+static CWD: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+/// The working directory may have changed.
+pub fn changed() {
+    CWD.store(UNKNOWN, Ordering::Relaxed);
+}
+
+/// The name of a directory as `openat` and its kin mean it, if it is ours. Empty for the root.
+pub fn base_of(number: i32) -> Option<String> {
+    let path = if number == libc::AT_FDCWD {
+        if CWD.load(Ordering::Relaxed) == FOREIGN {
+            return None;
+        }
+        let path = rustix::process::getcwd(Vec::new()).ok()?.into_string().ok()?;
+        let ours = inside(&path).is_some();
+        CWD.store(if ours { OURS } else { FOREIGN }, Ordering::Relaxed);
+        path
+    } else {
+        if !matches!(super::fds::classify(number), Ok(super::fds::Descriptor::Directory)) {
+            return None;
+        }
+        proc::descriptor_path(number)?
+    };
+    inside(&path)
+}
+
+fn inside(path: &str) -> Option<String> {
+    if runtime_if_started().is_none() {
+        let root = directory::root_path(config());
+        if !path.starts_with(&root) || config().disable || !file::exists(&root) {
+            return None;
+        }
+    }
+    let runtime = runtime_if_started().or_else(|| runtime().ok())?;
+    let rest = path.strip_prefix(runtime.directory.tree.as_str())?;
+    (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/').to_owned())
+}

@@ -1,0 +1,114 @@
+//! fork: nothing of ours is half-way in the child, and every page there faults to the child's own engine.
+//!
+//! Owns: the three pthread_atfork handlers. Called by: libc inside fork, forkpty and daemon; abi around _Fork. Must not: do
+//! anything in a process that never used netmem.
+//!
+//! Mappings of ours are MADV_DONTFORK but between `prepare` and `parent`, so that a clone that goes past us gets SIGSEGV and
+//! never zeros.
+
+use core::cell::UnsafeCell;
+
+use super::{Runtime, handle, runtime_if_started};
+use crate::log;
+use crate::sync::QuietGuard;
+use crate::sys::errno::Errno;
+use crate::sys::mem;
+
+/// Everything locked across a fork, in lock order.
+struct Held {
+    _starting: QuietGuard<'static, ()>,
+    _names: QuietGuard<'static, ()>,
+    _attached: Box<dyn Drop>,
+    _maintenance: Vec<QuietGuard<'static, ()>>,
+    _mappings: crate::engine::mappings::Writer<'static>,
+    _retired: Box<dyn Drop>,
+    _poisoned: Box<dyn Drop>,
+}
+
+struct Slot(UnsafeCell<Option<Held>>);
+// SAFETY: only touched by the thread that forks, which holds STARTING from `prepare` to `parent`, or is the child's only one.
+unsafe impl Sync for Slot {}
+static HELD: Slot = Slot(UnsafeCell::new(None));
+
+/// Before a fork, in the parent.
+pub extern "C" fn prepare() {
+    let Some(runtime) = runtime_if_started() else { return };
+    let starting = super::STARTING.lock();
+    let names = runtime.names.lock();
+    let attached: Box<dyn Drop> = Box::new(runtime.attached.lock_for_fork());
+    let maintenance = handle::all().flat_map(|handle| [handle.offset.lock(), handle.region.maintenance.lock()]).collect();
+    let mappings = runtime.mappings.write();
+    let retired: Box<dyn Drop> = Box::new(crate::engine::state::lock_for_fork());
+    let poisoned: Box<dyn Drop> = Box::new(super::poison::lock_for_fork());
+    for mapping in runtime.mappings.overlapping(0, usize::MAX) {
+        let _ = mem::set_fork(mapping.start, mapping.length(), true);
+    }
+    let held = Held {
+        _starting: starting,
+        _names: names,
+        _attached: attached,
+        _maintenance: maintenance,
+        _mappings: mappings,
+        _retired: retired,
+        _poisoned: poisoned,
+    };
+    // SAFETY: STARTING is held.
+    unsafe { *HELD.0.get() = Some(held) };
+    // The heap's lock comes last: nothing may be allocated while it is held. Signals are blocked by the others.
+    #[cfg(not(test))]
+    crate::HEAP.lock_across_fork();
+}
+
+fn release() -> bool {
+    if runtime_if_started().is_none() {
+        return false;
+    }
+    #[cfg(not(test))]
+    crate::HEAP.unlock_after_fork();
+    // SAFETY: this thread took everything in `prepare`.
+    let held = unsafe { (*HELD.0.get()).take() };
+    held.is_some()
+}
+
+/// After a fork, in the parent.
+pub extern "C" fn parent() {
+    if !release() {
+        return;
+    }
+    let Some(runtime) = runtime_if_started() else { return };
+    for mapping in runtime.mappings.overlapping(0, usize::MAX) {
+        let _ = mem::set_fork(mapping.start, mapping.length(), false);
+    }
+}
+
+/// After a fork, in the child, before anything else of it runs.
+pub extern "C" fn child() {
+    if !release() {
+        return;
+    }
+    let Some(runtime) = runtime_if_started() else { return };
+    if let Err(errno) = begin_again(runtime) {
+        log::error!("a forked child can't go on with its netmem mappings: {errno}");
+        std::process::abort();
+    }
+}
+
+fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
+    runtime.remote.forget_connections(super::random_client()?);
+    runtime.directory.reopen_after_fork()?;
+    let tracking = runtime.engine().tracking();
+    for handle in handle::all() {
+        handle.region.cache.attach_again_after_fork(tracking)?;
+    }
+    runtime.restart_engine()?;
+    for mapping in runtime.mappings.overlapping(0, usize::MAX) {
+        runtime.engine().take_over_in_child(&mapping, handle::handle(mapping.handle))?;
+    }
+    // The hold on a region that has no name any more goes with the parent; ours keeps it.
+    for handle in handle::all() {
+        if handle.unnamed || handle.region.cache.is_unlinked() {
+            let _ = runtime.remote.open_id(handle.region.id);
+        }
+    }
+    Ok(())
+}

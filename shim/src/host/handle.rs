@@ -1,0 +1,221 @@
+//! A region that this process is attached to: what abi and the engines work with.
+//!
+//! Owns: [`Handle`] and the operations that need both pager and engine. Called by: abi, engines. Must not: know paths.
+
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use netmem_protocol::{PAGE_SIZE, PageIndex};
+
+use super::{Runtime, runtime_if_started};
+use crate::engine::harvest;
+use crate::log;
+use crate::pager::commit::{CommitOptions, CommitReport};
+use crate::pager::{Frames, PagerError, Region};
+use crate::stats;
+use crate::sync::QuietMutex;
+use crate::sys::clock::Deadline;
+use crate::sys::errno::Errno;
+use crate::sys::shm::RegionFile;
+
+/// Regions in a process at the most.
+pub const HANDLES_MAX: usize = 1 << 16;
+
+/// See the module.
+pub struct Handle {
+    /// The pager's view of it.
+    pub region: Region<RegionFile>,
+    /// Its number in this process.
+    pub index: u32,
+    /// Its name when it was opened, for messages.
+    pub name: String,
+    /// Faults served.
+    pub faults: AtomicU64,
+    /// Descriptors of the program that show it.
+    pub descriptors: AtomicU32,
+    /// Whether the process gives the region up when its last descriptor and mapping are gone: an unnamed one.
+    pub unnamed: bool,
+    /// Held around reads and writes at a shared file offset whose pages are not all here. Lock order: 2.
+    pub offset: QuietMutex<()>,
+    /// The last failure of a background commit, for the next sync; an errno, 0 for none.
+    pub late_errno: AtomicU32,
+}
+
+static HANDLES: [AtomicPtr<Handle>; HANDLES_MAX] = [const { AtomicPtr::new(core::ptr::null_mut()) }; HANDLES_MAX];
+
+/// The handle with this number, which came from a table that only holds numbers of live handles.
+pub fn handle(index: u32) -> &'static Handle {
+    match find(index) {
+        Some(handle) => handle,
+        None => {
+            log::error!("no region has number {index} in this process: a bug in netmem; stopping");
+            std::process::abort()
+        }
+    }
+}
+
+/// The handle with this number.
+pub fn find(index: u32) -> Option<&'static Handle> {
+    // SAFETY: null or a leaked box: handles live as long as the process.
+    unsafe { HANDLES.get(index as usize)?.load(Ordering::Acquire).as_ref() }
+}
+
+/// All handles.
+pub fn all() -> impl Iterator<Item = &'static Handle> {
+    (0..HANDLES_MAX as u32).map_while(find)
+}
+
+/// Enters a handle, for good.
+pub(super) fn enter(handle: Handle) -> &'static Handle {
+    let index = handle.index as usize;
+    let handle = Box::leak(Box::new(handle));
+    HANDLES[index].store(handle, Ordering::Release);
+    handle
+}
+
+impl Handle {
+    fn runtime(&self) -> Result<&'static Runtime, Errno> {
+        runtime_if_started().ok_or(Errno(libc::EIO))
+    }
+
+    fn deadline(runtime: &Runtime) -> Deadline {
+        Deadline::after(runtime.config.timeout)
+    }
+
+    fn report(&self, what: &str, error: &PagerError) -> Errno {
+        if !matches!(error, PagerError::Cache(_)) {
+            log::error!("{}: {what}: {error}", self.name);
+        }
+        error.errno()
+    }
+
+    /// Makes pages present; zeros too, so that a mapping can show them.
+    pub fn bring_in(&self, first: u64, end: u64) -> Result<(), Errno> {
+        if (first..end).all(|page| self.region.is_present(page)) {
+            return Ok(());
+        }
+        let runtime = self.runtime()?;
+        self.region
+            .bring_in(&runtime.remote, first, end, true, Self::deadline(runtime))
+            .map_err(|error| self.report("a page can't be had", &error))
+    }
+
+    /// Makes a read of `length` bytes at `offset` give the data.
+    pub fn bring_in_for_read(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        let first = PageIndex::containing(offset).0;
+        let end = PageIndex::ceil(offset.saturating_add(length).min(self.size()?)).0;
+        if first >= end || self.region.reads_right(first, end) {
+            return Ok(());
+        }
+        let runtime = self.runtime()?;
+        let ahead = if length < 128 * 1024 { end + 16 } else { end };
+        let end = ahead.min(PageIndex::ceil(self.size()?).0);
+        self.region
+            .bring_in(&runtime.remote, first, end, false, Self::deadline(runtime))
+            .map_err(|error| self.report("a page can't be had", &error))
+    }
+
+    /// Makes a write of `length` bytes at `offset` keep the rest of its pages.
+    pub fn bring_in_for_write(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        if length == 0 {
+            return Ok(());
+        }
+        let first = PageIndex::containing(offset).0;
+        self.bring_in(first, PageIndex::ceil(offset.saturating_add(length)).0)
+    }
+
+    /// Notes what a write changed.
+    pub fn wrote(&self, offset: u64, length: u64) {
+        if length != 0 {
+            let first = PageIndex::containing(offset).0;
+            let end = PageIndex::ceil(offset.saturating_add(length)).0;
+            for page in first..end {
+                let _ = self.region.note_resident(page);
+            }
+            self.region.mark_dirty(first, end - first);
+        }
+    }
+
+    /// A present page that is a hole in the file becomes a page of zeros there, unless someone wrote it meanwhile.
+    pub fn fill_hole(&self, page: u64) -> Result<(), Errno> {
+        // A load through a mapping of our own, which is registered nowhere, lets the kernel do it under the page's lock.
+        self.region.cache.populate(page)
+    }
+
+    /// Bytes in the file.
+    pub fn size(&self) -> Result<u64, Errno> {
+        self.region.cache.size()
+    }
+
+    /// Pages that lie at least partly inside the file.
+    pub fn pages_inside(&self) -> Result<u64, Errno> {
+        Ok(PageIndex::ceil(self.size()?).0)
+    }
+
+    /// Commits everything dirty.
+    pub fn commit(&self, options: CommitOptions) -> Result<CommitReport, Errno> {
+        let runtime = self.runtime()?;
+        let late = self.late_errno.swap(0, Ordering::AcqRel);
+        let report = self
+            .region
+            .commit(&runtime.remote, &|_| harvest::harvest(runtime, self), options, Self::deadline(runtime))
+            .map_err(|error| self.report("not committed, still dirty", &error))?;
+        if report.pages != 0 {
+            stats::add(&stats::COMMITS, 1);
+            stats::add(&stats::PAGES_COMMITTED, report.pages);
+            log::debug!("{}: {} pages committed as epoch {}", self.name, report.pages, report.epoch);
+        }
+        if late == 0 { Ok(report) } else { Err(Errno(late as i32)) }
+    }
+
+    /// Moves the view to the newest epoch.
+    pub fn refresh(&self) -> Result<(), Errno> {
+        let runtime = self.runtime()?;
+        stats::add(&stats::VIEW_MOVES, 1);
+        // What is dirty must be known, or a page that was stored into would pass for clean.
+        self.region.refresh(&runtime.remote).map_err(|error| self.report("not refreshed", &error))
+    }
+
+    /// ftruncate(2).
+    pub fn truncate(&self, size: u64) -> Result<(), Errno> {
+        let runtime = self.runtime()?;
+        if size > runtime.region_bytes_max() {
+            log::error!("{}: {size} bytes are more than the server allows in a region (--max-region)", self.name);
+            return Err(Errno(libc::EFBIG));
+        }
+        let before = self.size()?;
+        if size > before && !before.is_multiple_of(PAGE_SIZE as u64) {
+            self.zero_tail(before)?;
+        }
+        self.region
+            .truncate(&runtime.remote, size, Self::deadline(runtime))
+            .map_err(|error| self.report("not truncated", &error))
+    }
+
+    /// Bytes behind the end of the file in its last page, which a mapping may have stored, become zeros before the file grows
+    /// over them (tmpfs leaves them; a disk file system does not).
+    pub fn zero_tail(&self, size: u64) -> Result<(), Errno> {
+        let page = PageIndex::containing(size).0;
+        if self.region.is_present(page) { self.region.cache.zero_tail(size) } else { Ok(()) }
+    }
+
+    /// Makes bytes zeros without changing the size.
+    pub fn punch(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        let runtime = self.runtime()?;
+        self.region
+            .punch(&runtime.remote, offset, length, Self::deadline(runtime))
+            .map_err(|error| self.report("not punched", &error))
+    }
+
+    /// Whether nothing in this process shows the region any more.
+    pub fn is_idle(&self, runtime: &Runtime) -> bool {
+        self.descriptors.load(Ordering::SeqCst) == 0 && runtime.mappings.of_handle(self.index).is_empty()
+    }
+
+    /// Gives up this process's place in the region: nothing is dirty but what the marks say.
+    pub fn leave(&self) {
+        if self.region.cache.is_unlinked() && self.region.cache.peers().is_empty() {
+            self.region.cache.remove_control();
+        }
+        self.region.cache.detach();
+    }
+}

@@ -1,0 +1,172 @@
+//! The host's page cache: the runtime of this process, its regions, and the names under the prefix.
+//!
+//! Owns: [`Runtime`], made at the first use, and [`Handle`], one for each region that the process is attached to. Called by:
+//! abi; the engines look handles up by number. Must not: do anything before the first use.
+
+pub mod attach;
+pub mod cwd;
+pub mod directory;
+pub mod fds;
+pub mod fork;
+pub mod handle;
+pub mod names;
+pub mod paths;
+pub mod poison;
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use netmem_protocol::ClientId;
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::engine::mappings::Mappings;
+use crate::log;
+use crate::remote::{Remote, RemoteConfig};
+use crate::sync::QuietMutex;
+use crate::sys::errno::Errno;
+use attach::Attached;
+use directory::HostDirectory;
+pub use handle::{Handle, handle};
+pub use poison::fail_page;
+
+/// Everything this process has once it used netmem.
+pub struct Runtime {
+    /// The settings.
+    pub config: &'static Config,
+    /// The server.
+    pub remote: Remote,
+    /// Every mapping of ours.
+    pub mappings: Mappings,
+    /// The host's files.
+    pub directory: HostDirectory,
+    /// Taken around changes of names, before the host-wide lock. Lock order: 1.
+    pub names: QuietMutex<()>,
+    /// The regions.
+    pub attached: Attached,
+    /// Replaced only in a forked child, by its only thread.
+    engine: UnsafeCell<Engine>,
+}
+
+// SAFETY: all fields are Sync but the engine's cell, which is only written by `restart_engine`, in a child with one thread.
+unsafe impl Sync for Runtime {}
+// SAFETY: as above; nothing in it belongs to a thread.
+unsafe impl Send for Runtime {}
+
+impl Runtime {
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        // SAFETY: written only while there is one thread, see above.
+        unsafe { &*self.engine.get() }
+    }
+
+    /// Bytes the server allows in a region.
+    pub fn region_bytes_max(&self) -> u64 {
+        self.remote.hello().map_or(netmem_protocol::REGION_BYTES_MAX, |hello| hello.region_bytes_max)
+    }
+
+    /// In a forked child, before any other use.
+    pub(super) fn restart_engine(&self) -> Result<(), Errno> {
+        // SAFETY: the fork hook runs in the child's only thread, and no reference from `engine` is alive in it.
+        unsafe { &mut *self.engine.get() }.restart_after_fork(self.config)
+    }
+}
+
+static CONFIG: AtomicPtr<Config> = AtomicPtr::new(core::ptr::null_mut());
+static RUNTIME: AtomicPtr<Runtime> = AtomicPtr::new(core::ptr::null_mut());
+/// 1 once [`RUNTIME`] is there, to wait on.
+static PUBLISHED: AtomicU32 = AtomicU32::new(0);
+/// Lock order: 0.
+pub(crate) static STARTING: QuietMutex<()> = QuietMutex::new(());
+
+/// The settings, read at the first call.
+pub fn config() -> &'static Config {
+    let at = CONFIG.load(Ordering::Acquire);
+    // SAFETY: the pointer is null or a leaked box that nobody changes.
+    if let Some(config) = unsafe { at.as_ref() } {
+        return config;
+    }
+    let fresh = Box::into_raw(Box::new(Config::from_environment()));
+    match CONFIG.compare_exchange(core::ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {
+            // SAFETY: just leaked.
+            let config = unsafe { &*fresh };
+            log::set_level(config.log);
+            config
+        }
+        Err(theirs) => {
+            // SAFETY: ours was never shown to anyone; theirs is a leaked box.
+            unsafe {
+                drop(Box::from_raw(fresh));
+                &*theirs
+            }
+        }
+    }
+}
+
+/// The runtime if this process has used netmem.
+pub fn runtime_if_started() -> Option<&'static Runtime> {
+    // SAFETY: null or a leaked box.
+    unsafe { RUNTIME.load(Ordering::Acquire).as_ref() }
+}
+
+/// The runtime; the first call connects to the server and takes an engine. EINVAL for a setting that can't be read, EIO if
+/// there is no server; the reason is on standard error, and the next call tries again.
+pub fn runtime() -> Result<&'static Runtime, Errno> {
+    if let Some(runtime) = runtime_if_started() {
+        return Ok(runtime);
+    }
+    let _starting = STARTING.lock();
+    if let Some(runtime) = runtime_if_started() {
+        return Ok(runtime);
+    }
+    let runtime: &'static Runtime = Box::leak(Box::new(build()?));
+    RUNTIME.store(core::ptr::from_ref(runtime).cast_mut(), Ordering::Release);
+    PUBLISHED.store(1, Ordering::Release);
+    crate::sys::futex::wake(&PUBLISHED, i32::MAX);
+    runtime.engine().start(&runtime.mappings)?;
+    Ok(runtime)
+}
+
+/// For the engine's thread, which may start before the runtime is published.
+pub fn wait_for_runtime() -> Option<&'static Runtime> {
+    while PUBLISHED.load(Ordering::Acquire) == 0 {
+        crate::sys::futex::wait(&PUBLISHED, 0, None);
+    }
+    runtime_if_started()
+}
+
+fn build() -> Result<Runtime, Errno> {
+    let config = config();
+    for (name, value, allowed) in &config.errors {
+        log::error!("{name}={value}: not understood; allowed is {allowed}");
+    }
+    if !config.errors.is_empty() {
+        return Err(Errno(libc::EINVAL));
+    }
+    let root = directory::Root::open(config)?;
+    let remote_config = RemoteConfig { address: config.server.clone(), timeout: config.timeout };
+    let remote = Remote::new(remote_config, random_client()?, root.cache);
+    let hello = remote.hello().map_err(|error| {
+        log::error!("{error}");
+        Errno(error.errno())
+    })?;
+    let directory = root.enter(hello.store, remote.server())?;
+    let engine = Engine::choose(config)?;
+    Ok(Runtime {
+        config,
+        remote,
+        mappings: Mappings::new()?,
+        directory,
+        names: QuietMutex::new(()),
+        attached: Attached::new()?,
+        engine: UnsafeCell::new(engine),
+    })
+}
+
+/// A name for this process at the server.
+pub(super) fn random_client() -> Result<ClientId, Errno> {
+    let mut id = [0; 16];
+    rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
+    Ok(ClientId(id))
+}

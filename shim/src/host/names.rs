@@ -1,0 +1,336 @@
+//! Names: keeping the local tree in step with the server's namespace, which is the authority.
+//!
+//! Owns: lookup, creation, removal, renaming, listing. Called by: abi's path operations. Must not: hold the names lock while
+//! the program's memory is touched.
+
+use netmem_protocol::control::{Create, Entry, EntryKind, Rename};
+use netmem_protocol::{ErrorCode, RegionName};
+use rustix::fs::{Mode, OFlags};
+
+use super::attach::{self, peek};
+use super::paths::Name;
+use super::{Handle, Runtime, directory};
+use crate::log;
+use crate::remote::RemoteError;
+use crate::sync::QuietGuard;
+use crate::sys::errno::Errno;
+use crate::sys::file;
+
+/// Held while names change, in this process and on this host.
+struct NamesLock<'a> {
+    runtime: &'a Runtime,
+    _process: QuietGuard<'a, ()>,
+}
+
+impl Drop for NamesLock<'_> {
+    fn drop(&mut self) {
+        file::unlock(&self.runtime.directory.names_lock);
+    }
+}
+
+fn lock(runtime: &Runtime) -> Result<NamesLock<'_>, Errno> {
+    let process = runtime.names.lock();
+    file::lock_exclusive(&runtime.directory.names_lock)?;
+    Ok(NamesLock { runtime, _process: process })
+}
+
+/// The errno of a refusal; one line for those that are not everyday answers.
+fn refused(name: &str, error: &RemoteError) -> Errno {
+    let everyday = matches!(
+        error.code(),
+        Some(
+            ErrorCode::NotFound
+                | ErrorCode::Exists
+                | ErrorCode::NotEmpty
+                | ErrorCode::IsDirectory
+                | ErrorCode::NotDirectory
+        )
+    );
+    if !everyday {
+        log::error!("{name}: {error}");
+    }
+    Errno(error.errno())
+}
+
+fn check(name: &Name) -> Result<(), Errno> {
+    RegionName::parse_directory(&name.0).map(drop).map_err(|code| {
+        log::debug!("{}: no region can have this name ({code:?})", name.0);
+        Errno(code.errno())
+    })
+}
+
+/// Looks a name up at the server and brings the local tree in step. Returns the local path; the kernel answers the rest.
+pub fn lookup(runtime: &'static Runtime, name: &Name) -> Result<(String, Entry), Errno> {
+    check(name)?;
+    let _names = lock(runtime)?;
+    match runtime.remote.lookup(&name.0) {
+        Ok(entry) => {
+            let local = bring_in_line(runtime, &name.0, &entry)?;
+            Ok((local, entry))
+        }
+        Err(error) => {
+            if error.code() == Some(ErrorCode::NotFound) {
+                directory::remove_all(&runtime.directory.local(&name.0));
+            }
+            Err(refused(&name.0, &error))
+        }
+    }
+}
+
+/// What an open comes to.
+pub enum Opened {
+    /// A directory: its local path.
+    Directory(String),
+    /// A region: its local path, and whether the open made it.
+    Region(String, &'static Handle, bool),
+}
+
+/// open(2) up to the descriptor: the region is attached, at the newest epoch, and its cache file is there.
+pub fn open(runtime: &'static Runtime, name: &Name, flags: i32, mode: u32) -> Result<Opened, Errno> {
+    check(name)?;
+    let create = match (flags & libc::O_CREAT != 0, flags & libc::O_EXCL != 0) {
+        (false, _) => Create::Never,
+        (true, false) => Create::IfMissing,
+        (true, true) => Create::Exclusive,
+    };
+    let is_root = name.0.is_empty();
+    let answer = {
+        let _names = lock(runtime)?;
+        let mode = if create == Create::Never { mode } else { mode & !umask() & 0o7777 };
+        let answer = if is_root { runtime.remote.lookup("") } else { runtime.remote.open(&name.0, create, mode) };
+        match answer {
+            Ok(entry) if entry.kind == EntryKind::Region => {
+                let local = bring_in_line(runtime, &name.0, &entry)?;
+                Ok((local, entry))
+            }
+            Ok(entry) => Err((Some(entry), Errno(libc::EISDIR))),
+            Err(error) if error.code() == Some(ErrorCode::IsDirectory) => Err((None, Errno(libc::EISDIR))),
+            Err(error) => {
+                if error.code() == Some(ErrorCode::NotFound) && create == Create::Never {
+                    directory::remove_all(&runtime.directory.local(&name.0));
+                }
+                return Err(refused(&name.0, &error));
+            }
+        }
+    };
+    match answer {
+        Ok((local, entry)) => {
+            if flags & libc::O_DIRECTORY != 0 {
+                let _ = runtime.remote.close(entry.region);
+                return Err(Errno(libc::ENOTDIR));
+            }
+            let handle = attach::attach(runtime, &name.0, &local, &entry)?;
+            if handle.region.view().0 < entry.epoch.0 {
+                handle.refresh()?;
+            }
+            Ok(Opened::Region(local, handle, entry.created))
+        }
+        Err(_) if create == Create::Exclusive => Err(Errno(libc::EEXIST)),
+        Err(_) if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_CREAT != 0 => Err(Errno(libc::EISDIR)),
+        Err(_) => {
+            list(runtime, name)?;
+            Ok(Opened::Directory(runtime.directory.local(&name.0)))
+        }
+    }
+}
+
+/// Brings the entries of a directory in step, for whoever reads it.
+pub fn list(runtime: &'static Runtime, name: &Name) -> Result<(), Errno> {
+    check(name)?;
+    let _names = lock(runtime)?;
+    let mut known = Vec::new();
+    let mut after = String::new();
+    loop {
+        let listing = runtime.remote.list(&name.0, &after).map_err(|error| refused(&name.0, &error))?;
+        for (last, entry) in &listing.entries {
+            let full = if name.0.is_empty() { last.clone() } else { format!("{}/{last}", name.0) };
+            bring_in_line(runtime, &full, entry)?;
+            known.push(last.clone());
+        }
+        match listing.entries.last() {
+            Some((last, _)) if listing.more => after = last.clone(),
+            _ => break,
+        }
+    }
+    let local = runtime.directory.local(&name.0);
+    make_local_directory(runtime, &name.0)?;
+    for here in directory::list(&local)? {
+        if !known.contains(&here) {
+            directory::remove_all(&format!("{local}/{here}"));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the local tree show an entry of the server's. The names lock is held.
+fn bring_in_line(runtime: &'static Runtime, name: &str, entry: &Entry) -> Result<String, Errno> {
+    let local = runtime.directory.local(name);
+    if entry.kind == EntryKind::Directory {
+        make_local_directory(runtime, name)?;
+        return Ok(local);
+    }
+    if let Ok(stat) = rustix::fs::lstat(local.as_str()) {
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+            directory::remove_all(&local);
+        } else if let Some(known) = peek(runtime, stat.st_ino) {
+            if known.region == entry.region {
+                return follow(runtime, name, &local, stat.st_ino, (known.view, entry));
+            }
+            let _ = rustix::fs::unlink(local.as_str());
+        } else {
+            // Listed before and never opened: it has no pages, only a size.
+            return dress(&local, entry).map(|()| local);
+        }
+    }
+    if let Some((parent, _)) = name.rsplit_once('/') {
+        make_local_directory(runtime, parent)?;
+    }
+    file::open(&local, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
+    dress(&local, entry)?;
+    Ok(local)
+}
+
+/// A cache file that has pages already: if nobody here changed it, it follows the server's newest epoch.
+fn follow(
+    runtime: &'static Runtime,
+    name: &str,
+    local: &str,
+    inode: u64,
+    newest: (u64, &Entry),
+) -> Result<String, Errno> {
+    let (view, entry) = newest;
+    if view < entry.epoch.0 && runtime.attached.find(inode).is_none() {
+        // Attaching settles it; it also finds out whether the last holder died.
+        let entry = runtime.remote.open_id(entry.region).map_err(|error| refused(name, &error))?;
+        let handle = attach::attach(runtime, name, local, &entry)?;
+        if handle.region.view().0 < entry.epoch.0 {
+            handle.refresh()?;
+        }
+    }
+    Ok(local.to_owned())
+}
+
+/// Gives a cache file without pages the entry's size, mode and time.
+fn dress(local: &str, entry: &Entry) -> Result<(), Errno> {
+    let fd = file::open(local, OFlags::WRONLY, 0).or_else(|_| {
+        rustix::fs::chmod(local, Mode::RUSR | Mode::WUSR)?;
+        file::open(local, OFlags::WRONLY, 0)
+    })?;
+    rustix::fs::ftruncate(fd.borrow(), entry.size)?;
+    rustix::fs::fchmod(fd.borrow(), Mode::from_raw_mode(entry.mode & 0o7777))?;
+    let time = rustix::fs::Timespec {
+        tv_sec: (entry.modified_ns / 1_000_000_000) as i64,
+        tv_nsec: (entry.modified_ns % 1_000_000_000) as _,
+    };
+    let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+    Ok(rustix::fs::futimens(fd.borrow(), &times)?)
+}
+
+fn make_local_directory(runtime: &Runtime, name: &str) -> Result<(), Errno> {
+    let mut path = runtime.directory.tree.clone();
+    for part in name.split('/').filter(|part| !part.is_empty()) {
+        path = format!("{path}/{part}");
+        match rustix::fs::mkdir(path.as_str(), Mode::from_raw_mode(0o755)) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => {
+                let stat = rustix::fs::lstat(path.as_str())?;
+                if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {
+                    rustix::fs::unlink(path.as_str())?;
+                    rustix::fs::mkdir(path.as_str(), Mode::from_raw_mode(0o755))?;
+                }
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// unlink(2), and rmdir(2) with `directory`.
+pub fn remove(runtime: &'static Runtime, name: &Name, is_directory: bool) -> Result<(), Errno> {
+    check(name)?;
+    let _names = lock(runtime)?;
+    let result = runtime.remote.remove(&name.0, is_directory);
+    let local = runtime.directory.local(&name.0);
+    match result {
+        Ok(()) => {
+            directory::remove_all(&local);
+            Ok(())
+        }
+        Err(error) => {
+            if error.code() == Some(ErrorCode::NotFound) {
+                directory::remove_all(&local);
+            }
+            Err(refused(&name.0, &error))
+        }
+    }
+}
+
+/// renameat2(2).
+pub fn rename(runtime: &'static Runtime, from: &Name, to: &Name, flags: u32) -> Result<(), Errno> {
+    check(from)?;
+    check(to)?;
+    if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE) != 0 {
+        return Err(Errno(libc::EINVAL));
+    }
+    let _names = lock(runtime)?;
+    let rename = Rename {
+        from: from.0.clone(),
+        to: to.0.clone(),
+        no_replace: flags & libc::RENAME_NOREPLACE != 0,
+        exchange: flags & libc::RENAME_EXCHANGE != 0,
+    };
+    runtime.remote.rename(&rename).map_err(|error| refused(&from.0, &error))?;
+    // The server has done it; the local tree only follows, and is rebuilt from the server where it can't.
+    let (old, new) = (runtime.directory.local(&from.0), runtime.directory.local(&to.0));
+    if let Some((parent, _)) = to.0.rsplit_once('/') {
+        make_local_directory(runtime, parent)?;
+    }
+    let local_flags = rustix::fs::RenameFlags::from_bits_retain(flags & libc::RENAME_EXCHANGE);
+    if rustix::fs::renameat_with(rustix::fs::CWD, old.as_str(), rustix::fs::CWD, new.as_str(), local_flags).is_err() {
+        directory::remove_all(&new);
+        let _ = rustix::fs::rename(old.as_str(), new.as_str());
+    }
+    Ok(())
+}
+
+/// mkdir(2).
+pub fn make_directory(runtime: &'static Runtime, name: &Name, mode: u32) -> Result<(), Errno> {
+    check(name)?;
+    if name.0.is_empty() {
+        return Err(Errno(libc::EEXIST));
+    }
+    let _names = lock(runtime)?;
+    let mode = mode & !umask() & 0o7777;
+    runtime.remote.make_dir(&name.0, mode).map_err(|error| refused(&name.0, &error))?;
+    make_local_directory(runtime, &name.0)?;
+    let _ = rustix::fs::chmod(runtime.directory.local(&name.0).as_str(), Mode::from_raw_mode(mode | 0o700));
+    Ok(())
+}
+
+/// The directories above a name that came in by a glob are made as needed.
+pub fn make_parents(runtime: &'static Runtime, name: &Name) {
+    let mut at = 0;
+    while let Some(slash) = name.0[at..].find('/') {
+        at += slash;
+        let _ = runtime.remote.make_dir(&name.0[..at], 0o755);
+        at += 1;
+    }
+}
+
+/// chmod(2).
+pub fn change_mode(runtime: &'static Runtime, name: &Name, mode: u32) -> Result<(), Errno> {
+    check(name)?;
+    runtime
+        .remote
+        .set_attr(&name.0, Some(mode & 0o7777), None)
+        .map(drop)
+        .map_err(|error| refused(&name.0, &error))
+}
+
+/// The process's umask, read without changing it even for a moment.
+fn umask() -> u32 {
+    let status = file::read_whole("/proc/self/status").unwrap_or_default();
+    let text = String::from_utf8_lossy(&status);
+    let line = text.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022)
+}

@@ -1,0 +1,65 @@
+//! Pages that could not be had: SIGBUS for whoever touches them, until the server is back.
+//!
+//! Owns: the list of such pages. Called by: the uffd engine's thread. Must not: leave a page poisoned once it can be had.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::{handle, runtime_if_started};
+use crate::engine::uffd::GIVEN_UP;
+use crate::log;
+use crate::sync::QuietMutex;
+use crate::sys::mem;
+use crate::sys::uffd::Uffd;
+
+/// Addresses of poisoned pages. Lock order: 4.
+static POISONED: QuietMutex<Vec<usize>> = QuietMutex::new(Vec::new());
+/// Whether the list is worth a look.
+static ANY: AtomicBool = AtomicBool::new(false);
+
+/// Ends a wait for a page with SIGBUS. Where the kernel can't poison (before 6.6) the page loses its mapping: memory of
+/// nothing, beyond the end of an empty file, whose touch is a SIGBUS too.
+pub fn fail_page(uffd: &Uffd, address: usize) {
+    GIVEN_UP.fetch_add(1, Ordering::Relaxed);
+    let poisoned = uffd.features.poison && uffd.poison(address, mem::PAGE).is_ok();
+    if poisoned {
+        POISONED.lock().push(address);
+        ANY.store(true, Ordering::SeqCst);
+    } else if let Err(errno) = crate::sys::shm::map_nothing(address) {
+        log::error!("a page could neither be had nor be given up ({errno}); stopping the program");
+        std::process::abort();
+    }
+    let _ = uffd.wake(address, mem::PAGE);
+}
+
+/// Whether any page waits to be brought back.
+pub fn any() -> bool {
+    ANY.load(Ordering::Relaxed)
+}
+
+/// Brings poisoned pages back if the server answers again. Called by the engine's thread when it has nothing else to do.
+pub fn heal() {
+    if !ANY.load(Ordering::Relaxed) || !ANY.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    let pages = core::mem::take(&mut *POISONED.lock());
+    let Some(runtime) = runtime_if_started() else { return };
+    let crate::engine::Engine::Uffd(engine) = runtime.engine() else { return };
+    for address in pages {
+        let Some(mapping) = runtime.mappings.find(address) else { continue };
+        let page = mapping.page_at(address);
+        let handle = handle(mapping.handle);
+        if handle.bring_in(page, page + 1).is_err() || engine.unpoison(&mapping, page).is_err() {
+            POISONED.lock().push(address);
+            ANY.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The lock that the fork hook takes.
+pub(super) fn lock_for_fork() -> impl Drop {
+    struct Held(#[allow(dead_code)] crate::sync::QuietGuard<'static, Vec<usize>>);
+    impl Drop for Held {
+        fn drop(&mut self) {}
+    }
+    Held(POISONED.lock())
+}

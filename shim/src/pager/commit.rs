@@ -1,0 +1,370 @@
+//! Commits: everything dirty in a region goes up and becomes visible at once.
+//!
+//! Owns: capture, staging, and what happens to the marks when it fails. Called by: abi for msync and its kin. Must not:
+//! return an error before the marks are back (habit 8).
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use netmem_protocol::control::{Commit, Committed};
+use netmem_protocol::{CommitId, Epoch, ErrorCode, FRAME_PAGES_MAX, PAGE_SIZE, PageBodyBuilder, PageIndex, RunKind};
+
+use super::page::State;
+use super::region::{PagerError, Region, runs_of};
+use super::table::{Board, CHUNK_PAGES, Chunk, Frames, HostLock, SUM_UNKNOWN, SUM_ZERO, WINDOW_PAGES, page_sum};
+use crate::remote::{Applied, CommitFailure, PageSource, RemoteError};
+use crate::sys::clock::Deadline;
+use crate::sys::errno::Errno;
+
+/// How often a commit starts over because the connection broke under it.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// Where marks come from before a capture: the engine's own notes and the page tables of this and of other processes.
+pub type Harvest<'a> = dyn Fn(&mut dyn FnMut(u64, u64)) + 'a;
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitReport {
+    /// The region's epoch afterwards.
+    pub epoch: Epoch,
+    /// Pages that went up, pages of zeros counted.
+    pub pages: u64,
+}
+
+/// How a commit is to be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitOptions {
+    /// Fail with ESTALE rather than merge with another host's commit.
+    pub strict: bool,
+}
+
+/// Why an attempt failed, before it is known whether it did.
+enum CommitError {
+    /// On this side: it did.
+    Pager(PagerError),
+    /// On the way.
+    Server(CommitFailure),
+}
+
+impl From<Errno> for CommitError {
+    fn from(errno: Errno) -> Self {
+        CommitError::Pager(errno.into())
+    }
+}
+
+/// Copies pages out, a frame's worth at a time, and keeps those that differ from their bases.
+struct Capture<'a, C: Board + Frames> {
+    region: &'a Region<C>,
+    batches: core::slice::Chunks<'a, u64>,
+    size: u64,
+    buffer: Vec<u8>,
+    builder: PageBodyBuilder,
+}
+
+impl<C: Board + Frames> Capture<'_, C> {
+    /// Fills builder and buffer with the next pages that changed; false when there are no more.
+    fn next(&mut self, sent: &mut Vec<(u64, u64)>) -> Result<bool, Errno> {
+        self.builder.clear();
+        while let Some(batch) = self.batches.next() {
+            self.take(batch, sent)?;
+            if self.builder.pages() != 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn take(&mut self, batch: &[u64], sent: &mut Vec<(u64, u64)>) -> Result<(), Errno> {
+        let buffer = &mut self.buffer;
+        let mut filled = 0;
+        for run in runs_of(batch) {
+            let bytes = run.count as usize * PAGE_SIZE;
+            self.region.cache.read(run.first.0, &mut buffer[filled..filled + bytes])?;
+            filled += bytes;
+        }
+        let mut kept = 0;
+        for (i, page) in batch.iter().enumerate() {
+            let data = &mut buffer[i * PAGE_SIZE..(i + 1) * PAGE_SIZE];
+            // What a program stores behind the end of the file in its last page is never the file's.
+            let inside = self.size.saturating_sub(page * PAGE_SIZE as u64).min(PAGE_SIZE as u64) as usize;
+            data[inside..].fill(0);
+            let sum = page_sum(data);
+            if self.region.with_entry(*page, |entry| entry.sum.load(Ordering::Acquire))? == sum {
+                continue;
+            }
+            sent.push((*page, sum));
+            if sum == SUM_ZERO {
+                self.builder.push(*page, RunKind::Zero);
+            } else {
+                self.builder.push(*page, RunKind::Data);
+                buffer.copy_within(i * PAGE_SIZE..(i + 1) * PAGE_SIZE, kept * PAGE_SIZE);
+                kept += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<C: Board + Frames> Region<C> {
+    /// Commits everything that was stored in the region before the call, by any process of the host.
+    pub fn commit(
+        &self,
+        source: &dyn PageSource,
+        harvest: &Harvest<'_>,
+        options: CommitOptions,
+        deadline: Deadline,
+    ) -> Result<CommitReport, PagerError> {
+        let _one_at_a_time = self.maintenance.lock();
+        let _host = HostLock::take(&self.cache)?;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.commit_once(source, harvest, options, deadline) {
+                Err(PagerError::Remote(RemoteError::Lost { .. })) if attempt < ATTEMPTS_MAX && !deadline.passed() => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn commit_once(
+        &self,
+        source: &dyn PageSource,
+        harvest: &Harvest<'_>,
+        options: CommitOptions,
+        deadline: Deadline,
+    ) -> Result<CommitReport, PagerError> {
+        let control = self.cache.control();
+        // Before the harvest: pages behind this size that are written meanwhile belong to the next commit.
+        let size = self.cache.size()?;
+        let size_now = size;
+        harvest(&mut |first, count| self.mark_dirty(first, count));
+        let flushing = self.begin_flush(size, deadline)?;
+        let base = self.view();
+        let cut = Some(control.cut.load(Ordering::SeqCst)).filter(|cut| *cut != u64::MAX);
+        let resized = control.size_changed.load(Ordering::SeqCst) != 0
+            || size != control.server_size.load(Ordering::SeqCst);
+        let mut sent = Vec::new();
+        let result = if flushing.is_empty() && cut.is_none() && !resized {
+            Ok(None)
+        } else {
+            let size = resized.then_some(size);
+            // The stream fills in number and page count.
+            let (commit, staged_pages) = (CommitId(0), 0);
+            let message = Commit { commit, staged_pages, base, strict: options.strict, cut, size };
+            self.send(source, &flushing, size_now, &mut sent, &message)
+        };
+        let result = self.resolve_lost(source, result);
+        match result {
+            Ok(done) => {
+                self.end_flush(&flushing, true);
+                let Some(done) = done else { return Ok(CommitReport { epoch: base, pages: 0 }) };
+                self.committed(source, &sent, done, base, size)?;
+                Ok(CommitReport { epoch: self.view(), pages: sent.len() as u64 })
+            }
+            Err(error) => {
+                self.end_flush(&flushing, false);
+                if error.is_stale() {
+                    // Nothing to merge against is left on the server; what was stored here stays and goes up on top of the
+                    // newest commit next time.
+                    self.refresh_locked(source)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A commit whose answer was lost has happened or not; the server knows by its number.
+    fn resolve_lost(
+        &self,
+        source: &dyn PageSource,
+        result: Result<Option<Committed>, CommitError>,
+    ) -> Result<Option<Committed>, PagerError> {
+        match result {
+            Ok(done) => Ok(done),
+            Err(CommitError::Pager(error)) => Err(error),
+            Err(CommitError::Server(CommitFailure { error, applied: Applied::No, .. })) => Err(error.into()),
+            Err(CommitError::Server(CommitFailure { error, id, applied: Applied::Maybe })) => {
+                match source.commit_status(self.id, id) {
+                    Ok(done) => Ok(Some(done)),
+                    Err(RemoteError::Answer { code: ErrorCode::NotFound, .. }) => Err(error.into()),
+                    Err(error) => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    /// Turns dirty marks into flushing ones and names the pages, in order. If it fails, the marks are as they were.
+    fn begin_flush(&self, size: u64, deadline: Deadline) -> Result<Vec<u64>, PagerError> {
+        let end = PageIndex::ceil(size).0;
+        let mut flushing = Vec::new();
+        for number in self.used_chunks() {
+            let chunk = self.cache.chunk(number)?;
+            for (word, bits) in chunk.dirty.iter().enumerate() {
+                let mut windows = bits.swap(0, Ordering::SeqCst);
+                while windows != 0 {
+                    let window = word as u64 * 64 + u64::from(windows.trailing_zeros());
+                    let first = number * CHUNK_PAGES + window * WINDOW_PAGES;
+                    if let Err(error) = self.begin_flush_window(&chunk, first, end, deadline, &mut flushing) {
+                        bits.fetch_or(windows, Ordering::SeqCst);
+                        self.end_flush(&flushing, false);
+                        return Err(error);
+                    }
+                    windows &= windows - 1;
+                }
+            }
+        }
+        Ok(flushing)
+    }
+
+    fn begin_flush_window(
+        &self,
+        chunk: &Chunk<'_>,
+        first: u64,
+        end: u64,
+        deadline: Deadline,
+        flushing: &mut Vec<u64>,
+    ) -> Result<(), PagerError> {
+        for page in first..first + WINDOW_PAGES {
+            let entry = &chunk.entries[(page % CHUNK_PAGES) as usize];
+            if !entry.is_dirty() {
+                continue;
+            }
+            if page >= end {
+                // Behind the end of the file as it was when the commit began: the next commit's.
+                self.mark_window(page);
+                continue;
+            }
+            if entry.state() == State::Claimed {
+                self.wait_for_claim(page, deadline)?;
+            }
+            if entry.begin_flush() {
+                flushing.push(page);
+            }
+        }
+        Ok(())
+    }
+
+    fn end_flush(&self, flushing: &[u64], sent: bool) {
+        for page in flushing {
+            let again = self.with_entry(*page, |entry| entry.end_flush(sent)).unwrap_or(false);
+            if again {
+                self.mark_window(*page);
+            }
+        }
+    }
+
+    fn mark_window(&self, page: u64) {
+        if let Ok(chunk) = self.cache.chunk(page / CHUNK_PAGES) {
+            let (word, bit) = super::table::window_bit(page);
+            chunk.dirty[word].fetch_or(bit, Ordering::SeqCst);
+        }
+    }
+
+    /// Captures, drops what equals its base, stages the rest and makes it visible. `None`: nothing had changed.
+    fn send(
+        &self,
+        source: &dyn PageSource,
+        flushing: &[u64],
+        size: u64,
+        sent: &mut Vec<(u64, u64)>,
+        commit: &Commit,
+    ) -> Result<Option<Committed>, CommitError> {
+        let mut capture = Capture {
+            region: self,
+            batches: flushing.chunks(FRAME_PAGES_MAX as usize),
+            size,
+            buffer: vec![0u8; flushing.len().min(FRAME_PAGES_MAX as usize) * PAGE_SIZE],
+            builder: PageBodyBuilder::default(),
+        };
+        // Up to the first page that really changed, nobody is asked for a connection.
+        let mut more = capture.next(sent)?;
+        if !more && commit.cut.is_none() && commit.size.is_none() {
+            return Ok(None);
+        }
+        let mut trouble = None;
+        let done = source.commit(self.id, &mut |sink| {
+            while more {
+                let data = capture.builder.data_pages() as usize * PAGE_SIZE;
+                sink.stage(&capture.builder, &capture.buffer[..data])?;
+                match capture.next(sent) {
+                    Ok(another) => more = another,
+                    Err(errno) => {
+                        // An unreadable page cache: the stream is dropped unfinished, and the server forgets it.
+                        trouble = Some(errno);
+                        return Err(RemoteError::Answer { code: ErrorCode::Internal, text: "the page cache failed".into() });
+                    }
+                }
+            }
+            Ok(commit.clone())
+        });
+        match (done, trouble) {
+            (_, Some(errno)) => Err(CommitError::Pager(errno.into())),
+            (Ok(done), None) => Ok(Some(done)),
+            (Err(failure), None) => Err(CommitError::Server(failure)),
+        }
+    }
+
+    /// Moves the bases to what was sent, and the view to the new epoch.
+    fn committed(
+        &self,
+        source: &dyn PageSource,
+        sent: &[(u64, u64)],
+        done: Committed,
+        base: Epoch,
+        size: u64,
+    ) -> Result<(), PagerError> {
+        let control = self.cache.control();
+        for (page, sum) in sent {
+            self.with_entry(*page, |entry| entry.sum.store(*sum, Ordering::Release))?;
+        }
+        control.cut.store(u64::MAX, Ordering::SeqCst);
+        control.size_changed.store(0, Ordering::SeqCst);
+        control.server_size.store(size, Ordering::SeqCst);
+        if done.previous == base || done.epoch == base {
+            control.view.store(done.epoch.0, Ordering::SeqCst);
+            return Ok(());
+        }
+        // Another host was in between: its changes to our pages were merged there and have to come here too.
+        match self.refresh_locked(source) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // The commit stands. The view stays behind, which costs a merge later and nothing else.
+                crate::log::debug!("refresh after commit {}: {error}", done.epoch);
+                Ok(())
+            }
+        }
+    }
+
+    /// Treats every page that is here as possibly dirty: after a process died whose page tables knew more than the marks.
+    pub fn suspect_everything(&self) {
+        self.each_resident_window(|first| self.mark_dirty(first, WINDOW_PAGES));
+    }
+
+    /// Names the first page of every window in which a page ever was.
+    pub fn each_resident_window(&self, body: impl FnMut(u64)) {
+        self.each_window(|chunk| chunk.resident, body);
+    }
+
+    /// Names the first page of every window with marks.
+    pub fn each_dirty_window(&self, body: impl FnMut(u64)) {
+        self.each_window(|chunk| chunk.dirty, body);
+    }
+
+    fn each_window<'a>(&'a self, bitmap: impl Fn(Chunk<'a>) -> &'a [AtomicU64], mut body: impl FnMut(u64)) {
+        for number in self.used_chunks() {
+            let Ok(chunk) = self.cache.chunk(number) else { continue };
+            for (word, bits) in bitmap(chunk).iter().enumerate() {
+                let mut windows = bits.load(Ordering::SeqCst);
+                while windows != 0 {
+                    let window = word as u64 * 64 + u64::from(windows.trailing_zeros());
+                    windows &= windows - 1;
+                    body(number * CHUNK_PAGES + window * WINDOW_PAGES);
+                }
+            }
+        }
+    }
+
+    /// Makes the next commit send a page whatever its content.
+    pub fn forget_base(&self, page: u64) {
+        let _ = self.with_entry(page, |entry| entry.sum.store(SUM_UNKNOWN, Ordering::Release));
+    }
+}

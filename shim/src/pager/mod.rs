@@ -1,0 +1,18 @@
+//! Which pages a region needs, has, and owes the server.
+//!
+//! Owns: page states, dirty sets, bringing in, commits, views, sizes. Called by: abi and the engines. Must not: make system
+//! calls or use `unsafe`: everything outside is behind [`Board`], [`Frames`] and [`crate::remote::PageSource`], each with a fake.
+#![forbid(unsafe_code)]
+
+pub mod commit;
+#[cfg(test)]
+pub mod fake;
+pub mod page;
+pub mod prefetch;
+pub mod region;
+pub mod size;
+pub mod table;
+pub mod view;
+
+pub use region::{PagerError, Region};
+pub use table::{Board, Frames};

@@ -1,0 +1,385 @@
+//! One region of the host's page cache: bringing pages in.
+//!
+//! Owns: [`Region`] and the rules of claims and of the gate (DESIGN.md, invariants C1 to C4). Called by: abi before a read, the
+//! engines in a fault. Must not: keep a claim over anything but one fetch.
+
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+
+use netmem_protocol::{Epoch, ErrorCode, FRAME_PAGES_MAX, PAGE_SIZE, RegionId, Run};
+use thiserror::Error;
+
+use super::page::{Event, State};
+use super::table::{Board, CHUNK_PAGES, Claim, Entry, Frames, SUM_ZERO, page_sum, window_bit};
+use crate::remote::{PageSource, RemoteError};
+use crate::sync::QuietMutex;
+use crate::sys::clock::Deadline;
+use crate::sys::errno::Errno;
+
+/// How long one sleep on someone else's claim lasts before its owner is checked for life.
+const CLAIM_POLL: Duration = Duration::from_millis(20);
+
+/// Why a page or a commit could not be had.
+#[derive(Debug, Error)]
+pub enum PagerError {
+    /// The server, or the way to it.
+    #[error("{0}")]
+    Remote(#[from] RemoteError),
+    /// The page cache itself.
+    #[error("the page cache: {0}")]
+    Cache(Errno),
+    /// Someone else held a page, or the region, for too long.
+    #[error("timed out waiting for another process of this host")]
+    Busy,
+}
+
+impl From<Errno> for PagerError {
+    fn from(errno: Errno) -> Self {
+        PagerError::Cache(errno)
+    }
+}
+
+impl PagerError {
+    /// What the program gets.
+    pub fn errno(&self) -> Errno {
+        match self {
+            PagerError::Remote(error) => Errno(error.errno()),
+            PagerError::Cache(errno) => *errno,
+            PagerError::Busy => Errno(libc::EIO),
+        }
+    }
+
+    /// Whether the server no longer has the epoch asked for.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, PagerError::Remote(RemoteError::Answer { code: ErrorCode::Stale, .. }))
+    }
+}
+
+/// What someone who needs a page has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: it is here.
+    Nothing,
+    /// It is ours to bring in from the server.
+    Fetch,
+    /// It is ours to bring in, as zeros.
+    Zeros,
+    /// Wait: someone else brings it in, or the gate is closed.
+    Wait,
+}
+
+/// A region that is attached.
+pub struct Region<C> {
+    /// Its number on the server.
+    pub id: RegionId,
+    /// Its files.
+    pub cache: C,
+    /// Commits, moves of the view and changes of size, one at a time. Lock order: 2 (DESIGN.md).
+    pub maintenance: QuietMutex<()>,
+}
+
+/// Claims that go back if they were not settled.
+struct Claims<'a, C: Board + Frames> {
+    region: &'a Region<C>,
+    pages: Vec<u64>,
+    settled: usize,
+}
+
+impl<C: Board + Frames> Drop for Claims<'_, C> {
+    fn drop(&mut self) {
+        for page in &self.pages[self.settled..] {
+            self.region.settle(*page, Event::Release);
+        }
+    }
+}
+
+impl<C: Board + Frames> Region<C> {
+    /// A region over its files.
+    pub fn new(id: RegionId, cache: C) -> Self {
+        Region { id, cache, maintenance: QuietMutex::new(()) }
+    }
+
+    /// The epoch everything is fetched at.
+    pub fn view(&self) -> Epoch {
+        Epoch(self.cache.control().view.load(Ordering::SeqCst))
+    }
+
+    /// The first page that is zeros without asking.
+    pub fn fetchable(&self) -> u64 {
+        self.cache.control().fetchable.load(Ordering::SeqCst)
+    }
+
+    /// Runs `body` on a page's entry.
+    pub fn with_entry<T>(&self, page: u64, body: impl FnOnce(&Entry) -> T) -> Result<T, Errno> {
+        let chunk = self.cache.chunk(page / CHUNK_PAGES)?;
+        chunk.entries.get((page % CHUNK_PAGES) as usize).map(body).ok_or(Errno(libc::EFBIG))
+    }
+
+    /// Whether the program can have the page without anyone's help.
+    pub fn is_present(&self, page: u64) -> bool {
+        self.with_entry(page, |entry| entry.state() == State::Present).unwrap_or(false)
+    }
+
+    /// Whether a read of the cache file would give the data of every page in `first..end`.
+    pub fn reads_right(&self, first: u64, end: u64) -> bool {
+        let end = end.min(self.fetchable());
+        (first..end).all(|page| self.is_present(page))
+    }
+
+    /// Tries to become the one who brings `page` in (C1). The claim must be settled soon.
+    pub fn need(&self, page: u64) -> Result<Need, Errno> {
+        let me = self.cache.me();
+        match self.with_entry(page, |entry| entry.claim(me, page))? {
+            Claim::Present => return Ok(Need::Nothing),
+            Claim::Busy(_) => return Ok(Need::Wait),
+            Claim::Taken => {}
+        }
+        // C2: claim, then look at the gate. Whoever closes the gate does it the other way round, so one sees the other.
+        if self.cache.control().gate.load(Ordering::SeqCst) != 0 {
+            self.settle(page, Event::Release);
+            return Ok(Need::Wait);
+        }
+        self.note_resident(page)?;
+        Ok(if page < self.fetchable() { Need::Fetch } else { Need::Zeros })
+    }
+
+    /// Notes that something of a page's window is, or is about to be, here: harvests look only at such windows.
+    pub fn note_resident(&self, page: u64) -> Result<(), Errno> {
+        let chunk = self.cache.chunk(page / CHUNK_PAGES)?;
+        let (word, bit) = window_bit(page);
+        if chunk.resident[word].load(Ordering::SeqCst) & bit == 0 {
+            chunk.resident[word].fetch_or(bit, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Ends our claim on a page.
+    pub fn settle(&self, page: u64, event: Event) {
+        let _ = self.with_entry(page, |entry| {
+            if entry.settle(event, page) {
+                self.cache.wake(entry.word());
+            }
+        });
+    }
+
+    /// Ends our claim on a page that is in its place now, with this checksum.
+    pub fn settle_installed(&self, page: u64, sum: u64) {
+        let _ = self.with_entry(page, |entry| entry.sum.store(sum, Ordering::Release));
+        self.settle(page, Event::Install);
+    }
+
+    /// Waits until nobody holds a claim on the page and the gate is open, and takes over from the dead.
+    pub fn wait_for(&self, page: u64, deadline: Deadline) -> Result<(), PagerError> {
+        self.wait_for_gate(deadline)?;
+        self.wait_for_claim(page, deadline)
+    }
+
+    /// Waits until nobody holds a claim on the page (C3: a dead owner's claim is released).
+    pub fn wait_for_claim(&self, page: u64, deadline: Deadline) -> Result<(), PagerError> {
+        loop {
+            let chunk = self.cache.chunk(page / CHUNK_PAGES)?;
+            let entry = &chunk.entries[(page % CHUNK_PAGES) as usize];
+            let word = entry.word().load(Ordering::SeqCst);
+            if entry.state() != State::Claimed {
+                return Ok(());
+            }
+            let owner = Entry::owner(word);
+            if !self.cache.alive(owner) {
+                let me = self.cache.me();
+                if entry.take_over(word, me) {
+                    // The owner may have died between installing and saying so. A page that is in the file was installed
+                    // whole; fetching it again would overwrite stores made since, so its content decides.
+                    self.adopt_orphan(page)?;
+                }
+                continue;
+            }
+            if let Some(seen) = entry.announce_waiter(word) {
+                self.cache.wait(entry.word(), seen, CLAIM_POLL);
+            }
+            if deadline.passed() {
+                return Err(PagerError::Busy);
+            }
+        }
+    }
+
+    fn adopt_orphan(&self, page: u64) -> Result<(), PagerError> {
+        let mut data = [0u8; PAGE_SIZE];
+        self.cache.read(page, &mut data)?;
+        if page_sum(&data) == SUM_ZERO {
+            self.settle(page, Event::Release);
+        } else {
+            self.settle_installed(page, super::table::SUM_UNKNOWN);
+            self.mark_dirty(page, 1);
+        }
+        Ok(())
+    }
+
+    /// Waits until pages may be installed again.
+    pub fn wait_for_gate(&self, deadline: Deadline) -> Result<(), PagerError> {
+        let gate = &self.cache.control().gate;
+        loop {
+            let holder = gate.load(Ordering::SeqCst);
+            if holder == 0 {
+                return Ok(());
+            }
+            if !self.cache.alive(holder as usize - 1) {
+                let _ = gate.compare_exchange(holder, 0, Ordering::SeqCst, Ordering::Relaxed);
+                continue;
+            }
+            self.cache.wait(gate, holder, CLAIM_POLL);
+            if deadline.passed() {
+                return Err(PagerError::Busy);
+            }
+        }
+    }
+
+    /// Makes every page of `first..end` present, or known to be zeros. With `for_write` zeros become present as well, so
+    /// that nobody installs anything over what the caller is about to write.
+    pub fn bring_in(
+        &self,
+        source: &dyn PageSource,
+        first: u64,
+        end: u64,
+        for_write: bool,
+        deadline: Deadline,
+    ) -> Result<(), PagerError> {
+        let mut at = first;
+        let end = if for_write { end } else { end.min(self.fetchable().max(first)) };
+        while at < end {
+            let stop = end.min(at + u64::from(FRAME_PAGES_MAX));
+            while let Some(busy) = self.bring_in_once(source, at, stop, for_write)? {
+                self.wait_for(busy, deadline)?;
+            }
+            at = stop;
+        }
+        Ok(())
+    }
+
+    /// One attempt at up to `FRAME_PAGES_MAX` pages; returns a page to wait for, if any.
+    fn bring_in_once(
+        &self,
+        source: &dyn PageSource,
+        first: u64,
+        end: u64,
+        for_write: bool,
+    ) -> Result<Option<u64>, PagerError> {
+        if (first..end).all(|page| self.is_present(page)) {
+            return Ok(None);
+        }
+        // A signal handler that touches one of these pages would wait for the thread it interrupted.
+        let _quiet = crate::sys::signal::SignalMask::block_all();
+        let mut claims = Claims { region: self, pages: Vec::new(), settled: 0 };
+        let mut busy = None;
+        for page in first..end {
+            match self.need(page)? {
+                Need::Nothing => {}
+                Need::Fetch => claims.pages.push(page),
+                Need::Zeros if for_write => self.settle_installed(page, SUM_ZERO),
+                Need::Zeros => self.settle(page, Event::Release),
+                Need::Wait => busy = Some(page),
+            }
+        }
+        let epoch = self.view();
+        match self.fetch_claimed(source, epoch, &mut claims) {
+            Ok(()) => Ok(busy),
+            // The view moved on meanwhile and the server let go of the old one; these pages are the same in the new one, or
+            // will be asked for again.
+            Err(error) if error.is_stale() => {
+                drop(claims);
+                if self.view() == epoch {
+                    self.refresh(source)?;
+                }
+                Ok(Some(first))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn fetch_claimed(
+        &self,
+        source: &dyn PageSource,
+        epoch: Epoch,
+        claims: &mut Claims<'_, C>,
+    ) -> Result<(), PagerError> {
+        if claims.pages.is_empty() {
+            return Ok(());
+        }
+        let runs = runs_of(&claims.pages);
+        let mut failed = None;
+        source.fetch(self.id, epoch, &runs, &mut |page, data| {
+            if failed.is_some() {
+                return;
+            }
+            let sum = match data {
+                Some(data) => match self.cache.install(page, data) {
+                    Ok(()) => page_sum(data),
+                    Err(errno) => {
+                        failed = Some(errno);
+                        return;
+                    }
+                },
+                None => SUM_ZERO,
+            };
+            claims.settled += 1;
+            self.settle_installed(page, sum);
+        })?;
+        failed.map_or(Ok(()), |errno| Err(PagerError::Cache(errno)))
+    }
+
+    /// Notes that pages may differ from their bases.
+    pub fn mark_dirty(&self, first: u64, count: u64) {
+        self.mark_with(first, count, Entry::mark_dirty);
+    }
+
+    /// Notes pages that this process can store into unnoticed from now on.
+    pub fn mark_writer(&self, first: u64, count: u64) {
+        let me = self.cache.me();
+        self.mark_with(first, count, |entry| entry.mark_writer(me));
+    }
+
+    /// Slot `me` can no longer store into `first..end` unnoticed.
+    pub fn clear_writer(&self, first: u64, end: u64, me: usize) {
+        for page in first..end {
+            let _ = self.with_entry(page, |entry| entry.clear_writer(me, false));
+        }
+    }
+
+    fn mark_with(&self, first: u64, count: u64, mark: impl Fn(&Entry) -> bool) {
+        let mut page = first;
+        let end = first.saturating_add(count);
+        while page < end {
+            let Ok(chunk) = self.cache.chunk(page / CHUNK_PAGES) else { return };
+            let stop = end.min((page / super::table::WINDOW_PAGES + 1) * super::table::WINDOW_PAGES);
+            let mut any = false;
+            for at in page..stop {
+                any |= chunk.entries.get((at % CHUNK_PAGES) as usize).is_some_and(&mark);
+            }
+            if any {
+                let (word, bit) = window_bit(page);
+                chunk.dirty[word].fetch_or(bit, Ordering::SeqCst);
+            }
+            page = stop;
+        }
+    }
+
+    /// The chunks that were ever used, in order.
+    pub fn used_chunks(&self) -> impl Iterator<Item = u64> + '_ {
+        let words = self.cache.control().chunks.iter().enumerate();
+        words.flat_map(|(i, word)| {
+            let bits = word.load(Ordering::SeqCst);
+            (0..64).filter(move |bit| bits & (1 << bit) != 0).map(move |bit| i as u64 * 64 + bit)
+        })
+    }
+}
+
+/// Joins sorted page numbers to runs.
+pub fn runs_of(pages: &[u64]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for page in pages {
+        match runs.last_mut() {
+            Some(last) if last.end() == *page => last.count += 1,
+            _ => runs.push(Run::new(*page, 1)),
+        }
+    }
+    runs
+}

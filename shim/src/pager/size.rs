@@ -1,0 +1,99 @@
+//! Size and holes: what a program does to the shape of a file.
+//!
+//! Owns: truncation and punching, so that a hole the program made is never taken for an absent page. Called by: abi. Must
+//! not: tell the server; the next commit does.
+
+use core::sync::atomic::Ordering;
+
+use netmem_protocol::{PAGE_SIZE, PageIndex};
+
+use super::page::Event;
+use super::region::{PagerError, Region};
+use super::table::{Board, CHUNK_PAGES, Frames, HostLock, SUM_UNKNOWN};
+use super::view::ClosedGate;
+use crate::remote::PageSource;
+use crate::sys::clock::Deadline;
+
+impl<C: Board + Frames> Region<C> {
+    /// ftruncate(2).
+    pub fn truncate(&self, source: &dyn PageSource, size: u64, deadline: Deadline) -> Result<(), PagerError> {
+        let tail = PageIndex::containing(size).0;
+        if !size.is_multiple_of(PAGE_SIZE as u64) {
+            // The rest of the last page becomes zeros, so the page must be here to be zeroed and sent.
+            self.bring_in(source, tail, tail + 1, false, deadline)?;
+        }
+        let _one_at_a_time = self.maintenance.lock();
+        let _host = HostLock::take(&self.cache)?;
+        let control = self.cache.control();
+        let before = self.cache.size()?;
+        if size < before {
+            let gate = ClosedGate::close(self);
+            let end = PageIndex::ceil(before).0.max(self.fetchable());
+            gate.drain(tail, end)?;
+            // From here on the pages behind are zeros for whoever asks (C4): first the mark, then the file.
+            control.fetchable.fetch_min(PageIndex::ceil(size).0, Ordering::SeqCst);
+            control.cut.fetch_min(size, Ordering::SeqCst);
+            control.size_changed.store(1, Ordering::SeqCst);
+            self.cache.set_size(size)?;
+            self.reset_entries(PageIndex::ceil(size).0, end, Event::Cut);
+            self.mark_dirty(tail, 1);
+        } else if size > before {
+            // The bytes between the old end and its page's end were never the file's; a mapping may have stored there.
+            self.cache.set_size(size)?;
+            control.size_changed.store(1, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// fallocate(FALLOC_FL_PUNCH_HOLE) and madvise(MADV_REMOVE) over bytes inside the file.
+    pub fn punch(
+        &self,
+        source: &dyn PageSource,
+        offset: u64,
+        length: u64,
+        deadline: Deadline,
+    ) -> Result<(), PagerError> {
+        let end = offset.saturating_add(length).min(self.cache.size()?);
+        if offset >= end {
+            return Ok(());
+        }
+        let (first_whole, last_whole) = (PageIndex::ceil(offset).0, end / PAGE_SIZE as u64);
+        for edge in [offset, end] {
+            if !edge.is_multiple_of(PAGE_SIZE as u64) {
+                let page = PageIndex::containing(edge).0;
+                self.bring_in(source, page, page + 1, true, deadline)?;
+            }
+        }
+        let _one_at_a_time = self.maintenance.lock();
+        let _host = HostLock::take(&self.cache)?;
+        let gate = ClosedGate::close(self);
+        gate.drain(first_whole, last_whole)?;
+        // Pages behind the fetchable mark are zeros already; those before it become ours, with a base nobody knows here.
+        let known = last_whole.min(self.fetchable());
+        for page in first_whole..known {
+            let absent = !self.is_present(page);
+            self.with_entry(page, |entry| {
+                if absent {
+                    entry.sum.store(SUM_UNKNOWN, Ordering::Release);
+                }
+                entry.reset(Event::Overwrite, page);
+            })?;
+        }
+        self.cache.punch(offset, end - offset)?;
+        let first = PageIndex::containing(offset).0;
+        self.mark_dirty(first, PageIndex::ceil(end).0 - first);
+        drop(gate);
+        Ok(())
+    }
+
+    /// Applies an event to the entries of `first..end` that exist.
+    pub fn reset_entries(&self, first: u64, end: u64, event: Event) {
+        for number in self.used_chunks() {
+            let start = number * CHUNK_PAGES;
+            let Ok(chunk) = self.cache.chunk(number) else { continue };
+            for page in first.max(start)..end.min(start + CHUNK_PAGES) {
+                chunk.entries[(page % CHUNK_PAGES) as usize].reset(event, page);
+            }
+        }
+    }
+}

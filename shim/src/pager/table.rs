@@ -1,0 +1,343 @@
+//! The page table of a region, shared by all processes of the host: one entry a page, in the control file.
+//!
+//! Owns: the layout of header, chunks and entries, and every change of an entry's word. Called by: the rest of the pager,
+//! sys::shm for the layout. Must not: be extended without raising [`LAYOUT`]: other processes run other builds.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+
+use netmem_protocol::PAGE_SIZE;
+
+use super::page::{Event, State, must};
+use crate::sys::errno::Errno;
+
+/// The version of everything in this file.
+pub const LAYOUT: u64 = 1;
+/// The first word of a control file.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"netmctl\x01");
+/// Pages whose entries lie in one chunk: 1 GiB of region.
+pub const CHUNK_PAGES: u64 = 1 << 18;
+/// Pages in a window: what is armed, and looked through for dirty pages, together. 2 MiB.
+pub const WINDOW_PAGES: u64 = 512;
+/// Windows in a chunk.
+pub const CHUNK_WINDOWS: usize = (CHUNK_PAGES / WINDOW_PAGES) as usize;
+/// Chunks in the largest region: 16 TiB.
+pub const CHUNKS_MAX: usize = (netmem_protocol::REGION_BYTES_MAX / (CHUNK_PAGES * PAGE_SIZE as u64)) as usize;
+/// Processes that can be attached to a region at once.
+pub const SLOTS_MAX: usize = 512;
+
+/// The checksum of a page of zeros.
+pub const SUM_ZERO: u64 = 0;
+/// No page has this checksum: the page differs from its base, whatever that is.
+pub const SUM_UNKNOWN: u64 = u64::MAX;
+
+/// The checksum of a page.
+pub fn page_sum(data: &[u8]) -> u64 {
+    if is_zero(data) {
+        return SUM_ZERO;
+    }
+    match xxhash_rust::xxh3::xxh3_64(data) {
+        SUM_ZERO | SUM_UNKNOWN => 1,
+        sum => sum,
+    }
+}
+
+/// Whether every byte is zero.
+pub fn is_zero(data: &[u8]) -> bool {
+    // The compiler turns the inner loop into vector instructions; most pages fail in the first chunk.
+    data.chunks(256).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
+/// How an attached process learns of its stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Tracking {
+    /// Its page tables know, and must be scanned.
+    PageTables = 1,
+    /// It marks a page's entry before it lets a store through.
+    Marks = 2,
+}
+
+/// An attached process. Free while `pid` is 0; dead if the lock on its slot is free all the same.
+#[repr(C)]
+pub struct Slot {
+    /// Process number.
+    pub pid: AtomicU64,
+    /// A [`Tracking`].
+    pub tracking: AtomicU64,
+}
+
+/// The front of a control file. One cache line's worth of hot words first.
+#[repr(C)]
+pub struct Control {
+    /// [`MAGIC`], written last.
+    pub magic: AtomicU64,
+    /// [`LAYOUT`].
+    pub layout: AtomicU64,
+    /// The region.
+    pub region: AtomicU64,
+    /// The epoch at which everything is fetched.
+    pub view: AtomicU64,
+    /// Absent pages below this page the server has; those at or above it are zeros.
+    pub fetchable: AtomicU64,
+    /// 0, or 1 + the slot of the process that keeps pages from being installed (a cut or a move of the view).
+    pub gate: AtomicU64,
+    /// Bytes in the region at the view epoch.
+    pub server_size: AtomicU64,
+    /// Smallest size in bytes since the last commit; `u64::MAX` if it did not shrink.
+    pub cut: AtomicU64,
+    /// 1 if the program changed the size since the last commit.
+    pub size_changed: AtomicU64,
+    /// The region has no name and ends with its holders.
+    pub unnamed: AtomicU64,
+    /// Set when a file's name was removed: nobody attaches by name any more.
+    pub unlinked: AtomicU64,
+    /// Room for words to come.
+    pub reserved: [AtomicU64; 5],
+    /// A bit for each chunk that was ever used.
+    pub chunks: [AtomicU64; CHUNKS_MAX / 64],
+    /// The attached processes.
+    pub slots: [Slot; SLOTS_MAX],
+}
+
+/// What is known of one page.
+#[repr(C)]
+pub struct Entry {
+    /// State and marks; see the constants.
+    word: AtomicU64,
+    /// Checksum of the page as it is at the view epoch. Written only by the owner of the claim, or under the region's lock.
+    pub sum: AtomicU64,
+}
+
+/// The entries of one GiB, and a bit for each of their windows.
+#[derive(Clone, Copy)]
+pub struct Chunk<'a> {
+    /// `CHUNK_PAGES` of them.
+    pub entries: &'a [Entry],
+    /// Windows with pages that may be dirty; `CHUNK_WINDOWS` bits.
+    pub dirty: &'a [AtomicU64],
+    /// Windows with pages that were ever here; `CHUNK_WINDOWS` bits.
+    pub resident: &'a [AtomicU64],
+}
+
+const STATE: u64 = 0b11;
+const DIRTY: u64 = 1 << 2;
+const FLUSHING: u64 = 1 << 3;
+const WAITERS: u64 = 1 << 4;
+const OWNER_SHIFT: u32 = 8;
+const OWNER: u64 = 0xffff << OWNER_SHIFT;
+const WRITER_SHIFT: u32 = 24;
+const WRITER: u64 = 0xffff << WRITER_SHIFT;
+/// More than one process may store without a mark.
+const WRITER_MANY: u64 = 0xffff;
+
+fn state_of(word: u64) -> State {
+    match word & STATE {
+        0 => State::Absent,
+        1 => State::Claimed,
+        _ => State::Present,
+    }
+}
+
+fn with_state(word: u64, state: State) -> u64 {
+    (word & !STATE) | state as u64
+}
+
+/// What came of trying to claim a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is here.
+    Present,
+    /// It is ours to bring in.
+    Taken,
+    /// Someone else is at it; the word to wait on.
+    Busy(u64),
+}
+
+impl Entry {
+    /// The page's state.
+    pub fn state(&self) -> State {
+        state_of(self.word.load(Ordering::Acquire))
+    }
+
+    /// The slot that claimed it, as of `word`.
+    pub fn owner(word: u64) -> usize {
+        ((word & OWNER) >> OWNER_SHIFT) as usize
+    }
+
+    /// The word, to wait on.
+    pub fn word(&self) -> &AtomicU64 {
+        &self.word
+    }
+
+    /// Tries to claim the page for slot `me`.
+    pub fn claim(&self, me: usize, page: u64) -> Claim {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            match state_of(word) {
+                State::Present => return Claim::Present,
+                State::Claimed => return Claim::Busy(word),
+                State::Absent => {}
+            }
+            let next = with_state(word, must(State::Absent, Event::Claim, page)) & !OWNER | (me as u64) << OWNER_SHIFT;
+            match self.word.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::Acquire) {
+                Ok(_) => return Claim::Taken,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Takes over the claim that `word` shows, whose owner is dead.
+    pub fn take_over(&self, word: u64, me: usize) -> bool {
+        let next = word & !OWNER | (me as u64) << OWNER_SHIFT;
+        self.word.compare_exchange(word, next, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Ends our claim. Returns whether someone waits.
+    pub fn settle(&self, event: Event, page: u64) -> bool {
+        let before = self
+            .word
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                Some(with_state(word, must(state_of(word), event, page)) & !(OWNER | WAITERS))
+            })
+            .unwrap_or_else(|word| word);
+        before & WAITERS != 0
+    }
+
+    /// Says that we are about to wait for `word` to change. False if it has changed already.
+    pub fn announce_waiter(&self, word: u64) -> Option<u64> {
+        let next = word | WAITERS;
+        match self.word.compare_exchange(word, next, Ordering::SeqCst, Ordering::Relaxed) {
+            Ok(_) => Some(next),
+            Err(_) => None,
+        }
+    }
+
+    /// Notes that the page may differ from its base. Absent pages are left alone: there is nothing to send. Returns whether
+    /// it was noted.
+    pub fn mark_dirty(&self) -> bool {
+        self.word
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+                (state_of(word) != State::Absent).then_some(word | DIRTY)
+            })
+            .is_ok()
+    }
+
+    /// Notes that slot `me` may store into the page without telling anyone.
+    pub fn mark_writer(&self, me: usize) -> bool {
+        let mine = me as u64 + 1;
+        self.word
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+                let writer = match (word & WRITER) >> WRITER_SHIFT {
+                    0 => mine,
+                    other if other == mine => mine,
+                    _ => WRITER_MANY,
+                };
+                (state_of(word) != State::Absent).then_some(word & !WRITER | writer << WRITER_SHIFT | DIRTY)
+            })
+            .is_ok()
+    }
+
+    /// Slot `me` can no longer store unnoticed. With `alone`, nobody can.
+    pub fn clear_writer(&self, me: usize, alone: bool) {
+        let mine = me as u64 + 1;
+        let _ = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+            let writer = (word & WRITER) >> WRITER_SHIFT;
+            (writer == mine || alone && writer != 0).then_some(word & !WRITER)
+        });
+    }
+
+    /// Whether the page may be dirty or is on its way.
+    pub fn is_dirty(&self) -> bool {
+        self.word.load(Ordering::Acquire) & (DIRTY | FLUSHING) != 0
+    }
+
+    /// Starts a flush: dirty becomes flushing. Returns whether there is anything to flush.
+    pub fn begin_flush(&self) -> bool {
+        let before = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+            (word & (DIRTY | FLUSHING) != 0).then_some(word & !DIRTY | FLUSHING)
+        });
+        before.is_ok()
+    }
+
+    /// Ends a flush. A page that failed, or that someone can store into unnoticed, is dirty again. Returns whether it is.
+    pub fn end_flush(&self, sent: bool) -> bool {
+        let before = self
+            .word
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+                let again = !sent || word & WRITER != 0;
+                Some(word & !FLUSHING | if again { DIRTY } else { 0 })
+            })
+            .unwrap_or_else(|word| word);
+        !sent || before & (WRITER | DIRTY) != 0
+    }
+
+    /// The program cut the page off, or made it zeros: state, marks and base follow.
+    pub fn reset(&self, event: Event, page: u64) {
+        let _ = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+            Some(with_state(word, must(state_of(word), event, page)) & !(DIRTY | FLUSHING))
+        });
+        if event == Event::Cut {
+            self.sum.store(SUM_ZERO, Ordering::Release);
+        }
+    }
+}
+
+/// The words that all processes of a host share about one region.
+pub trait Board {
+    /// The header.
+    fn control(&self) -> &Control;
+    /// The chunk with this number, made if it is not there yet. ENOMEM or ENOSPC where the tmpfs is full.
+    fn chunk(&self, chunk: u64) -> Result<Chunk<'_>, Errno>;
+    /// This process's slot.
+    fn me(&self) -> usize;
+    /// Whether the process in a slot still runs and is attached.
+    fn alive(&self, slot: usize) -> bool;
+    /// Sleeps while the low half of `word` is that of `seen`, at most for `limit`.
+    fn wait(&self, word: &AtomicU64, seen: u64, limit: Duration);
+    /// Wakes all who wait on `word`.
+    fn wake(&self, word: &AtomicU64);
+}
+
+/// The cache file's pages.
+pub trait Frames {
+    /// Reads whole pages from `first` on; holes and what lies behind the end are zeros.
+    fn read(&self, first: u64, into: &mut [u8]) -> Result<(), Errno>;
+    /// Puts a page in its place; the caller owns its claim and the page lies inside the file.
+    fn install(&self, page: u64, data: &[u8; PAGE_SIZE]) -> Result<(), Errno>;
+    /// Changes, where it lies, every byte that differs between `base` and `new` and still equals `base`.
+    fn merge(&self, page: u64, base: &[u8; PAGE_SIZE], new: &[u8; PAGE_SIZE]) -> Result<(), Errno>;
+    /// Bytes in the file.
+    fn size(&self) -> Result<u64, Errno>;
+    /// Sets the bytes in the file.
+    fn set_size(&self, size: u64) -> Result<(), Errno>;
+    /// Takes the lock that keeps other processes of the host out of commits, moves of the view and changes of size.
+    fn lock_host(&self) -> Result<(), Errno>;
+    /// Gives it up.
+    fn unlock_host(&self);
+    /// Makes a byte range zeros.
+    fn punch(&self, offset: u64, length: u64) -> Result<(), Errno>;
+}
+
+/// The bit of a window in a bitmap of a chunk.
+pub fn window_bit(page: u64) -> (usize, u64) {
+    let window = (page % CHUNK_PAGES / WINDOW_PAGES) as usize;
+    (window / 64, 1 << (window % 64))
+}
+
+/// The host-wide lock on one region, held while this lives.
+pub struct HostLock<'a>(&'a dyn Frames);
+
+impl<'a> HostLock<'a> {
+    /// Waits for it.
+    pub fn take(frames: &'a dyn Frames) -> Result<Self, Errno> {
+        frames.lock_host()?;
+        Ok(HostLock(frames))
+    }
+}
+
+impl Drop for HostLock<'_> {
+    fn drop(&mut self) {
+        self.0.unlock_host();
+    }
+}

@@ -1,0 +1,104 @@
+//! The shim's own heap, over raw mmap.
+//!
+//! Owns: the global allocator of this library. Called by: every Box and Vec in it. Must not: use the program's malloc or
+//! libc's mmap (rule 1). The lock blocks signals, so that a handler that interrupts us can allocate; the fork hook holds
+//! it across fork.
+
+use core::alloc::{GlobalAlloc, Layout};
+
+use dlmalloc::Dlmalloc;
+
+use super::syscall::{call, raw};
+use crate::sync::QuietMutex;
+
+struct RawPages;
+
+// SAFETY: hands out fresh private mappings, page-aligned, and gives back exactly what dlmalloc names.
+unsafe impl dlmalloc::Allocator for RawPages {
+    fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
+        // SAFETY: a new anonymous mapping touches nobody's memory.
+        match unsafe { call(libc::SYS_mmap, [0, size, prot, flags, usize::MAX, 0]) } {
+            Ok(at) => (at as *mut u8, size, 0),
+            Err(_) => (core::ptr::null_mut(), 0, 0),
+        }
+    }
+
+    fn remap(&self, ptr: *mut u8, oldsize: usize, newsize: usize, can_move: bool) -> *mut u8 {
+        let flags = if can_move { libc::MREMAP_MAYMOVE as usize } else { 0 };
+        // SAFETY: dlmalloc names one of its own mappings.
+        match unsafe { call(libc::SYS_mremap, [ptr as usize, oldsize, newsize, flags, 0, 0]) } {
+            Ok(at) => at as *mut u8,
+            Err(_) => core::ptr::null_mut(),
+        }
+    }
+
+    fn free_part(&self, ptr: *mut u8, oldsize: usize, newsize: usize) -> bool {
+        // SAFETY: the tail of one of dlmalloc's own mappings, which it no longer uses.
+        unsafe { raw(libc::SYS_munmap, [ptr as usize + newsize, oldsize - newsize, 0, 0, 0, 0]) == 0 }
+    }
+
+    fn free(&self, ptr: *mut u8, size: usize) -> bool {
+        // SAFETY: one of dlmalloc's own mappings, which it no longer uses.
+        unsafe { raw(libc::SYS_munmap, [ptr as usize, size, 0, 0, 0, 0]) == 0 }
+    }
+
+    fn can_release_part(&self, _flags: u32) -> bool {
+        true
+    }
+
+    fn allocates_zeros(&self) -> bool {
+        true
+    }
+
+    fn page_size(&self) -> usize {
+        4096
+    }
+}
+
+/// See the module.
+pub struct PrivateHeap {
+    inner: QuietMutex<Dlmalloc<RawPages>>,
+}
+
+impl PrivateHeap {
+    /// An empty heap.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        PrivateHeap { inner: QuietMutex::new(Dlmalloc::new_with_allocator(RawPages)) }
+    }
+
+    /// Takes the heap's lock for the duration of a fork. Nothing may be allocated until it is given back.
+    pub fn lock_across_fork(&'static self) {
+        core::mem::forget(self.inner.lock_keeping_mask());
+    }
+
+    /// Gives it back, in the parent and in the child.
+    pub fn unlock_after_fork(&'static self) {
+        self.inner.unlock_kept();
+    }
+}
+
+// SAFETY: dlmalloc honours layouts, and the lock makes every call exclusive.
+unsafe impl GlobalAlloc for PrivateHeap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: a layout of size 0 never comes here (GlobalAlloc's contract).
+        unsafe { self.inner.lock().malloc(layout.size(), layout.align()) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller got it from us with this layout.
+        unsafe { self.inner.lock().free(ptr, layout.size(), layout.align()) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as alloc.
+        unsafe { self.inner.lock().calloc(layout.size(), layout.align()) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: as dealloc and alloc.
+        unsafe { self.inner.lock().realloc(ptr, layout.size(), layout.align(), new_size) }
+    }
+}

@@ -1,0 +1,95 @@
+//! The mmap family as raw system calls.
+//!
+//! Owns: nothing; every call is the kernel's. Called by: abi::map (pass-through and our own mappings), engine. Must not: go
+//! through libc's names, which are our own hooks.
+
+use super::errno::Errno;
+use super::syscall::call;
+
+/// Bytes in a page.
+pub const PAGE: usize = 4096;
+/// MADV_GUARD_INSTALL (Linux 6.13; shared and file memory 6.15).
+const MADV_GUARD_INSTALL: usize = 102;
+/// MADV_GUARD_REMOVE.
+const MADV_GUARD_REMOVE: usize = 103;
+
+/// mmap(2).
+///
+/// # Safety
+/// With MAP_FIXED it replaces whatever is there.
+pub unsafe fn mmap(at: usize, length: usize, prot: i32, flags: i32, fd: i32, offset: u64) -> Result<usize, Errno> {
+    // SAFETY: the caller's.
+    unsafe { call(libc::SYS_mmap, [at, length, prot as usize, flags as usize, fd as isize as usize, offset as usize]) }
+}
+
+/// munmap(2).
+///
+/// # Safety
+/// Nobody may use the range any more.
+pub unsafe fn munmap(at: usize, length: usize) -> Result<(), Errno> {
+    // SAFETY: the caller's.
+    unsafe { call(libc::SYS_munmap, [at, length, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// mprotect(2). On a range of a mapping of ours, by engine and hooks: it can make an access fault, never change data.
+pub fn mprotect(at: usize, length: usize, prot: i32) -> Result<(), Errno> {
+    // SAFETY: protection changes what faults, and faults are what we handle; no data is touched.
+    unsafe { call(libc::SYS_mprotect, [at, length, prot as usize, 0, 0, 0]) }.map(drop)
+}
+
+/// mremap(2).
+///
+/// # Safety
+/// As mmap and munmap together.
+pub unsafe fn mremap(at: usize, old: usize, new: usize, flags: i32, to: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's.
+    unsafe { call(libc::SYS_mremap, [at, old, new, flags as usize, to, 0]) }
+}
+
+/// madvise(2).
+///
+/// # Safety
+/// Some advice (DONTNEED on private memory, REMOVE) drops data.
+pub unsafe fn madvise(at: usize, length: usize, advice: i32) -> Result<(), Errno> {
+    // SAFETY: the caller's.
+    unsafe { call(libc::SYS_madvise, [at, length, advice as usize, 0, 0, 0]) }.map(drop)
+}
+
+/// Says whether a mapping is copied to forked children (MADV_DONTFORK, MADV_DOFORK).
+pub fn set_fork(at: usize, length: usize, copied: bool) -> Result<(), Errno> {
+    let advice = if copied { libc::MADV_DOFORK } else { libc::MADV_DONTFORK };
+    // SAFETY: this advice touches no data.
+    unsafe { madvise(at, length, advice) }
+}
+
+/// Keeps the kernel from filling neighbours in with huge pages.
+pub fn no_huge_pages(at: usize, length: usize) {
+    // SAFETY: this advice touches no data. A kernel without huge pages says EINVAL, which is as good.
+    let _ = unsafe { madvise(at, length, libc::MADV_NOHUGEPAGE) };
+}
+
+/// Makes touching the range a SIGSEGV without splitting the mapping. Shared mappings only: on private ones it drops copies.
+pub fn guard_install(at: usize, length: usize) -> Result<(), Errno> {
+    // SAFETY: page table entries go, the file's pages stay.
+    unsafe { call(libc::SYS_madvise, [at, length, MADV_GUARD_INSTALL, 0, 0, 0]) }.map(drop)
+}
+
+/// Undoes [`guard_install`]; nothing to do is success.
+pub fn guard_remove(at: usize, length: usize) -> Result<(), Errno> {
+    // SAFETY: as above.
+    unsafe { call(libc::SYS_madvise, [at, length, MADV_GUARD_REMOVE, 0, 0, 0]) }.map(drop)
+}
+
+/// Anonymous zeroed memory of our own, reserved but not committed; never given back.
+pub fn reserve(length: usize) -> Result<usize, Errno> {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new anonymous mapping.
+    unsafe { mmap(0, length, prot, flags, -1, 0) }
+}
+
+/// Whether every page of the range is mapped by something: what msync says ENOMEM about if not.
+pub fn is_mapped(at: usize, length: usize) -> bool {
+    // SAFETY: MS_ASYNC does nothing on Linux but check the range.
+    unsafe { call(libc::SYS_msync, [at, length, libc::MS_ASYNC as usize, 0, 0, 0]) }.is_ok()
+}

@@ -1,0 +1,94 @@
+//! Which pages were written: `PAGEMAP_SCAN` (Linux 6.7) on our own page tables and on those of living peers.
+//!
+//! Owns: the ioctl. Called by: engine::uffd and the harvest of peers. Must not: take WRITTEN for dirty: whatever is not
+//! armed reads as written, absent pages included (DESIGN.md, dirty pages).
+
+use super::errno::Errno;
+use super::fd::OwnFd;
+use super::syscall::call;
+
+const IOCTL_SCAN: usize = 0xc060_6610;
+const WP_MATCHING: u64 = 1;
+const CHECK_WPASYNC: u64 = 2;
+const PAGE_IS_WRITTEN: u64 = 1 << 1;
+/// Regions taken from the kernel in one call.
+const REGIONS_MAX: usize = 512;
+
+#[repr(C)]
+struct Scan {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    regions: u64,
+    regions_len: u64,
+    pages_max: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Region {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// Some process's page tables.
+pub struct Pagemap(OwnFd);
+
+impl Pagemap {
+    /// `/proc/PID/pagemap`, or our own for `None`.
+    pub fn open(pid: Option<i32>) -> Result<Pagemap, Errno> {
+        let path = pid.map_or_else(|| "/proc/self/pagemap".to_owned(), |pid| format!("/proc/{pid}/pagemap"));
+        let fd = rustix::fs::open(
+            path.as_str(),
+            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )?;
+        Ok(Pagemap(OwnFd::from_rustix(fd)))
+    }
+
+    /// Whether this kernel has the ioctl.
+    pub fn works(&self) -> bool {
+        let mut nothing = |_: usize, _: usize| {};
+        !matches!(self.scan(0, 0, false, &mut nothing), Err(Errno(libc::ENOTTY | libc::EINVAL)))
+    }
+
+    /// Names every written range between two addresses, `sink(start, end)`, and with `arm` protects it again in the same step.
+    pub fn scan(&self, start: usize, end: usize, arm: bool, sink: &mut dyn FnMut(usize, usize)) -> Result<(), Errno> {
+        let mut regions = [Region { start: 0, end: 0, categories: 0 }; REGIONS_MAX];
+        let mut at = start as u64;
+        loop {
+            let mut arg = Scan {
+                size: size_of::<Scan>() as u64,
+                flags: if arm { WP_MATCHING | CHECK_WPASYNC } else { 0 },
+                start: at,
+                end: end as u64,
+                walk_end: 0,
+                regions: regions.as_mut_ptr() as u64,
+                regions_len: REGIONS_MAX as u64,
+                pages_max: 0,
+                category_inverted: 0,
+                category_mask: PAGE_IS_WRITTEN,
+                category_anyof_mask: 0,
+                return_mask: PAGE_IS_WRITTEN,
+            };
+            // SAFETY: the structure is linux/fs.h's struct pm_scan_arg and its array is live.
+            let found = unsafe {
+                call(libc::SYS_ioctl, [self.0.raw() as usize, IOCTL_SCAN, &raw mut arg as usize, 0, 0, 0])?
+            };
+            for region in regions.iter().take(found) {
+                sink(region.start as usize, region.end as usize);
+            }
+            at = arg.walk_end;
+            if at >= end as u64 {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What /proc says about processes: mappings of a file, PID namespaces, the names of descriptors.
+//!
+//! Owns: parsing. Called by: the harvest of peers, boot. Must not: keep descriptors open.
+
+use super::errno::Errno;
+use super::file;
+
+/// Where a process maps a file, shared and possibly writable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileMapping {
+    /// First byte.
+    pub start: usize,
+    /// First byte behind.
+    pub end: usize,
+    /// Byte of the file that is at `start`.
+    pub offset: u64,
+}
+
+/// Every shared mapping of the file `device`:`inode` in process `pid`.
+pub fn shared_mappings(pid: i32, device: u64, inode: u64) -> Result<Vec<FileMapping>, Errno> {
+    let text = file::read_whole(&format!("/proc/{pid}/maps"))?;
+    Ok(String::from_utf8_lossy(&text).lines().filter_map(|line| parse_line(line, device, inode)).collect())
+}
+
+/// `start-end perms offset major:minor inode path`
+fn parse_line(line: &str, device: u64, inode: u64) -> Option<FileMapping> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let perms = words.next()?;
+    let offset = words.next()?;
+    let (major, minor) = words.next()?.split_once(':')?;
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let theirs = rustix::fs::makedev(hex(major)? as u32, hex(minor)? as u32);
+    (perms.ends_with('s') && theirs == device && words.next()?.parse() == Ok(inode)).then_some(FileMapping {
+        start: hex(start)? as usize,
+        end: hex(end)? as usize,
+        offset: hex(offset)?,
+    })
+}
+
+/// A number for the PID namespace, so that two containers that share a tmpfs do not take each other's processes for dead.
+pub fn pid_namespace() -> u64 {
+    rustix::fs::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
+}
+
+/// The path behind a descriptor of this process.
+pub fn descriptor_path(fd: i32) -> Option<String> {
+    let link = rustix::fs::readlink(format!("/proc/self/fd/{fd}"), Vec::new()).ok()?;
+    String::from_utf8(link.into_bytes()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FileMapping, parse_line};
+
+    #[test]
+    fn only_shared_mappings_of_the_file_are_found() {
+        let line = "7f10-7f20 rw-s 00003000 00:1a 77   /dev/shm/netmem-0/x (deleted)";
+        let device = rustix::fs::makedev(0, 0x1a);
+        let found = FileMapping { start: 0x7f10, end: 0x7f20, offset: 0x3000 };
+        assert_eq!(parse_line(line, device, 77), Some(found));
+        assert_eq!(parse_line(line, device, 78), None);
+        assert_eq!(parse_line(&line.replace("rw-s", "rw-p"), device, 77), None);
+        assert_eq!(parse_line("7f10-7f20 rw-p 00000000 00:00 0", device, 77), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! Signals: blocking them around critical sections, and the fault signals of the sigsegv engine.
+//!
+//! Owns: signal masks, raw sigaction, reading a fault out of a ucontext. Called by: sync, engine::sigsegv, abi::signal.
+//! Must not: decide what a fault means.
+
+use core::ffi::c_void;
+use core::marker::PhantomData;
+
+use super::errno::Errno;
+use super::syscall::{call, raw};
+
+/// A kernel signal set: bit n-1 is signal n.
+pub type Set = u64;
+
+/// Holds the thread's signals off while it lives.
+pub struct SignalMask {
+    before: Set,
+    // The mask belongs to this thread.
+    _thread: PhantomData<*const ()>,
+}
+
+impl SignalMask {
+    /// Blocks every signal of this thread.
+    pub fn block_all() -> Self {
+        SignalMask { before: change(libc::SIG_SETMASK, Set::MAX), _thread: PhantomData }
+    }
+}
+
+impl Drop for SignalMask {
+    fn drop(&mut self) {
+        change(libc::SIG_SETMASK, self.before);
+    }
+}
+
+/// rt_sigprocmask(2): returns the set before.
+pub fn change(how: i32, set: Set) -> Set {
+    let mut before: Set = 0;
+    // SAFETY: both sets are live and 8 bytes long, as the last argument says.
+    unsafe {
+        raw(
+            libc::SYS_rt_sigprocmask,
+            [how as usize, &raw const set as usize, &raw mut before as usize, 8, 0, 0],
+        )
+    };
+    before
+}
+
+/// The bit of a signal in a [`Set`].
+pub const fn bit(signal: i32) -> Set {
+    1 << (signal - 1)
+}
+
+/// What the kernel's sigaction takes (not libc's struct).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KernelAction {
+    /// SIG_DFL (0), SIG_IGN (1) or a function.
+    pub handler: usize,
+    /// SA_* bits.
+    pub flags: u64,
+    /// x86-64: the function that returns from the handler.
+    pub restorer: usize,
+    /// Blocked while the handler runs.
+    pub mask: Set,
+}
+
+/// SA_RESTORER, which libc hides.
+pub const SA_RESTORER: u64 = 0x0400_0000;
+
+/// rt_sigaction(2).
+///
+/// # Safety
+/// The handler must be one that may run at any instruction.
+pub unsafe fn action(signal: i32, new: Option<&KernelAction>) -> Result<KernelAction, Errno> {
+    let mut old = KernelAction::default();
+    let new = new.map_or(0, |new| new as *const KernelAction as usize);
+    // SAFETY: both structures are live; the caller answers for the handler.
+    unsafe { call(libc::SYS_rt_sigaction, [signal as usize, new, &raw mut old as usize, 8, 0, 0])? };
+    Ok(old)
+}
+
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(
+    ".hidden netmem_restore_rt",
+    ".globl netmem_restore_rt",
+    ".type netmem_restore_rt,@function",
+    "netmem_restore_rt:",
+    "mov rax, 15",
+    "syscall",
+    ".size netmem_restore_rt, . - netmem_restore_rt",
+);
+
+#[cfg(target_arch = "x86_64")]
+unsafe extern "C" {
+    fn netmem_restore_rt();
+}
+
+/// A handler of ours in the kernel's form.
+pub fn our_action(handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void), mask: Set, flags: u64) -> KernelAction {
+    #[cfg(target_arch = "x86_64")]
+    let (restorer, extra) = (netmem_restore_rt as *const () as usize, SA_RESTORER);
+    #[cfg(target_arch = "aarch64")]
+    let (restorer, extra) = (0, 0);
+    KernelAction {
+        handler: handler as usize,
+        flags: flags | libc::SA_SIGINFO as u64 | libc::SA_ONSTACK as u64 | extra,
+        restorer,
+        mask,
+    }
+}
+
+/// A hardware fault as the kernel reported it.
+#[derive(Clone, Copy, Debug)]
+pub struct HardwareFault {
+    /// The byte that was touched.
+    pub address: usize,
+    /// Whether it was a store.
+    pub write: bool,
+}
+
+/// Reads a fault out of what a handler was given. `None` if the signal was sent by someone rather than raised by the
+/// hardware (si_code of kill, tgkill, sigqueue).
+///
+/// # Safety
+/// The pointers must be those the kernel gave to a SIGSEGV or SIGBUS handler.
+pub unsafe fn read_fault(info: *const libc::siginfo_t, context: *const c_void) -> Option<HardwareFault> {
+    // SAFETY: the kernel filled both; si_addr is meaningful for positive si_code.
+    unsafe {
+        if (*info).si_code <= 0 {
+            return None;
+        }
+        let context = context as *const libc::ucontext_t;
+        #[cfg(target_arch = "x86_64")]
+        let write = (*context).uc_mcontext.gregs[libc::REG_ERR as usize] & 2 != 0;
+        // The syndrome register is in a record of the reserved area; without it a fault counts as a store, which only makes
+        // the page a candidate for the next commit.
+        #[cfg(target_arch = "aarch64")]
+        let write = {
+            let _ = context;
+            true
+        };
+        Some(HardwareFault { address: (*info).si_addr() as usize, write })
+    }
+}
+
+/// Sends a signal to this very thread.
+pub fn raise_here(signal: i32) {
+    // SAFETY: no memory is involved.
+    unsafe {
+        let pid = raw(libc::SYS_getpid, [0; 6]) as usize;
+        let tid = raw(libc::SYS_gettid, [0; 6]) as usize;
+        raw(libc::SYS_tgkill, [pid, tid, signal as usize, 0, 0, 0]);
+    }
+}
