@@ -1,0 +1,184 @@
+//! A wire that can be cut, between a program and its server.
+//!
+//! Owns: a listener and two threads for each connection. Called by: tests of what happens when the server is away. Must
+//! not: change a byte.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// What the wire does.
+#[derive(Debug, Default)]
+struct State {
+    /// Connections are ended, and new ones too.
+    cut: bool,
+    /// Bytes are held.
+    stalled: bool,
+    /// Each part of the stream is this late.
+    delay: Duration,
+    /// Bytes towards the server until the wire is cut by itself.
+    left: Option<u64>,
+    live: Vec<TcpStream>,
+    /// Connections that were made in all.
+    made: usize,
+    ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Wire {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// A wire.
+#[derive(Debug)]
+pub struct Proxy {
+    wire: Arc<Wire>,
+    url: String,
+    port: u16,
+}
+
+impl Wire {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while the wire is stalled, and counts. False: it is cut.
+    fn pass(&self, bytes: u64, towards_server: bool) -> bool {
+        let mut state = self.lock();
+        while state.stalled && !state.cut && !state.ended {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if towards_server && let Some(left) = state.left {
+            state.left = Some(left.saturating_sub(bytes));
+            if left < bytes {
+                cut(&mut state);
+            }
+        }
+        let (open, delay) = (!state.cut && !state.ended, state.delay);
+        drop(state);
+        // Not to wait for something: the delay is what is tested.
+        thread::sleep(delay);
+        open
+    }
+}
+
+fn cut(state: &mut State) {
+    state.cut = true;
+    for stream in state.live.drain(..) {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl Proxy {
+    /// A wire to `server`, HOST:PORT, in good order.
+    pub fn to(server: &str) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        let wire = Arc::new(Wire::default());
+        let (server, ours) = (server.to_owned(), Arc::clone(&wire));
+        thread::spawn(move || {
+            for near in listener.incoming() {
+                if ours.lock().ended {
+                    break;
+                }
+                match near {
+                    Ok(near) => connect(&ours, near, &server),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(_) => break,
+                }
+            }
+        });
+        Proxy { wire, url: format!("tcp://127.0.0.1:{port}"), port }
+    }
+
+    /// What NETMEM_SERVER must be.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Ends every connection, and each new one at once.
+    pub fn cut(&self) {
+        cut(&mut self.wire.lock());
+        self.wire.changed.notify_all();
+    }
+
+    /// Cuts the wire when this many more bytes have gone towards the server.
+    pub fn cut_after(&self, bytes: u64) {
+        self.wire.lock().left = Some(bytes);
+    }
+
+    /// Takes bytes and connections, and passes nothing on.
+    pub fn stall(&self) {
+        self.wire.lock().stalled = true;
+    }
+
+    /// Makes each part of the stream late.
+    pub fn delay(&self, delay: Duration) {
+        self.wire.lock().delay = delay;
+    }
+
+    /// All well again.
+    pub fn heal(&self) {
+        let mut state = self.wire.lock();
+        (state.cut, state.stalled, state.left, state.delay) = (false, false, None, Duration::ZERO);
+        drop(state);
+        self.wire.changed.notify_all();
+    }
+
+    /// Whether the wire is cut, by us or after its bytes.
+    pub fn is_cut(&self) -> bool {
+        self.wire.lock().cut
+    }
+
+    /// Connections so far.
+    pub fn connections(&self) -> usize {
+        self.wire.lock().made
+    }
+}
+
+fn connect(wire: &Arc<Wire>, near: TcpStream, server: &str) {
+    let mut state = wire.lock();
+    state.made += 1;
+    if state.cut {
+        let _ = near.shutdown(Shutdown::Both);
+        return;
+    }
+    let Ok(far) = TcpStream::connect(server) else { return };
+    for stream in [&near, &far] {
+        let _ = stream.set_nodelay(true);
+        state.live.extend(stream.try_clone());
+    }
+    drop(state);
+    let copies = (near.try_clone(), far.try_clone());
+    let (Ok(near_too), Ok(far_too)) = copies else { return };
+    for (from, to, towards_server) in [(near, far, true), (far_too, near_too, false)] {
+        let wire = Arc::clone(wire);
+        thread::spawn(move || pump(&wire, from, to, towards_server));
+    }
+}
+
+fn pump(wire: &Wire, mut from: TcpStream, mut to: TcpStream, towards_server: bool) {
+    let mut part = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut part) {
+        if !wire.pass(count as u64, towards_server) || to.write_all(&part[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let mut state = self.wire.lock();
+        state.ended = true;
+        cut(&mut state);
+        drop(state);
+        self.wire.changed.notify_all();
+        // The listener's thread wakes up and sees that it is over.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}

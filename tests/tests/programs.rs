@@ -1,0 +1,101 @@
+//! Each program of tests/programs does on every rung what it does on the kernel's own files.
+//!
+//! Owns: the list of programs. Called by: `cargo test`. Must not: keep expected output: the kernel's is the reference.
+
+use std::fs::{self, File};
+
+use netmem_tests::built::{program, root, target_directory};
+use netmem_tests::{Engine, Host, Output, Run, Server};
+
+/// The ways to run one: in one process; in two on one host; in two on two hosts, so that the second finds no page here.
+const WAYS: [(&str, &[(&str, bool)]); 3] = [
+    ("one process", &[("", false)]),
+    ("two processes", &[("write", false), ("check", false)]),
+    ("two hosts", &[("write", false), ("check", true)]),
+];
+
+fn run(name: &str, host: &Host, server: &Server, phase: &str) -> Output {
+    let run = Run::on(host, server.url(), program(name)).arg(host.netmem());
+    if phase.is_empty() { run.output() } else { run.arg(phase).output() }
+}
+
+/// What the kernel gives. POSIX shared memory has one namespace, so that one program runs at a time.
+fn reference(name: &str, server: &Server, phases: &[(&str, bool)]) -> Vec<Output> {
+    let alone = File::create(target_directory().join("test-programs").join("reference.lock")).expect("a lock");
+    if name == "shm_open_door" {
+        alone.lock().expect("the lock");
+    }
+    let host = Host::new(Engine::Kernel);
+    phases.iter().map(|(phase, _)| run(name, &host, server, phase)).collect()
+}
+
+fn compare(name: &str, engine: Engine) {
+    let Some(engine) = engine.require() else { return };
+    for (way, phases) in WAYS {
+        let server = Server::start();
+        let expected = reference(name, &server, phases);
+        let (first, second) = (Host::new(engine), Host::new(engine));
+        for ((phase, cold), expected) in phases.iter().zip(expected) {
+            assert!(!expected.stdout.contains("FAIL"), "the reference itself: {expected}");
+            let output = run(name, if *cold { &second } else { &first }, &server, phase);
+            let same = output.stdout == expected.stdout && output.code() == expected.code();
+            assert!(same, "{way} {phase}: {output}\n---- the kernel's\n{expected}");
+            assert_eq!(output.stderr, expected.stderr, "{way} {phase}: {output}");
+        }
+    }
+}
+
+macro_rules! programs {
+    ($($engine:ident $module:ident),*; $names:tt) => {
+        $(mod $module { on_engine!($engine $names); })*
+        listed!($names);
+    };
+}
+
+macro_rules! on_engine {
+    ($engine:ident ($($name:ident),* $(,)?)) => {
+        $(#[test] fn $name() { super::compare(stringify!($name), netmem_tests::Engine::$engine); })*
+    };
+}
+
+macro_rules! listed {
+    (($($name:ident),* $(,)?)) => { const LISTED: &[&str] = &[$(stringify!($name)),*]; };
+}
+
+programs!(
+    Uffd uffd, UffdSync uffd_sync, UffdUser uffd_user, UffdUserSync uffd_user_sync,
+    SigsegvGuard sigsegv_guard, SigsegvMprotect sigsegv_mprotect;
+    (
+        abort_keeps_synced, append, dup_shares_offset, exit_commits, fallocate_absent,
+        fcntl_getfl_and_dupfd, fork_child_sees_and_writes, fork_private_cow, lseek_set_cur_end_data_hole,
+        madvise_dontneed_shared_keeps, map_errors, map_netmem_flag, map_private_isolated,
+        mkdir_readdir_rmdir, mprotect_none_and_back, msync_errors, open_flags, osync_write, partial_munmap,
+        partial_write_absent, pread_absent, readonly_fd_shared_map, readv_writev, relative_paths_chdir,
+        rename_then_open, shm_open_door, sigbus_past_end, stat_family_sizes, stdin_redirect_read,
+        stdout_append, store_then_read, tail_zero, threads_fault_together, truncate_shrink_grow_zeros,
+        two_mappings_agree, underscore_exit_commits, unlink_while_mapped, write_then_load,
+    )
+);
+
+#[test]
+fn every_program_of_the_directory_is_in_the_list() {
+    let mut there: Vec<String> = fs::read_dir(root().join("tests/programs"))
+        .expect("tests/programs")
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_string_lossy().strip_suffix(".c").map(str::to_owned))
+        .collect();
+    there.sort();
+    assert_eq!(LISTED, there);
+}
+
+#[test]
+fn the_engine_that_was_asked_for_is_the_one_that_runs() {
+    for engine in netmem_tests::engine::RUNGS {
+        let Some(engine) = engine.require() else { continue };
+        let (server, host) = (Server::start(), Host::new(engine));
+        let stats = host.files().join("stats");
+        Run::on(&host, server.url(), program("store_then_read")).arg("/netmem").env("NETMEM_STATS", &stats).ok();
+        let text = fs::read_to_string(&stats).expect("NETMEM_STATS");
+        assert_eq!(text.lines().next(), Some(format!("engine {}", engine.name()).as_str()), "{engine}: {text}");
+    }
+}
