@@ -18,7 +18,7 @@ use super::file::Direction::{Read, Write};
 use super::map::Request;
 use super::outcome::{Exit, Outcome, finish, raw_result};
 use super::transfer::End;
-use super::{capi, file, links, map, path, process, range, signal as signals, transfer};
+use super::{capi, file, links, map, path, process, range, signal as signals, stdio, transfer};
 use crate::sys::app::Span;
 use crate::sys::errno::{self, Errno};
 use crate::sys::syscall::call;
@@ -68,6 +68,28 @@ unsafe fn with_local<T: super::outcome::CReturn>(
         Err(Exit::Fail(failed)) => {
             errno::set(failed);
             T::FAILED
+        }
+    }
+}
+
+/// Around exec: what is dirty goes up first; if the exec fails the program goes on.
+unsafe fn executed(make: impl FnOnce() -> c_int) -> c_int {
+    process::before_exec();
+    let result = make();
+    let failed = errno::get();
+    process::after_failed_exec();
+    errno::set(failed);
+    result
+}
+
+/// Ends a hook whose call returns null when it sets errno.
+unsafe fn pointer(outcome: Outcome<*mut c_void>, pass: impl FnOnce() -> *mut c_void) -> *mut c_void {
+    match outcome {
+        Ok(pointer) => pointer,
+        Err(Exit::Pass(_)) => pass(),
+        Err(Exit::Fail(failed)) => {
+            errno::set(failed);
+            core::ptr::null_mut()
         }
     }
 }
@@ -636,6 +658,48 @@ hook! {
 }
 
 hook! {
+    unsafe fn scandir(path: *const c_char, names: *mut c_void, filter: *const c_void, compare: *const c_void) -> c_int => nm_scandir {
+        with_local(path::local_directory(path), path, |local| real!(scandir)(local, names, filter, compare))
+    }
+}
+
+hook! {
+    unsafe fn scandir64(path: *const c_char, names: *mut c_void, filter: *const c_void, compare: *const c_void) -> c_int => nm_scandir64 {
+        with_local(path::local_directory(path), path, |local| real!(scandir64)(local, names, filter, compare))
+    }
+}
+
+hook! {
+    unsafe fn fopen(path: *const c_char, mode: *const c_char) -> *mut c_void => nm_fopen {
+        pointer(stdio::open(path, mode), || real!(fopen)(path, mode))
+    }
+}
+
+hook! {
+    unsafe fn fopen64(path: *const c_char, mode: *const c_char) -> *mut c_void => nm_fopen64 {
+        pointer(stdio::open(path, mode), || real!(fopen64)(path, mode))
+    }
+}
+
+hook! {
+    unsafe fn fdopen(number: c_int, mode: *const c_char) -> *mut c_void => nm_fdopen {
+        pointer(stdio::from_descriptor(number, mode), || real!(fdopen)(number, mode))
+    }
+}
+
+hook! {
+    unsafe fn fileno(file: *mut c_void) -> c_int => nm_fileno {
+        finish(stdio::number_of(file), || real!(fileno)(file))
+    }
+}
+
+hook! {
+    unsafe fn fileno_unlocked(file: *mut c_void) -> c_int => nm_fileno_unlocked {
+        finish(stdio::number_of(file), || real!(fileno_unlocked)(file))
+    }
+}
+
+hook! {
     unsafe fn getcwd(into: *mut c_char, length: size_t) -> *mut c_char => nm_getcwd {
         show_path(real!(getcwd)(into, length))
     }
@@ -747,36 +811,31 @@ hook! {
 
 hook! {
     unsafe fn execve(path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_execve {
-        process::before_exec();
-        real!(execve)(path, arguments, environment)
+        executed(|| real!(execve)(path, arguments, environment))
     }
 }
 
 hook! {
     unsafe fn execv(path: *const c_char, arguments: *const *const c_char) -> c_int => nm_execv {
-        process::before_exec();
-        real!(execv)(path, arguments)
+        executed(|| real!(execv)(path, arguments))
     }
 }
 
 hook! {
     unsafe fn execvp(path: *const c_char, arguments: *const *const c_char) -> c_int => nm_execvp {
-        process::before_exec();
-        real!(execvp)(path, arguments)
+        executed(|| real!(execvp)(path, arguments))
     }
 }
 
 hook! {
     unsafe fn execvpe(path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_execvpe {
-        process::before_exec();
-        real!(execvpe)(path, arguments, environment)
+        executed(|| real!(execvpe)(path, arguments, environment))
     }
 }
 
 hook! {
     unsafe fn fexecve(number: c_int, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_fexecve {
-        process::before_exec();
-        real!(fexecve)(number, arguments, environment)
+        executed(|| real!(fexecve)(number, arguments, environment))
     }
 }
 

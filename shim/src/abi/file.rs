@@ -152,7 +152,11 @@ impl Drop for OffsetLock {
     }
 }
 
-/// lseek(2): a region has no holes that a program could tell from zeros.
+/// Pages brought in at a time in search of a hole or of data.
+const SEEK_STEP: u64 = 256;
+
+/// lseek(2). For SEEK_DATA and SEEK_HOLE the pages are brought in a step at a time; then the kernel's answer for the cache file
+/// is right as far as the step reaches.
 pub fn seek(number: i32, offset: i64, whence: i32) -> Outcome<i64> {
     let handle = ours(number)?;
     if whence != libc::SEEK_DATA && whence != libc::SEEK_HOLE {
@@ -162,10 +166,20 @@ pub fn seek(number: i32, offset: i64, whence: i32) -> Outcome<i64> {
     if offset < 0 || offset >= size {
         return Err(Errno(libc::ENXIO).into());
     }
-    let to = if whence == libc::SEEK_DATA { offset } else { size };
-    // SAFETY: by value.
-    let at = unsafe { call(libc::SYS_lseek, [number as usize, to as usize, libc::SEEK_SET as usize, 0, 0, 0])? };
-    Ok(at as i64)
+    let mut at = offset;
+    loop {
+        let first = at as u64 / 4096;
+        let end = (first + SEEK_STEP).min((size as u64).div_ceil(4096));
+        handle.bring_in(first, end)?;
+        // SAFETY: by value.
+        let found = unsafe { call(libc::SYS_lseek, [number as usize, at as usize, whence as usize, 0, 0, 0]) };
+        let known = (end * 4096) as i64;
+        match found {
+            Ok(found) if (found as i64) < known || known >= size => return Ok(found as i64),
+            Err(errno) if errno != Errno(libc::ENXIO) || known >= size => return Err(errno.into()),
+            _ => at = known,
+        }
+    }
 }
 
 fn writable(number: i32, otherwise: i32) -> Result<(), Errno> {

@@ -52,6 +52,8 @@ pub unsafe fn open(directory: i32, path: *const c_char, flags: i32, mode: u32) -
     if flags & libc::O_CREAT != 0 && unsafe { app::path(path) }.is_some_and(|path| paths::is_from_glob(&path)) {
         names::make_parents(runtime, &name);
     }
+    // The argument is only there when the call makes a file; otherwise it is whatever the register held.
+    let mode = if flags & (libc::O_CREAT | libc::O_TMPFILE) != 0 { mode } else { 0 };
     open_name(&name, flags, mode)
 }
 

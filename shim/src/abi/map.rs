@@ -72,7 +72,7 @@ pub fn map(request: &Request) -> Outcome<usize> {
         }
         return Err(NOT_OURS);
     };
-    let private = is_private(request.flags) && request.flags & MAP_NETMEM == 0;
+    let private = is_private(request.flags);
     if !readable || !private && request.prot & libc::PROT_WRITE != 0 && !writable {
         return Err(Errno(libc::EACCES).into());
     }
@@ -129,10 +129,7 @@ fn map_region(handle: &'static Handle, request: &Request, private: bool, may_wri
     if fixed && request.at % PAGE == 0 {
         give_up_range(request.at, request.length)?;
     }
-    let mut flags = request.flags & !(libc::MAP_POPULATE | libc::MAP_LOCKED | libc::MAP_ANONYMOUS | MAP_NETMEM);
-    if request.flags & MAP_NETMEM != 0 {
-        flags = flags & !libc::MAP_TYPE | libc::MAP_SHARED;
-    }
+    let flags = request.flags & !(libc::MAP_POPULATE | libc::MAP_LOCKED | libc::MAP_ANONYMOUS | MAP_NETMEM);
     let offset = if request.flags & libc::MAP_ANONYMOUS != 0 { 0 } else { request.offset as u64 };
     // SAFETY: the program's own wish; what it replaces was given up above.
     let at = unsafe { mem::mmap(request.at, request.length, libc::PROT_NONE, flags, handle.region.cache.fd().raw(), offset)? };

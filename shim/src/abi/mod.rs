@@ -15,5 +15,6 @@ mod path;
 mod process;
 mod range;
 mod signal;
+mod stdio;
 mod transfer;
 mod worker;

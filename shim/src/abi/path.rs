@@ -17,7 +17,12 @@ use crate::sys::errno::Errno;
 /// `path` is null or a C string.
 pub unsafe fn local(directory: i32, path: *const c_char) -> Outcome<CString> {
     // SAFETY: the caller's.
-    let name = unsafe { name_of(directory, path) }.ok_or(NOT_OURS)?;
+    let Some(name) = (unsafe { name_of(directory, path) }) else {
+        // `/netmem/..` and the like lead out of the prefix, which need not be there for the kernel.
+        // SAFETY: the caller's.
+        let outside = unsafe { crate::sys::app::path(path) }.and_then(|path| paths::outside(&path)).ok_or(NOT_OURS)?;
+        return CString::new(outside).map_err(|_| Errno(libc::EINVAL).into());
+    };
     let (local, _) = names::lookup(runtime()?, &name)?;
     CString::new(local).map_err(|_| Errno(libc::EINVAL).into())
 }

@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use crate::host::{config, handle, runtime_if_started};
+use crate::host::{config, fds, handle, runtime_if_started};
 use crate::log;
 use crate::pager::commit::CommitOptions;
 use crate::stats;
@@ -36,12 +36,34 @@ pub fn commit_all() {
     }
 }
 
+/// Standard streams on our files are written by libc's own inner calls, of which nobody tells us: at the end, whatever their
+/// files hold is compared with what the server has.
+fn suspect_standard_streams() {
+    for number in 0..=2 {
+        if let Ok(Some(handle)) = fds::region(number) {
+            handle.suspect_inner_writes();
+        }
+    }
+}
+
+/// The same streams in the program that is about to be executed: its inner reads must not meet holes that are absent pages.
+fn fill_standard_streams() {
+    for number in 0..=2 {
+        if let Ok(Some(handle)) = fds::region(number)
+            && let Ok(pages) = handle.pages_inside()
+        {
+            let _ = handle.bring_in(0, pages);
+        }
+    }
+}
+
 /// The end of the process by exit, return from main, or `_exit`.
 pub fn at_exit() {
-    let Some(runtime) = runtime_if_started() else { return };
     if in_shared_memory_child() || ENDED.swap(true, Ordering::SeqCst) {
         return;
     }
+    suspect_standard_streams();
+    let Some(runtime) = runtime_if_started() else { return };
     commit_all();
     for handle in handle::all() {
         handle.leave();
@@ -62,7 +84,26 @@ fn write_stats(path: &str, text: &str) {
 /// Before exec: the new program starts from what is committed.
 pub fn before_exec() {
     if runtime_if_started().is_some() && !in_shared_memory_child() {
+        fill_standard_streams();
+        suspect_standard_streams();
         commit_all();
+        // The slot's lock goes with the exec; without this it would look as if we had died with stores nobody knows.
+        for handle in handle::all() {
+            handle.leave();
+        }
+    }
+}
+
+/// The exec failed, and the program goes on.
+pub fn after_failed_exec() {
+    let Some(runtime) = runtime_if_started() else { return };
+    if in_shared_memory_child() {
+        return;
+    }
+    for handle in handle::all() {
+        if let Err(errno) = handle.region.cache.join_again(runtime.engine().tracking()) {
+            log::error!("{}: can't attach again after a failed exec: {errno}", handle.name);
+        }
     }
 }
 

@@ -101,10 +101,6 @@ pub fn retire(state: &'static MapState) {
 }
 
 /// The lock that the fork hook takes.
-pub fn lock_for_fork() -> impl Drop {
-    struct Held(#[allow(dead_code)] crate::sync::QuietGuard<'static, VecDeque<usize>>);
-    impl Drop for Held {
-        fn drop(&mut self) {}
-    }
-    Held(RETIRED.lock())
+pub fn lock_for_fork() -> crate::sync::QuietGuard<'static, VecDeque<usize>> {
+    RETIRED.lock()
 }

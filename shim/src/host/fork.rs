@@ -14,16 +14,21 @@ use crate::sync::QuietGuard;
 use crate::sys::errno::Errno;
 use crate::sys::mem;
 
-/// Everything locked across a fork, in lock order.
+/// Everything locked across a fork. Fields are dropped in this order, the reverse of taking: each guard gives back the signal
+/// mask it found, so the first one taken must be the last one to go.
 struct Held {
-    _starting: QuietGuard<'static, ()>,
-    _names: QuietGuard<'static, ()>,
-    _attached: Box<dyn Drop>,
-    _maintenance: Vec<QuietGuard<'static, ()>>,
+    _poisoned: Box<dyn Guard>,
+    _retired: Box<dyn Guard>,
     _mappings: crate::engine::mappings::Writer<'static>,
-    _retired: Box<dyn Drop>,
-    _poisoned: Box<dyn Drop>,
+    _maintenance: Vec<QuietGuard<'static, ()>>,
+    _attached: Box<dyn Guard>,
+    _names: QuietGuard<'static, ()>,
+    _starting: QuietGuard<'static, ()>,
 }
+
+/// Any lock's guard.
+trait Guard {}
+impl<T> Guard for QuietGuard<'_, T> {}
 
 struct Slot(UnsafeCell<Option<Held>>);
 // SAFETY: only touched by the thread that forks, which holds STARTING from `prepare` to `parent`, or is the child's only one.
@@ -35,11 +40,11 @@ pub extern "C" fn prepare() {
     let Some(runtime) = runtime_if_started() else { return };
     let starting = super::STARTING.lock();
     let names = runtime.names.lock();
-    let attached: Box<dyn Drop> = Box::new(runtime.attached.lock_for_fork());
+    let attached: Box<dyn Guard> = Box::new(runtime.attached.lock_for_fork());
     let maintenance = handle::all().flat_map(|handle| [handle.offset.lock(), handle.region.maintenance.lock()]).collect();
     let mappings = runtime.mappings.write();
-    let retired: Box<dyn Drop> = Box::new(crate::engine::state::lock_for_fork());
-    let poisoned: Box<dyn Drop> = Box::new(super::poison::lock_for_fork());
+    let retired: Box<dyn Guard> = Box::new(crate::engine::state::lock_for_fork());
+    let poisoned: Box<dyn Guard> = Box::new(super::poison::lock_for_fork());
     for mapping in runtime.mappings.overlapping(0, usize::MAX) {
         let _ = mem::set_fork(mapping.start, mapping.length(), true);
     }

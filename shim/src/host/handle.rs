@@ -211,6 +211,15 @@ impl Handle {
         self.descriptors.load(Ordering::SeqCst) == 0 && runtime.mappings.of_handle(self.index).is_empty()
     }
 
+    /// Somebody may have written to the file without a word: every page inside it counts as written, checksums settle it.
+    pub fn suspect_inner_writes(&self) {
+        let Ok(pages) = self.pages_inside() else { return };
+        // Pages that nobody brought in and that are in the file all the same were written whole, behind what the server knows.
+        let beyond = self.region.fetchable();
+        let _ = self.bring_in(beyond.min(pages), pages);
+        self.region.mark_dirty(0, pages);
+    }
+
     /// Gives up this process's place in the region: nothing is dirty but what the marks say.
     pub fn leave(&self) {
         if self.region.cache.is_unlinked() && self.region.cache.peers().is_empty() {

@@ -24,6 +24,23 @@ fn normalise(path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
+/// Where a path that starts under the prefix and climbs out of it leads.
+pub fn outside(path: &str) -> Option<String> {
+    let rest = path.strip_prefix(config().prefix_directory()).filter(|rest| rest.starts_with('/'))?;
+    if normalise(rest).is_some() {
+        return None;
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    Some(format!("/{}", parts.join("/")))
+}
+
 /// The name of an absolute path, if it is one of ours.
 pub fn absolute(path: &str) -> Option<Name> {
     let config = config();

@@ -56,10 +56,6 @@ pub fn heal() {
 }
 
 /// The lock that the fork hook takes.
-pub(super) fn lock_for_fork() -> impl Drop {
-    struct Held(#[allow(dead_code)] crate::sync::QuietGuard<'static, Vec<usize>>);
-    impl Drop for Held {
-        fn drop(&mut self) {}
-    }
-    Held(POISONED.lock())
+pub(super) fn lock_for_fork() -> crate::sync::QuietGuard<'static, Vec<usize>> {
+    POISONED.lock()
 }

@@ -141,6 +141,11 @@ impl RegionFile {
         // The same numbers, so that nobody need look: the parent's descriptions are closed here in the same step.
         reopen_in_place(&self.file)?;
         reopen_in_place(&self.control_file)?;
+        self.join_again(tracking)
+    }
+
+    /// Takes a slot for a process that has none: a forked child, or one whose exec failed.
+    pub fn join_again(&self, tracking: Tracking) -> Result<(), Errno> {
         file::lock_exclusive(&self.control_file)?;
         let taken = self.take_slot(tracking);
         file::unlock(&self.control_file);
