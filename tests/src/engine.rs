@@ -31,6 +31,12 @@ pub enum Engine {
     SigsegvMprotect,
 }
 
+/// The best rung of this machine.
+pub fn best() -> Engine {
+    let best = RUNGS.into_iter().find_map(Engine::require);
+    best.expect("SIGSEGV and mprotect work everywhere")
+}
+
 /// The rungs, each of which must behave as the kernel does.
 pub const RUNGS: [Engine; 6] = [
     Engine::Uffd,
@@ -119,4 +125,30 @@ impl fmt::Display for Engine {
             Engine::SigsegvMprotect => "sigsegv-mprotect",
         })
     }
+}
+
+/// One test for each rung that this machine has: `on_each_rung!(a_sentence another_sentence)` calls the function of that
+/// name, which takes an [`Engine`], as `RUNG::a_sentence`.
+#[macro_export]
+macro_rules! on_each_rung {
+    ($($names:ident)*) => {
+        $crate::on_each_rung!(@ Uffd uffd $($names)*);
+        $crate::on_each_rung!(@ UffdSync uffd_sync $($names)*);
+        $crate::on_each_rung!(@ UffdUser uffd_user $($names)*);
+        $crate::on_each_rung!(@ UffdUserSync uffd_user_sync $($names)*);
+        $crate::on_each_rung!(@ SigsegvGuard sigsegv_guard $($names)*);
+        $crate::on_each_rung!(@ SigsegvMprotect sigsegv_mprotect $($names)*);
+    };
+    (@ $engine:ident $module:ident $($name:ident)*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $name() {
+                    if let Some(engine) = $crate::Engine::$engine.require() {
+                        super::$name(engine);
+                    }
+                }
+            )*
+        }
+    };
 }
