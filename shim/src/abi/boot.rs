@@ -11,8 +11,10 @@ use crate::host::fork;
 extern "C" fn load(_count: i32, _arguments: *const *const c_char, environment: *const *const c_char) {
     // SAFETY: both handlers stay for good (the library is never unloaded).
     unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+    crate::sys::env::note_at_load(environment);
     super::process::note_pid();
     announce(environment);
+    super::process::fill_standard_streams();
 }
 
 unsafe extern "C" fn prepare() {

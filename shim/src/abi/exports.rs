@@ -872,6 +872,50 @@ hook! {
     }
 }
 
+// The variadic ones: variadic.c collects their arguments and comes back through these.
+
+unsafe extern "C" {
+    fn netmem_execl();
+    fn netmem_execlp();
+    fn netmem_execle();
+}
+
+macro_rules! jump {
+    ($name:ident, $to:ident) => {
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name() {
+            #[cfg(target_arch = "x86_64")]
+            core::arch::naked_asm!("jmp {to}", to = sym $to);
+            #[cfg(target_arch = "aarch64")]
+            core::arch::naked_asm!("b {to}", to = sym $to);
+        }
+    };
+}
+
+jump!(execl, netmem_execl);
+jump!(execlp, netmem_execlp);
+jump!(execle, netmem_execle);
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn netmem_hook_execv(path: *const c_char, arguments: *const *const c_char) -> c_int {
+    nm_execv(path, arguments)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn netmem_hook_execvp(path: *const c_char, arguments: *const *const c_char) -> c_int {
+    nm_execvp(path, arguments)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn netmem_hook_execve(
+    path: *const c_char,
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
+) -> c_int {
+    nm_execve(path, arguments, environment)
+}
+
 // The mmap family: defined by hand, since they go on as raw system calls.
 
 #[unsafe(no_mangle)]

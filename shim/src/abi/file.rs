@@ -243,6 +243,21 @@ pub unsafe fn spans(vectors: *const libc::iovec, count: i32) -> Vec<Span> {
     unsafe { app::vectors(vectors, count) }
 }
 
+/// Brings in what calls that do not pass through us may read or write around: all of a file that can be read; of one that can only
+/// be written, what lies at and behind the offset, and the last page.
+pub fn fill_for_inner_calls(handle: &Handle, number: i32) -> Result<(), Errno> {
+    let flags = status_flags(number)?;
+    let pages = handle.pages_inside()?;
+    let only_written = flags & libc::O_ACCMODE == libc::O_WRONLY;
+    let tail = pages.saturating_sub(1);
+    let first = match (only_written, flags & libc::O_APPEND != 0) {
+        (false, _) => 0,
+        (true, true) => tail,
+        (true, false) => (position(number)? / 4096).min(tail),
+    };
+    handle.bring_in(first, pages)
+}
+
 /// Whether a call on a descriptor needs no look at its buffers.
 pub fn is_plain(number: i32) -> bool {
     match runtime_if_started() {

@@ -8,7 +8,7 @@ use super::process::disabled;
 use super::range::{page_end, parts};
 use crate::engine::mappings::Mapping;
 use crate::engine::state::MapState;
-use crate::host::{Handle, Runtime, attach, config, fds, handle, names, runtime, runtime_if_started};
+use crate::host::{Handle, Runtime, attach, config, fds, handle, names, runtime, runtime_if_started, start_engine};
 use crate::log;
 use crate::sys::errno::Errno;
 use crate::sys::mem::{self, PAGE};
@@ -125,6 +125,7 @@ fn designated(request: &Request) -> Result<&'static Handle, Errno> {
 
 fn map_region(handle: &'static Handle, request: &Request, private: bool, may_write: bool) -> Outcome<usize> {
     let runtime = runtime()?;
+    start_engine(runtime)?;
     let fixed = request.flags & libc::MAP_FIXED != 0;
     if fixed && request.at % PAGE == 0 {
         give_up_range(request.at, request.length)?;

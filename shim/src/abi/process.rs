@@ -39,20 +39,25 @@ pub fn commit_all() {
 /// Standard streams on our files are written by libc's own inner calls, of which nobody tells us: at the end, whatever their
 /// files hold is compared with what the server has.
 fn suspect_standard_streams() {
-    for number in 0..=2 {
-        if let Ok(Some(handle)) = fds::region(number) {
-            handle.suspect_inner_writes();
-        }
+    let ours: Vec<_> = (0..=2).filter_map(|number| fds::region(number).ok().flatten()).collect();
+    if ours.is_empty() {
+        return;
+    }
+    // libc flushes its streams after the last destructor, which is too late: what is in them belongs to the file. The one
+    // exception to rule 1.
+    // SAFETY: null means every output stream.
+    unsafe { libc::fflush(core::ptr::null_mut()) };
+    for handle in ours {
+        handle.suspect_inner_writes();
     }
 }
 
-/// The same streams in the program that is about to be executed: its inner reads must not meet holes that are absent pages.
-fn fill_standard_streams() {
+/// The same streams at load, redirected by the program that executed this one: libc's inner reads must not meet holes that are
+/// absent pages, nor its inner writes leave zeros around them.
+pub fn fill_standard_streams() {
     for number in 0..=2 {
-        if let Ok(Some(handle)) = fds::region(number)
-            && let Ok(pages) = handle.pages_inside()
-        {
-            let _ = handle.bring_in(0, pages);
+        if let Ok(Some(handle)) = fds::region(number) {
+            let _ = super::file::fill_for_inner_calls(handle, number);
         }
     }
 }
@@ -84,7 +89,6 @@ fn write_stats(path: &str, text: &str) {
 /// Before exec: the new program starts from what is committed.
 pub fn before_exec() {
     if runtime_if_started().is_some() && !in_shared_memory_child() {
-        fill_standard_streams();
         suspect_standard_streams();
         commit_all();
         // The slot's lock goes with the exec; without this it would look as if we had died with stores nobody knows.

@@ -155,12 +155,12 @@ impl Engine {
     }
 
     /// A forked child: everything that is a process's own is made anew, for every mapping in the table.
-    pub fn restart_after_fork(&mut self, config: &Config) -> Result<(), Errno> {
+    pub fn restart_after_fork(&mut self, config: &Config, started: bool) -> Result<(), Errno> {
         match self {
             Engine::Uffd(engine) => {
                 let kernel_faults = engine.kernel_faults;
                 *engine = UffdEngine::open(kernel_faults, config)?;
-                engine.start()
+                if started { engine.start() } else { Ok(()) }
             }
             Engine::Sigsegv(_) => Ok(()),
         }

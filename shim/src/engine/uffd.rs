@@ -170,10 +170,12 @@ impl UffdEngine {
 /// # Safety
 /// The byte lies in a mapping of the program's that the program is about to use in the same way.
 unsafe fn touch(at: usize, write: bool) {
-    // SAFETY: the caller's. Adding nothing to the byte is a store that changes nothing.
+    // SAFETY: the caller's. Exchanging a byte for itself is a store that changes nothing, and that the compiler keeps.
     unsafe {
         if write {
-            core::sync::atomic::AtomicU8::from_ptr(at as *mut u8).fetch_add(0, Ordering::Relaxed);
+            let byte = core::sync::atomic::AtomicU8::from_ptr(at as *mut u8);
+            let now = byte.load(Ordering::Relaxed);
+            let _ = byte.compare_exchange(now, now, Ordering::Relaxed, Ordering::Relaxed);
         } else {
             core::ptr::read_volatile(at as *const u8);
         }

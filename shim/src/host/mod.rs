@@ -14,7 +14,7 @@ pub mod paths;
 pub mod poison;
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use netmem_protocol::ClientId;
 
@@ -44,6 +44,8 @@ pub struct Runtime {
     pub names: QuietMutex<()>,
     /// The regions.
     pub attached: Attached,
+    /// Whether the engine has its thread or handler.
+    pub engine_started: AtomicBool,
     /// Replaced only in a forked child, by its only thread.
     engine: UnsafeCell<Engine>,
 }
@@ -68,7 +70,7 @@ impl Runtime {
     /// In a forked child, before any other use.
     pub(super) fn restart_engine(&self) -> Result<(), Errno> {
         // SAFETY: the fork hook runs in the child's only thread, and no reference from `engine` is alive in it.
-        unsafe { &mut *self.engine.get() }.restart_after_fork(self.config)
+        unsafe { &mut *self.engine.get() }.restart_after_fork(self.config, self.engine_started.load(Ordering::Acquire))
     }
 }
 
@@ -124,8 +126,19 @@ pub fn runtime() -> Result<&'static Runtime, Errno> {
     RUNTIME.store(core::ptr::from_ref(runtime).cast_mut(), Ordering::Release);
     PUBLISHED.store(1, Ordering::Release);
     crate::sys::futex::wake(&PUBLISHED, i32::MAX);
-    runtime.engine().start(&runtime.mappings)?;
     Ok(runtime)
+}
+
+/// Starts the engine's thread or handler, before the first mapping.
+pub fn start_engine(runtime: &'static Runtime) -> Result<(), Errno> {
+    if !runtime.engine_started.load(Ordering::Acquire) {
+        let _starting = STARTING.lock();
+        if !runtime.engine_started.load(Ordering::Acquire) {
+            runtime.engine().start(&runtime.mappings)?;
+            runtime.engine_started.store(true, Ordering::Release);
+        }
+    }
+    Ok(())
 }
 
 /// For the engine's thread, which may start before the runtime is published.
@@ -160,6 +173,7 @@ fn build() -> Result<Runtime, Errno> {
         directory,
         names: QuietMutex::new(()),
         attached: Attached::new()?,
+        engine_started: AtomicBool::new(false),
         engine: UnsafeCell::new(engine),
     })
 }

@@ -65,6 +65,8 @@ pub struct Slot {
     pub pid: AtomicU64,
     /// A [`Tracking`].
     pub tracking: AtomicU64,
+    /// When it started, in clock ticks since boot: the same after an exec, another for another process of the same number.
+    pub started: AtomicU64,
 }
 
 /// The front of a control file. One cache line's worth of hot words first.

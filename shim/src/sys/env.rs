@@ -4,6 +4,15 @@
 //! anything.
 
 use core::ffi::{CStr, c_char};
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+/// What the loader gave the constructor: libc's own variable is not set yet when it runs.
+static AT_LOAD: AtomicPtr<*const c_char> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Notes the environment that the loader handed over.
+pub fn note_at_load(environment: *const *const c_char) {
+    AT_LOAD.store(environment.cast_mut(), Ordering::Relaxed);
+}
 
 unsafe extern "C" {
     static environ: *const *const c_char;
@@ -23,7 +32,7 @@ fn get_bytes(name: &str) -> Option<&'static [u8]> {
     // SAFETY: environ is null or a null-terminated array of C strings; the caller copies at once, before the program can
     // rewrite it.
     unsafe {
-        let mut at = environ;
+        let mut at = if environ.is_null() { AT_LOAD.load(Ordering::Relaxed).cast_const() } else { environ };
         while !at.is_null() && !(*at).is_null() {
             let pair = CStr::from_ptr(*at).to_bytes();
             if let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {

@@ -43,6 +43,15 @@ pub fn pid_namespace() -> u64 {
     rustix::fs::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
 }
 
+/// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22). 0 if there is no such process.
+pub fn start_time(pid: i32) -> u64 {
+    let stat = file::read_whole(&format!("/proc/{pid}/stat")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&stat);
+    // The name in parentheses may hold anything; the state behind it is field 3.
+    let behind = text.rsplit_once(')').map_or("", |(_, behind)| behind);
+    behind.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0)
+}
+
 /// The path behind a descriptor of this process.
 pub fn descriptor_path(fd: i32) -> Option<String> {
     let link = rustix::fs::readlink(format!("/proc/self/fd/{fd}"), Vec::new()).ok()?;

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use super::errno::Errno;
 use super::fd::OwnFd;
 use super::syscall::call;
-use super::{file, futex, mem};
+use super::{file, futex, mem, proc};
 use crate::pager::table::{
     Board, CHUNK_PAGES, CHUNK_WINDOWS, CHUNKS_MAX, Chunk, Control, Entry, Frames, LAYOUT, MAGIC, SLOTS_MAX, Slot, Tracking,
 };
@@ -94,21 +94,24 @@ impl RegionFile {
         if !ours {
             return Attachment { fresh: true, suspects: false };
         }
-        let (mut living, mut dead) = (0, 0);
+        let (mut living, mut dead, mut executed) = (0, 0, 0);
         for (number, slot) in control.slots.iter().enumerate() {
-            if slot.pid.load(Ordering::SeqCst) == 0 {
+            let pid = slot.pid.load(Ordering::SeqCst);
+            if pid == 0 {
                 continue;
             }
             if self.lock_is_held(number) {
                 living += 1;
-            } else {
-                dead += 1;
-                slot.pid.store(0, Ordering::SeqCst);
+                continue;
             }
+            // The lock is gone with the descriptor, by death or by an exec that went past us; the latter loses nothing.
+            let same = proc::start_time(pid as i32) == slot.started.load(Ordering::SeqCst);
+            if same { executed += 1 } else { dead += 1 }
+            slot.pid.store(0, Ordering::SeqCst);
         }
         // With the last holder dead, nobody can tell its stores from what was committed: the pages go, and the last commit
         // is what the next one sees.
-        Attachment { fresh: dead > 0 && living == 0, suspects: dead > 0 }
+        Attachment { fresh: dead > 0 && living + executed == 0, suspects: dead + executed > 0 }
     }
 
     /// Makes both files say nothing.
@@ -127,7 +130,9 @@ impl RegionFile {
         for (number, slot) in self.control.slots.iter().enumerate() {
             if slot.pid.load(Ordering::SeqCst) == 0 && self.try_lock_slot(number) {
                 slot.tracking.store(tracking as u64, Ordering::SeqCst);
-                slot.pid.store(rustix::process::getpid().as_raw_nonzero().get() as u64, Ordering::SeqCst);
+                let pid = rustix::process::getpid().as_raw_nonzero().get();
+                slot.started.store(proc::start_time(pid), Ordering::SeqCst);
+                slot.pid.store(pid as u64, Ordering::SeqCst);
                 self.slot.store(number, Ordering::SeqCst);
                 return Ok(());
             }
@@ -161,7 +166,7 @@ impl RegionFile {
     pub fn detach(&self) {
         let slot = self.me();
         self.control.slots[slot].pid.store(0, Ordering::SeqCst);
-        let _ = self.posix_lock(slot, libc::F_UNLCK, libc::F_SETLK);
+        let _ = self.slot_lock(slot, libc::F_UNLCK, libc::F_OFD_SETLK);
     }
 
     /// Removes the control file with its name; those who have it open keep it.
@@ -229,16 +234,20 @@ impl RegionFile {
     }
 
     fn try_lock_slot(&self, slot: usize) -> bool {
-        self.posix_lock(slot, libc::F_WRLCK, libc::F_SETLK).is_ok()
+        self.slot_lock(slot, libc::F_WRLCK, libc::F_OFD_SETLK).is_ok()
     }
 
-    /// Whether another process holds the lock on a slot. A process's own locks are invisible to it.
-    fn lock_is_held(&self, slot: usize) -> bool {
-        self.posix_lock(slot, libc::F_WRLCK, libc::F_GETLK).is_ok_and(|kind| kind != libc::F_UNLCK)
+    /// Whether another process holds the lock on a slot, and is the one that took it: a child that was cloned past us keeps
+    /// the lock of a parent that is dead.
+    fn lock_is_held(&self, number: usize) -> bool {
+        let held = self.slot_lock(number, libc::F_WRLCK, libc::F_OFD_GETLK).is_ok_and(|kind| kind != libc::F_UNLCK);
+        let slot = &self.control.slots[number];
+        held && proc::start_time(slot.pid.load(Ordering::SeqCst) as i32) == slot.started.load(Ordering::SeqCst)
     }
 
-    /// Locks that the kernel drops when the process dies, and that a child does not inherit.
-    fn posix_lock(&self, slot: usize, kind: i32, command: i32) -> Result<i32, Errno> {
+    /// Locks of our open file description: the kernel drops them when the process dies, and a forked child makes a
+    /// description of its own. (Record locks of the process would go with any close of the file in it.)
+    fn slot_lock(&self, slot: usize, kind: i32, command: i32) -> Result<i32, Errno> {
         // SAFETY: all zeros is a valid flock.
         let mut lock: libc::flock = unsafe { core::mem::zeroed() };
         lock.l_type = kind as i16;
