@@ -2,7 +2,11 @@
 //! never unloaded, and only the names in exports.rs are visible.
 
 fn main() {
-    cc::Build::new().file("src/abi/variadic.c").warnings(true).flag("-fvisibility=hidden").compile("netmem_variadic");
+    cc::Build::new()
+        .file("src/abi/variadic.c")
+        .warnings(true)
+        .flag("-fvisibility=hidden")
+        .compile("netmem_variadic");
     println!("cargo:rerun-if-changed=src/abi/variadic.c");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,initfirst");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");

@@ -171,7 +171,9 @@ const TABLE: &[(&str, &str, Setter)] = &[
     ("NETMEM_CACHE_BYTES", "auto, or bytes with an optional suffix K, M or G", |c, v| {
         set(&mut c.cache_bytes, if v == "auto" { Some(None) } else { parse_bytes(v).map(Some) })
     }),
-    ("NETMEM_MEMORY_BYTES", "bytes with an optional suffix K, M or G", |c, v| set(&mut c.memory_bytes, parse_bytes(v))),
+    ("NETMEM_MEMORY_BYTES", "bytes with an optional suffix K, M or G", |c, v| {
+        set(&mut c.memory_bytes, parse_bytes(v))
+    }),
     ("NETMEM_TIMEOUT_MS", "milliseconds, 0 for ever", |c, v| {
         set(&mut c.timeout, v.parse().ok().map(|ms: u64| (ms != 0).then(|| Duration::from_millis(ms))))
     }),
@@ -315,7 +317,10 @@ mod tests {
         ]);
         assert_eq!(good.server, ServerAddress::Tcp { host: "::1".into(), port: 99 });
         assert_eq!(good.server.to_string(), "tcp://[::1]:99");
-        assert_eq!((good.engine, good.timeout, good.prefetch), (EngineChoice::Sigsegv, None, Prefetch::Pages(17)));
+        assert_eq!(
+            (good.engine, good.timeout, good.prefetch),
+            (EngineChoice::Sigsegv, None, Prefetch::Pages(17))
+        );
         assert!(good.mask.guard && good.mask.poison && !good.mask.wp_async);
         assert_eq!((good.prefix.as_str(), good.prefix_directory()), ("/far/", "/far"));
         assert!(good.errors.is_empty());

@@ -7,7 +7,7 @@ use core::ffi::{c_char, c_int, c_void};
 use super::map::{self, Request};
 use super::outcome::{Exit, Outcome};
 use crate::host::paths::Name;
-use crate::host::{Handle, config, fds, handle, runtime, runtime_if_started};
+use crate::host::{Handle, config, fds, handle, runtime_if_started};
 use crate::pager::commit::CommitOptions;
 use crate::stats;
 use crate::sys::app;
@@ -26,13 +26,21 @@ fn region(number: c_int) -> Result<&'static Handle, Exit> {
 /// `name` is null or a C string.
 pub unsafe fn open(name: *const c_char, flags: c_int, mode: u32) -> Outcome<c_int> {
     // SAFETY: the caller's.
-    let text = unsafe { app::path(name) }.ok_or(Errno(if name.is_null() { libc::EFAULT } else { libc::EINVAL }))?;
+    let text =
+        unsafe { app::path(name) }.ok_or(Errno(if name.is_null() { libc::EFAULT } else { libc::EINVAL }))?;
     let text = text.strip_prefix(config().prefix.as_str()).unwrap_or(&text).trim_start_matches('/');
     super::links::open_name(&Name(text.to_owned()), flags, mode)
 }
 
 /// netmem_map.
-pub fn map(number: c_int, at: usize, length: usize, prot: c_int, flags: c_int, offset: i64) -> Outcome<usize> {
+pub fn map(
+    number: c_int,
+    at: usize,
+    length: usize,
+    prot: c_int,
+    flags: c_int,
+    offset: i64,
+) -> Outcome<usize> {
     region(number)?;
     map::map(&Request { at, length, prot, flags, number, offset })
 }
@@ -162,9 +170,4 @@ pub fn engine() -> *const c_char {
         _ => c"sigsegv-mprotect",
     });
     name.as_ptr()
-}
-
-/// Whether a runtime can be had, for calls that need one.
-pub fn ready() -> Result<(), Errno> {
-    runtime().map(drop)
 }

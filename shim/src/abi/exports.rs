@@ -5,8 +5,19 @@
 //! The file calls go on to libc's own function (found lazily by redhook), so that cancellation points stay ones; the mmap
 //! family goes on as a raw system call (kernel-level mmap is called before anything of libc works, and by dlsym itself).
 //! Comparing a change with shim/exports.txt is what a test does; a new name is a line there.
-#![allow(non_camel_case_types, non_upper_case_globals, static_mut_refs, clippy::missing_safety_doc)]
-#![allow(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks, clippy::too_many_arguments)]
+#![allow(
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    static_mut_refs,
+    clippy::missing_safety_doc
+)]
+#![allow(
+    unsafe_op_in_unsafe_fn,
+    missing_docs,
+    clippy::undocumented_unsafe_blocks,
+    clippy::too_many_arguments
+)]
 
 use core::ffi::{c_char, c_int, c_uint, c_void};
 use std::ffi::CString;
@@ -29,7 +40,13 @@ unsafe fn sys3(number: libc::c_long, fd: c_int, second: usize, third: usize) -> 
     call(number, [fd as usize, second, third, 0, 0, 0])
 }
 
-unsafe fn sys4(number: libc::c_long, fd: c_int, second: usize, third: usize, offset: off_t) -> Result<usize, Errno> {
+unsafe fn sys4(
+    number: libc::c_long,
+    fd: c_int,
+    second: usize,
+    third: usize,
+    offset: off_t,
+) -> Result<usize, Errno> {
     call(number, [fd as usize, second, third, offset as usize, 0, 0])
 }
 
@@ -48,7 +65,10 @@ unsafe fn v2(
 ) -> Outcome<ssize_t> {
     let system_call = if direction == Read { libc::SYS_preadv2 } else { libc::SYS_pwritev2 };
     let make = || {
-        call(system_call, [number as usize, vectors as usize, count as usize, offset as usize, 0, flags as usize])
+        call(
+            system_call,
+            [number as usize, vectors as usize, count as usize, offset as usize, 0, flags as usize],
+        )
     };
     if offset == -1 {
         file::at_position(number, direction, &spans(number, vectors, count), make)
@@ -949,7 +969,9 @@ pub unsafe extern "C" fn mmap64(
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn munmap(at: *mut c_void, length: size_t) -> c_int {
-    finish(map::unmap(at as usize, length), || raw6(libc::SYS_munmap, [at as usize, length, 0, 0, 0, 0]) as c_int)
+    finish(map::unmap(at as usize, length), || {
+        raw6(libc::SYS_munmap, [at as usize, length, 0, 0, 0, 0]) as c_int
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -996,10 +1018,12 @@ pub unsafe extern "C" fn posix_madvise(at: *mut c_void, length: size_t, advice: 
     match range::madvise(at as usize, length, advice) {
         Ok(_) => 0,
         Err(Exit::Fail(failed)) => failed.0,
-        Err(Exit::Pass(_)) => match call(libc::SYS_madvise, [at as usize, length, advice as usize, 0, 0, 0]) {
-            Ok(_) => 0,
-            Err(failed) => failed.0,
-        },
+        Err(Exit::Pass(_)) => {
+            match call(libc::SYS_madvise, [at as usize, length, advice as usize, 0, 0, 0]) {
+                Ok(_) => 0,
+                Err(failed) => failed.0,
+            }
+        }
     }
 }
 

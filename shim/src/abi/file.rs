@@ -8,10 +8,10 @@ use super::range::with_buffers;
 use crate::host::{Handle, fds, runtime_if_started};
 use crate::log;
 use crate::pager::commit::CommitOptions;
+use crate::sys::app;
 use crate::sys::app::Span;
 use crate::sys::errno::Errno;
 use crate::sys::syscall::call;
-use crate::sys::app;
 
 /// The most bytes that one read or write moves on Linux.
 const RW_BYTES_MAX: usize = 0x7fff_f000;
@@ -31,12 +31,14 @@ fn ours(number: i32) -> Result<&'static Handle, super::outcome::Exit> {
 
 fn status_flags(number: i32) -> Result<i32, Errno> {
     // SAFETY: by value.
-    unsafe { call(libc::SYS_fcntl, [number as usize, libc::F_GETFL as usize, 0, 0, 0, 0]) }.map(|flags| flags as i32)
+    unsafe { call(libc::SYS_fcntl, [number as usize, libc::F_GETFL as usize, 0, 0, 0, 0]) }
+        .map(|flags| flags as i32)
 }
 
 fn position(number: i32) -> Result<u64, Errno> {
     // SAFETY: by value.
-    unsafe { call(libc::SYS_lseek, [number as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0]) }.map(|at| at as u64)
+    unsafe { call(libc::SYS_lseek, [number as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0]) }
+        .map(|at| at as u64)
 }
 
 /// A transfer at the descriptor's own offset: nobody of this process, nor another that shares the offset, may move it between
@@ -94,7 +96,8 @@ fn transfer(
     at: u64,
     make: impl Fn() -> Result<usize, Errno>,
 ) -> Outcome<isize> {
-    let length = spans.iter().fold(0usize, |sum, span| sum.saturating_add(span.length)).min(RW_BYTES_MAX) as u64;
+    let length =
+        spans.iter().fold(0usize, |sum, span| sum.saturating_add(span.length)).min(RW_BYTES_MAX) as u64;
     if at == u64::MAX || length == 0 {
         return Ok(make()? as isize);
     }
@@ -127,7 +130,10 @@ fn room(handle: &Handle, at: u64, length: u64) -> Result<u64, Errno> {
     if at.saturating_add(length) <= most {
         return Ok(length);
     }
-    log::error!("{}: a write at {at} is behind what the server allows in a region (--max-region)", handle.name);
+    log::error!(
+        "{}: a write at {at} is behind what the server allows in a region (--max-region)",
+        handle.name
+    );
     Err(Errno(libc::EFBIG))
 }
 
@@ -172,7 +178,8 @@ pub fn seek(number: i32, offset: i64, whence: i32) -> Outcome<i64> {
         let end = (first + SEEK_STEP).min((size as u64).div_ceil(4096));
         handle.bring_in(first, end)?;
         // SAFETY: by value.
-        let found = unsafe { call(libc::SYS_lseek, [number as usize, at as usize, whence as usize, 0, 0, 0]) };
+        let found =
+            unsafe { call(libc::SYS_lseek, [number as usize, at as usize, whence as usize, 0, 0, 0]) };
         let known = (end * 4096) as i64;
         match found {
             Ok(found) if (found as i64) < known || known >= size => return Ok(found as i64),

@@ -30,7 +30,11 @@ pub unsafe fn name_of(directory: i32, path: *const c_char) -> Option<Name> {
     unsafe {
         let absolute = app::path_starts_with(path, b"/");
         let prefixed = absolute && app::path_starts_with(path, config.prefix_directory().as_bytes());
-        let could_be = if absolute { prefixed || !config.paths.is_empty() || runtime_if_started().is_some() } else { true };
+        let could_be = if absolute {
+            prefixed || !config.paths.is_empty() || runtime_if_started().is_some()
+        } else {
+            true
+        };
         if !could_be {
             return None;
         }
@@ -49,7 +53,8 @@ pub unsafe fn open(directory: i32, path: *const c_char, flags: i32, mode: u32) -
     };
     let runtime = runtime()?;
     // SAFETY: the caller's.
-    if flags & libc::O_CREAT != 0 && unsafe { app::path(path) }.is_some_and(|path| paths::is_from_glob(&path)) {
+    if flags & libc::O_CREAT != 0 && unsafe { app::path(path) }.is_some_and(|path| paths::is_from_glob(&path))
+    {
         names::make_parents(runtime, &name);
     }
     // The argument is only there when the call makes a file; otherwise it is whatever the register held.
@@ -71,9 +76,11 @@ pub fn open_name(name: &Name, flags: i32, mode: u32) -> Outcome<i32> {
         }
         Opened::Region(local, handle, _created) => {
             // A descriptor open for writing to /proc/self/fd of ours would do as well, but the mode bits have to be checked.
-            let number = open_local(&local, flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_DIRECT))?;
+            let number =
+                open_local(&local, flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_DIRECT))?;
             fds::set(number, Descriptor::Region(handle));
-            if flags & libc::O_TRUNC != 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && handle.size()? != 0 {
+            if flags & libc::O_TRUNC != 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && handle.size()? != 0
+            {
                 handle.truncate(0)?;
             }
             log::debug!("open {}: descriptor {number}", handle.name);
@@ -179,7 +186,8 @@ pub fn duplicate_onto(from: i32, to: i32, flags: i32) -> Outcome<i32> {
         commit_if_last(to)?;
     }
     // SAFETY: descriptors by value.
-    let number = unsafe { call(libc::SYS_dup3, [from as usize, to as usize, flags as usize, 0, 0, 0])? } as i32;
+    let number =
+        unsafe { call(libc::SYS_dup3, [from as usize, to as usize, flags as usize, 0, 0, 0])? } as i32;
     fds::copied(from, number);
     Ok(number)
 }
@@ -199,14 +207,16 @@ pub fn control(number: i32, command: i32, argument: usize) -> Outcome<i32> {
     }
     let make = || -> Result<i32, Errno> {
         // SAFETY: the program's own arguments.
-        unsafe { call(libc::SYS_fcntl, [number as usize, command as usize, argument, 0, 0, 0]) }.map(|value| value as i32)
+        unsafe { call(libc::SYS_fcntl, [number as usize, command as usize, argument, 0, 0, 0]) }
+            .map(|value| value as i32)
     };
     match command {
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => Ok(duplicated(number, make()?)),
         libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {
             let Some(handle) = fds::region(number)? else { return Err(NOT_OURS) };
             // SAFETY: the program's own struct flock; the kernel reads it too, and says EFAULT if it can't.
-            let kind = unsafe { (argument as *const libc::flock).as_ref() }.map(|lock| i32::from(lock.l_type));
+            let kind =
+                unsafe { (argument as *const libc::flock).as_ref() }.map(|lock| i32::from(lock.l_type));
             around_lock(handle, kind == Some(libc::F_UNLCK), make)
         }
         _ => Err(NOT_OURS),
@@ -230,6 +240,7 @@ pub fn whole_file_lock(number: i32, operation: i32) -> Outcome<i32> {
     let Some(handle) = fds::region(number)? else { return Err(NOT_OURS) };
     around_lock(handle, operation & libc::LOCK_UN != 0, || {
         // SAFETY: by value.
-        unsafe { call(libc::SYS_flock, [number as usize, operation as usize, 0, 0, 0, 0]) }.map(|value| value as i32)
+        unsafe { call(libc::SYS_flock, [number as usize, operation as usize, 0, 0, 0, 0]) }
+            .map(|value| value as i32)
     })
 }

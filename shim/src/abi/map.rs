@@ -8,7 +8,9 @@ use super::process::disabled;
 use super::range::{page_end, parts};
 use crate::engine::mappings::Mapping;
 use crate::engine::state::MapState;
-use crate::host::{Handle, Runtime, attach, config, fds, handle, names, runtime, runtime_if_started, start_engine};
+use crate::host::{
+    Handle, Runtime, attach, config, fds, handle, names, runtime, runtime_if_started, start_engine,
+};
 use crate::log;
 use crate::sys::errno::Errno;
 use crate::sys::mem::{self, PAGE};
@@ -85,7 +87,8 @@ fn is_private(flags: i32) -> bool {
 
 fn access_of(number: i32) -> Result<(bool, bool), Errno> {
     // SAFETY: by value.
-    let flags = unsafe { call(libc::SYS_fcntl, [number as usize, libc::F_GETFL as usize, 0, 0, 0, 0])? } as i32;
+    let flags =
+        unsafe { call(libc::SYS_fcntl, [number as usize, libc::F_GETFL as usize, 0, 0, 0, 0])? } as i32;
     if flags & libc::O_PATH != 0 {
         return Err(Errno(libc::EBADF));
     }
@@ -127,13 +130,15 @@ fn map_region(handle: &'static Handle, request: &Request, private: bool, may_wri
     let runtime = runtime()?;
     start_engine(runtime)?;
     let fixed = request.flags & libc::MAP_FIXED != 0;
-    if fixed && request.at % PAGE == 0 {
+    if fixed && request.at.is_multiple_of(PAGE) {
         give_up_range(request.at, request.length)?;
     }
     let flags = request.flags & !(libc::MAP_POPULATE | libc::MAP_LOCKED | libc::MAP_ANONYMOUS | MAP_NETMEM);
     let offset = if request.flags & libc::MAP_ANONYMOUS != 0 { 0 } else { request.offset as u64 };
     // SAFETY: the program's own wish; what it replaces was given up above.
-    let at = unsafe { mem::mmap(request.at, request.length, libc::PROT_NONE, flags, handle.region.cache.fd().raw(), offset)? };
+    let at = unsafe {
+        mem::mmap(request.at, request.length, libc::PROT_NONE, flags, handle.region.cache.fd().raw(), offset)?
+    };
     let end = page_end(at, request.length).ok_or(Errno(libc::ENOMEM))?;
     let block_bytes = runtime.engine().block_pages(end - at) as usize * PAGE;
     let mapping = Mapping {
@@ -178,7 +183,7 @@ fn populate(runtime: &Runtime, handle: &Handle, mapping: &Mapping, flags: i32) {
 /// Harvests and forgets whatever of ours lies in a range that is about to be replaced or unmapped.
 fn give_up_range(at: usize, length: usize) -> Result<(), Errno> {
     let Some(runtime) = runtime_if_started() else { return Ok(()) };
-    let Some(end) = page_end(at, length).filter(|_| at % PAGE == 0) else { return Ok(()) };
+    let Some(end) = page_end(at, length).filter(|_| at.is_multiple_of(PAGE)) else { return Ok(()) };
     if !runtime.mappings.may_overlap(at, end) {
         return Ok(());
     }
@@ -207,8 +212,12 @@ pub fn unmap(at: usize, length: usize) -> Outcome<i32> {
 /// mprotect(2), over ours and others alike, from left to right as the kernel does it.
 pub fn protect(at: usize, length: usize, prot: i32) -> Outcome<i32> {
     let Some(runtime) = runtime_if_started() else { return Err(NOT_OURS) };
-    let Some(end) = page_end(at, length).filter(|_| at % PAGE == 0 && length != 0) else { return Err(NOT_OURS) };
-    if !runtime.mappings.may_overlap(at, end) || prot & !(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) != 0 {
+    let Some(end) = page_end(at, length).filter(|_| at.is_multiple_of(PAGE) && length != 0) else {
+        return Err(NOT_OURS);
+    };
+    if !runtime.mappings.may_overlap(at, end)
+        || prot & !(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) != 0
+    {
         return Err(NOT_OURS);
     }
     let pieces = runtime.mappings.overlapping(at, end);
@@ -218,7 +227,9 @@ pub fn protect(at: usize, length: usize, prot: i32) -> Outcome<i32> {
     for (from, to, piece) in parts(at, end, &pieces) {
         match piece {
             None => mem::mprotect(from, to - from, prot)?,
-            Some(piece) if prot & libc::PROT_WRITE != 0 && !piece.may_write => return Err(Errno(libc::EACCES).into()),
+            Some(piece) if prot & libc::PROT_WRITE != 0 && !piece.may_write => {
+                return Err(Errno(libc::EACCES).into());
+            }
             Some(_) => {
                 let changed = runtime.mappings.write().set_prot(from, to, prot)?;
                 for piece in changed {
@@ -243,7 +254,7 @@ pub fn remap(at: usize, old: usize, new: usize, flags: i32, to: usize) -> Outcom
         return Err(NOT_OURS);
     };
     let dont_unmap = flags & libc::MREMAP_DONTUNMAP != 0;
-    if at % PAGE != 0 || new == 0 || old == 0 || dont_unmap {
+    if !at.is_multiple_of(PAGE) || new == 0 || old == 0 || dont_unmap {
         return Err(Errno(libc::EINVAL).into());
     }
     if piece.start > at || piece.end < old_end {

@@ -7,8 +7,6 @@ use crate::sys::errno::{self, Errno};
 /// Why a call is left to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// NETMEM_DISABLE=1.
-    Disabled,
     /// Not our descriptor, path or range.
     NotOurs,
 }

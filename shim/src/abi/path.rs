@@ -20,7 +20,8 @@ pub unsafe fn local(directory: i32, path: *const c_char) -> Outcome<CString> {
     let Some(name) = (unsafe { name_of(directory, path) }) else {
         // `/netmem/..` and the like lead out of the prefix, which need not be there for the kernel.
         // SAFETY: the caller's.
-        let outside = unsafe { crate::sys::app::path(path) }.and_then(|path| paths::outside(&path)).ok_or(NOT_OURS)?;
+        let outside =
+            unsafe { crate::sys::app::path(path) }.and_then(|path| paths::outside(&path)).ok_or(NOT_OURS)?;
         return CString::new(outside).map_err(|_| Errno(libc::EINVAL).into());
     };
     let (local, _) = names::lookup(runtime()?, &name)?;
@@ -85,7 +86,9 @@ pub unsafe fn rename(from: (i32, *const c_char), to: (i32, *const c_char), flags
 /// Both paths are null or C strings.
 pub unsafe fn link(from: Option<*const c_char>, to: (i32, *const c_char)) -> Outcome<i32> {
     // SAFETY: the caller's.
-    let ours = unsafe { name_of(to.0, to.1).is_some() || from.is_some_and(|from| name_of(libc::AT_FDCWD, from).is_some()) };
+    let ours = unsafe {
+        name_of(to.0, to.1).is_some() || from.is_some_and(|from| name_of(libc::AT_FDCWD, from).is_some())
+    };
     if ours { Err(Errno(libc::EPERM).into()) } else { Err(NOT_OURS) }
 }
 

@@ -34,8 +34,9 @@ pub fn prepare(span: Span, write: bool) -> Result<(), Errno> {
 /// Whether a buffer needs [`prepare`] at all.
 #[inline]
 pub fn needs_care(span: Span) -> bool {
-    runtime_if_started()
-        .is_some_and(|runtime| runtime.mappings.may_overlap(span.at, span.end()) && !runtime.engine().kernel_faults())
+    runtime_if_started().is_some_and(|runtime| {
+        runtime.mappings.may_overlap(span.at, span.end()) && !runtime.engine().kernel_faults()
+    })
 }
 
 /// Makes a call whose buffers were prepared, again if a harvest came in between.
@@ -71,7 +72,8 @@ fn pieces(at: usize, length: usize) -> Result<Vec<Mapping>, super::outcome::Exit
 }
 
 fn regions_of(pieces: &[Mapping]) -> Vec<&'static Handle> {
-    let mut indices: Vec<u32> = pieces.iter().filter(|piece| !piece.private).map(|piece| piece.handle).collect();
+    let mut indices: Vec<u32> =
+        pieces.iter().filter(|piece| !piece.private).map(|piece| piece.handle).collect();
     indices.sort_unstable();
     indices.dedup();
     indices.into_iter().map(handle).collect()
@@ -82,7 +84,7 @@ pub fn msync(at: usize, length: usize, flags: i32) -> Outcome<i32> {
     let pieces = pieces(at, length)?;
     let known = libc::MS_ASYNC | libc::MS_INVALIDATE | libc::MS_SYNC;
     let both = libc::MS_ASYNC | libc::MS_SYNC;
-    if at % PAGE != 0 || flags & !known != 0 || flags & both == both {
+    if !at.is_multiple_of(PAGE) || flags & !known != 0 || flags & both == both {
         return Err(Errno(libc::EINVAL).into());
     }
     // The kernel's own checks: ENOMEM for holes in the range, EBUSY to invalidate what is locked. The pages live in memory, so

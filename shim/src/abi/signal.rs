@@ -42,7 +42,12 @@ pub fn simple(signal: i32, handler: usize) -> Outcome<usize> {
         return Err(NOT_OURS);
     }
     let before = program_action();
-    program_action_set(&KernelAction { handler, flags: libc::SA_RESTART as u64, restorer: 0, mask: bit(signal) });
+    program_action_set(&KernelAction {
+        handler,
+        flags: libc::SA_RESTART as u64,
+        restorer: 0,
+        mask: bit(signal),
+    });
     Ok(before.handler)
 }
 

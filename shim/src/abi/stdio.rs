@@ -35,7 +35,13 @@ fn flags_of(mode: &str) -> Option<c_int> {
     let plus = main.contains('+');
     let access = if plus { libc::O_RDWR } else { libc::O_WRONLY };
     let mut flags = match main.as_bytes().first()? {
-        b'r' => if plus { libc::O_RDWR } else { libc::O_RDONLY },
+        b'r' => {
+            if plus {
+                libc::O_RDWR
+            } else {
+                libc::O_RDONLY
+            }
+        }
         b'w' => access | libc::O_CREAT | libc::O_TRUNC,
         b'a' => access | libc::O_CREAT | libc::O_APPEND,
         _ => return None,

@@ -31,7 +31,8 @@ impl End {
             return Ok(unsafe { (self.offset as *const i64).read_unaligned() } as u64);
         }
         // SAFETY: by value.
-        unsafe { call(libc::SYS_lseek, [self.number as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0]) }.map(|at| at as u64)
+        unsafe { call(libc::SYS_lseek, [self.number as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0]) }
+            .map(|at| at as u64)
     }
 }
 
@@ -52,7 +53,12 @@ pub fn send_file(to: i32, from: End, length: usize) -> Outcome<isize> {
     })
 }
 
-fn move_bytes(from: End, to: End, length: usize, make: impl Fn(usize) -> Result<usize, Errno>) -> Outcome<isize> {
+fn move_bytes(
+    from: End,
+    to: End,
+    length: usize,
+    make: impl Fn(usize) -> Result<usize, Errno>,
+) -> Outcome<isize> {
     let (source, target) = (from.region()?, to.region()?);
     if source.is_none() && target.is_none() {
         return Err(NOT_OURS);

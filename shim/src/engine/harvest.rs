@@ -24,7 +24,11 @@ pub fn scan(pagemap: &Pagemap, start: usize, end: usize, first_page: u64, region
             region.mark_dirty(first, ((behind - written) / mem::PAGE) as u64);
         });
         if let Err(errno) = failed {
-            log::debug!("scan of {:#x}-{:#x}: {errno}; taking every page there for written", address(from), address(to));
+            log::debug!(
+                "scan of {:#x}-{:#x}: {errno}; taking every page there for written",
+                address(from),
+                address(to)
+            );
             region.mark_dirty(from, to - from);
         }
     };
@@ -65,7 +69,9 @@ pub fn harvest(runtime: &Runtime, handle: &Handle) {
 
 /// Scans a peer's page tables. False if they can't be read.
 fn harvest_peer(pid: i32, region: &Region<RegionFile>) -> bool {
-    let Ok(mappings) = proc::shared_mappings(pid, region.cache.device, region.cache.inode) else { return false };
+    let Ok(mappings) = proc::shared_mappings(pid, region.cache.device, region.cache.inode) else {
+        return false;
+    };
     if mappings.is_empty() {
         return true;
     }

@@ -179,7 +179,8 @@ impl Mappings {
                         high = middle;
                     }
                 }
-                let row = (low < count).then(|| self.rows[low].each_ref().map(|word| word.load(Ordering::Relaxed)));
+                let row =
+                    (low < count).then(|| self.rows[low].each_ref().map(|word| word.load(Ordering::Relaxed)));
                 fence(Ordering::Acquire);
                 if self.sequence.load(Ordering::Relaxed) == before {
                     return row.map(decode);
@@ -240,7 +241,9 @@ impl Writer<'_> {
     /// Cuts the mapping that holds `address` in two there; nothing if it starts there or there is none. Readers see the one
     /// or the two, never neither.
     pub fn split(&mut self, address: usize) -> Result<(), Errno> {
-        let Some(whole) = self.table.find(address).filter(|mapping| mapping.start < address) else { return Ok(()) };
+        let Some(whole) = self.table.find(address).filter(|mapping| mapping.start < address) else {
+            return Ok(());
+        };
         let count = self.table.count.load(Ordering::Relaxed);
         if count == MAPPINGS_MAX {
             return Err(Errno(libc::ENOMEM));

@@ -52,7 +52,9 @@ impl Engine {
                     log::info!("engine: {}{}", engine.name(), reasons(&why));
                     return Ok(Engine::Uffd(engine));
                 }
-                Err(errno) => why.push(format!("{}: {errno}", if kernel_faults { "uffd" } else { "uffd-user" })),
+                Err(errno) => {
+                    why.push(format!("{}: {errno}", if kernel_faults { "uffd" } else { "uffd-user" }))
+                }
             }
         }
         if matches!(config.engine, EngineChoice::Uffd | EngineChoice::UffdUser) {

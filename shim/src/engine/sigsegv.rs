@@ -12,13 +12,16 @@ use super::state::{COLD, READ, WRITE};
 use crate::config::{Config, Prefetch};
 use crate::host::{self, Handle};
 use crate::log;
-use crate::pager::table::WINDOW_PAGES;
 use crate::sys::errno::{self, Errno};
 use crate::sys::mem;
 use crate::sys::signal::{self, KernelAction};
 
 /// Blocks of a mapping at the most, so that alternating protections stay far below vm.max_map_count (65,530).
 const BLOCKS_MAX: u64 = 8192;
+
+/// Pages in a block where guards keep single pages away: a store makes a whole block's pages candidates for the next commit, and
+/// each costs a checksum.
+const GUARD_BLOCK_PAGES: u64 = 16;
 
 /// See the module.
 pub struct Sigsegv {
@@ -41,7 +44,7 @@ impl Sigsegv {
     /// See [`super::Engine::block_pages`].
     pub fn block_pages(&self, length: usize) -> u64 {
         let pages = (length / mem::PAGE) as u64;
-        let least = if self.guards { WINDOW_PAGES } else { 1 };
+        let least = if self.guards { GUARD_BLOCK_PAGES } else { 1 };
         (pages / BLOCKS_MAX).next_power_of_two().max(least)
     }
 
@@ -81,7 +84,8 @@ impl Sigsegv {
         for block in 0..state.blocks.len() {
             let (from, to) = state.range(block, mapping.start, mapping.end);
             let now = state.lock(block);
-            let result = if from < to { mem::mprotect(from, to - from, allowed(now, mapping)) } else { Ok(()) };
+            let result =
+                if from < to { mem::mprotect(from, to - from, allowed(now, mapping)) } else { Ok(()) };
             state.unlock(block, now);
             result?;
         }
@@ -159,7 +163,13 @@ impl Sigsegv {
     }
 
     /// Makes a page that is present accessible, and with `write` its block writable, after marking.
-    fn open_page(&self, mapping: &Mapping, handle: &Handle, address: usize, write: bool) -> Result<(), Errno> {
+    fn open_page(
+        &self,
+        mapping: &Mapping,
+        handle: &Handle,
+        address: usize,
+        write: bool,
+    ) -> Result<(), Errno> {
         let _quiet = signal::SignalMask::block_all();
         let state = mapping.state;
         let block = state.number(address);
@@ -180,7 +190,13 @@ impl Sigsegv {
         }
     }
 
-    fn open_block(&self, mapping: &Mapping, handle: &Handle, address: usize, step: (u8, u8)) -> Result<(), Errno> {
+    fn open_block(
+        &self,
+        mapping: &Mapping,
+        handle: &Handle,
+        address: usize,
+        step: (u8, u8),
+    ) -> Result<(), Errno> {
         let (now, next) = step;
         let state = mapping.state;
         let (from, to) = state.range(state.number(address), mapping.start, mapping.end);
@@ -195,7 +211,11 @@ impl Sigsegv {
         if next == WRITE && !mapping.private {
             let page = mapping.page_at(address);
             // All that is present becomes writable with the block; what is still guarded is marked when it is let in.
-            if now == WRITE { handle.region.mark_writer(page, 1) } else { handle.region.mark_writer(first, end - first) }
+            if now == WRITE {
+                handle.region.mark_writer(page, 1)
+            } else {
+                handle.region.mark_writer(first, end - first)
+            }
         }
         if now != next {
             mem::mprotect(from, to - from, allowed(next, mapping))?;
@@ -257,7 +277,9 @@ fn guards_work() -> bool {
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
     // SAFETY: a new mapping of our own, given back at once.
     unsafe {
-        let Ok(at) = mem::mmap(0, mem::PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) else { return false };
+        let Ok(at) = mem::mmap(0, mem::PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) else {
+            return false;
+        };
         let works = mem::guard_install(at, mem::PAGE).is_ok();
         let _ = mem::munmap(at, mem::PAGE);
         works
@@ -300,7 +322,8 @@ extern "C" fn on_fault(number: i32, info: *mut libc::siginfo_t, context: *mut c_
     let ours = fault.and_then(|fault| {
         let runtime = host::runtime_if_started()?;
         let mapping = runtime.mappings.find(fault.address)?;
-        let wish = if fault.write { libc::PROT_WRITE } else { libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC };
+        let wish =
+            if fault.write { libc::PROT_WRITE } else { libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC };
         (mapping.prot & wish != 0).then_some((runtime, mapping, fault))
     });
     let deliver = match ours {
@@ -334,7 +357,8 @@ unsafe fn hand_on(number: i32, info: *mut libc::siginfo_t, context: *mut c_void)
     let asked = unsafe { signal::action(number, None) }.unwrap_or_default();
     let action = if number == libc::SIGSEGV { program_action() } else { asked };
     // SAFETY: the context is the kernel's; its mask is what the program had blocked.
-    let before = unsafe { *(&raw const (*(context as *mut libc::ucontext_t)).uc_sigmask as *const signal::Set) };
+    let before =
+        unsafe { *(&raw const (*(context as *mut libc::ucontext_t)).uc_sigmask as *const signal::Set) };
     if action.handler == libc::SIG_DFL || action.handler == libc::SIG_IGN {
         // A fault can't be ignored. With the default action in place the access is made again and ends the program, with the
         // right address in its core; a SIGBUS of ours is sent instead, and arrives when this handler returns.
@@ -367,7 +391,8 @@ unsafe fn hand_on(number: i32, info: *mut libc::siginfo_t, context: *mut c_void)
     // SAFETY: the program installed this function for this signal, in this form.
     unsafe {
         if action.flags & libc::SA_SIGINFO as u64 != 0 {
-            let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) = core::mem::transmute(action.handler);
+            let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) =
+                core::mem::transmute(action.handler);
             handler(number, info, context);
         } else {
             let handler: extern "C" fn(i32) = core::mem::transmute(action.handler);

@@ -46,7 +46,8 @@ pub struct UffdEngine {
 impl UffdEngine {
     /// Opens a userfaultfd with all that the kernel and NETMEM_MASK allow.
     pub fn open(kernel_faults: bool, config: &Config) -> Result<UffdEngine, Errno> {
-        let pagemap = if config.mask.pagemap_scan { None } else { Pagemap::open(None).ok().filter(Pagemap::works) };
+        let pagemap =
+            if config.mask.pagemap_scan { None } else { Pagemap::open(None).ok().filter(Pagemap::works) };
         let want = Features {
             wp_shmem: true,
             wp_async: !config.mask.wp_async && pagemap.is_some(),
@@ -69,7 +70,6 @@ impl UffdEngine {
     pub fn start(&self) -> Result<(), Errno> {
         let mut server = Server {
             uffd: self.uffd.clone(),
-            stores: self.stores,
             prefetch: self.prefetch,
             pending: Vec::new(),
             batch: Vec::new(),
@@ -200,7 +200,6 @@ struct Wanted {
 /// The thread's own.
 struct Server {
     uffd: Arc<Uffd>,
-    stores: StoreTracking,
     prefetch: Prefetch,
     pending: Vec<Pending>,
     batch: Vec<Wanted>,
@@ -220,7 +219,9 @@ impl Server {
                 match self.uffd.read(&mut messages) {
                     Ok(()) | Err(Errno(libc::EINTR | libc::EAGAIN)) => {}
                     Err(errno) => {
-                        log::error!("userfaultfd: {errno}; faults can't be served any more, stopping the program");
+                        log::error!(
+                            "userfaultfd: {errno}; faults can't be served any more, stopping the program"
+                        );
                         std::process::abort();
                     }
                 }
@@ -280,7 +281,8 @@ impl Server {
     fn wait_or_give_up(&mut self, _runtime: &Runtime, fault: Pending, handle: &Handle, page: u64) {
         // Our own batch may hold the claim; it is fetched right after. Others' are looked at again, and the dead's are freed.
         if !self.batch.iter().any(|wanted| wanted.page == page && core::ptr::eq(wanted.handle, handle)) {
-            let _ = handle.region.wait_for(page, Deadline::after(Some(core::time::Duration::from_micros(200))));
+            let _ =
+                handle.region.wait_for(page, Deadline::after(Some(core::time::Duration::from_micros(200))));
         }
         if fault.deadline.passed() {
             self.give_up(fault.address, &PagerError::Busy);
@@ -342,7 +344,12 @@ impl Server {
         }
     }
 
-    fn fetch_one_region(&mut self, runtime: &'static Runtime, handle: &'static Handle, mut mine: Vec<Wanted>) {
+    fn fetch_one_region(
+        &mut self,
+        runtime: &'static Runtime,
+        handle: &'static Handle,
+        mut mine: Vec<Wanted>,
+    ) {
         mine.sort_by_key(|wanted| wanted.page);
         let mut runs: Vec<Run> = Vec::new();
         for wanted in &mine {
@@ -414,13 +421,19 @@ impl Server {
                     // The mapping went, or the file was cut: the page still belongs in the file if it lies inside.
                     let handle = host::handle(mapping.handle);
                     if let Some(one) = data[done..].first_chunk() {
-                        let _ = crate::pager::Frames::install(&handle.region.cache, page + (done / PAGE_SIZE) as u64, one);
+                        let _ = crate::pager::Frames::install(
+                            &handle.region.cache,
+                            page + (done / PAGE_SIZE) as u64,
+                            one,
+                        );
                     }
                     let _ = self.uffd.wake(address + done, PAGE_SIZE);
                     done += PAGE_SIZE;
                 }
                 Some(errno) => {
-                    log::error!("no room for a page in the cache ({errno}): is the tmpfs full? NETMEM_DIR can name a larger one");
+                    log::error!(
+                        "no room for a page in the cache ({errno}): is the tmpfs full? NETMEM_DIR can name a larger one"
+                    );
                     self.give_up(address + done, &PagerError::Cache(errno));
                     done += PAGE_SIZE;
                 }

@@ -70,7 +70,12 @@ pub fn peek(runtime: &Runtime, inode: u64) -> Option<Peek> {
 }
 
 /// Attaches to the region of `entry`, whose cache file is at `local`. The server already counts us as a holder.
-pub fn attach(runtime: &'static Runtime, name: &str, local: &str, entry: &Entry) -> Result<&'static Handle, Errno> {
+pub fn attach(
+    runtime: &'static Runtime,
+    name: &str,
+    local: &str,
+    entry: &Entry,
+) -> Result<&'static Handle, Errno> {
     let file = open_both_ways(local)?;
     let inode = rustix::fs::fstat(file.borrow())?.st_ino;
     if let Some(known) = runtime.attached.find(inode) {
@@ -82,12 +87,19 @@ pub fn attach(runtime: &'static Runtime, name: &str, local: &str, entry: &Entry)
 }
 
 /// Attaches through a descriptor that the program came by in a way that went past us: inherited, or received.
-pub fn attach_descriptor(runtime: &'static Runtime, path: &str, inode: u64, fd: i32) -> Result<&'static Handle, Errno> {
+pub fn attach_descriptor(
+    runtime: &'static Runtime,
+    path: &str,
+    inode: u64,
+    fd: i32,
+) -> Result<&'static Handle, Errno> {
     if let Some(known) = runtime.attached.find(inode) {
         return Ok(known);
     }
     let Some(peek) = peek(runtime, inode) else {
-        log::error!("descriptor {fd} ({path}): the page cache does not know which region it is; open it by name");
+        log::error!(
+            "descriptor {fd} ({path}): the page cache does not know which region it is; open it by name"
+        );
         return Err(Errno(libc::EIO));
     };
     let entry = runtime.remote.open_id(peek.region).map_err(|error| refused(path, &error))?;

@@ -45,9 +45,12 @@ impl Root {
         let path = root_path(config);
         make_directory(&path)?;
         let stat = rustix::fs::lstat(path.as_str())?;
-        let is_directory = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory;
+        let is_directory =
+            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory;
         if !is_directory || stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
-            log::error!("{path}: must be a directory of your own with mode 0700; move it away or set NETMEM_DIR");
+            log::error!(
+                "{path}: must be a directory of your own with mode 0700; move it away or set NETMEM_DIR"
+            );
             return Err(Errno(libc::EACCES));
         }
         if !is_tmpfs(&path) {
@@ -115,8 +118,8 @@ fn make_directory(path: &str) -> Result<(), Errno> {
 }
 
 fn is_tmpfs(path: &str) -> bool {
-    const TMPFS_MAGIC: i64 = 0x0102_1994;
-    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type as i64 == TMPFS_MAGIC)
+    const TMPFS_MAGIC: libc::__fsword_t = 0x0102_1994;
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC)
 }
 
 fn read_or_make_cache_id(path: &str) -> Result<CacheId, Errno> {
@@ -136,7 +139,9 @@ fn tidy(root: &str, keep: &str, server: &str) {
     let Ok(names) = list(root) else { return };
     for name in names {
         let base = format!("{root}/{name}");
-        if name == keep || file::read_whole(&format!("{base}/server")).map_or(true, |was| was != server.as_bytes()) {
+        if name == keep
+            || file::read_whole(&format!("{base}/server")).map_or(true, |was| was != server.as_bytes())
+        {
             continue;
         }
         let Ok(alive) = file::open(&format!("{base}/alive"), OFlags::RDWR, 0) else { continue };

@@ -164,5 +164,8 @@ pub fn last_of(number: i32) -> Option<&'static Handle> {
 /// The numbers in `first..=last` that are not known to be someone else's, for calls that close many.
 pub fn ours_between(first: u32, last: u32) -> Vec<i32> {
     let last = last.min(TABLE as u32 - 1);
-    (first..=last).filter(|i| WORDS[*i as usize].load(Ordering::Relaxed) >= DIRECTORY).map(|i| i as i32).collect()
+    (first..=last)
+        .filter(|i| WORDS[*i as usize].load(Ordering::Relaxed) >= DIRECTORY)
+        .map(|i| i as i32)
+        .collect()
 }

@@ -40,7 +40,8 @@ pub struct Handle {
     pub late_errno: AtomicU32,
 }
 
-static HANDLES: [AtomicPtr<Handle>; HANDLES_MAX] = [const { AtomicPtr::new(core::ptr::null_mut()) }; HANDLES_MAX];
+static HANDLES: [AtomicPtr<Handle>; HANDLES_MAX] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; HANDLES_MAX];
 
 /// The handle with this number, which came from a table that only holds numbers of live handles.
 pub fn handle(index: u32) -> &'static Handle {
@@ -179,7 +180,10 @@ impl Handle {
     pub fn truncate(&self, size: u64) -> Result<(), Errno> {
         let runtime = self.runtime()?;
         if size > runtime.region_bytes_max() {
-            log::error!("{}: {size} bytes are more than the server allows in a region (--max-region)", self.name);
+            log::error!(
+                "{}: {size} bytes are more than the server allows in a region (--max-region)",
+                self.name
+            );
             return Err(Errno(libc::EFBIG));
         }
         let before = self.size()?;

@@ -70,7 +70,8 @@ impl Runtime {
     /// In a forked child, before any other use.
     pub(super) fn restart_engine(&self) -> Result<(), Errno> {
         // SAFETY: the fork hook runs in the child's only thread, and no reference from `engine` is alive in it.
-        unsafe { &mut *self.engine.get() }.restart_after_fork(self.config, self.engine_started.load(Ordering::Acquire))
+        unsafe { &mut *self.engine.get() }
+            .restart_after_fork(self.config, self.engine_started.load(Ordering::Acquire))
     }
 }
 

@@ -97,7 +97,8 @@ pub fn open(runtime: &'static Runtime, name: &Name, flags: i32, mode: u32) -> Re
     let answer = {
         let _names = lock(runtime)?;
         let mode = if create == Create::Never { mode } else { mode & !umask() & 0o7777 };
-        let answer = if is_root { runtime.remote.lookup("") } else { runtime.remote.open(&name.0, create, mode) };
+        let answer =
+            if is_root { runtime.remote.lookup("") } else { runtime.remote.open(&name.0, create, mode) };
         match answer {
             Ok(entry) if entry.kind == EntryKind::Region => {
                 let local = bring_in_line(runtime, &name.0, &entry)?;
@@ -126,7 +127,9 @@ pub fn open(runtime: &'static Runtime, name: &Name, flags: i32, mode: u32) -> Re
             Ok(Opened::Region(local, handle, entry.created))
         }
         Err(_) if create == Create::Exclusive => Err(Errno(libc::EEXIST)),
-        Err(_) if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_CREAT != 0 => Err(Errno(libc::EISDIR)),
+        Err(_) if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_CREAT != 0 => {
+            Err(Errno(libc::EISDIR))
+        }
         Err(_) => {
             list(runtime, name)?;
             Ok(Opened::Directory(runtime.directory.local(&name.0)))
@@ -286,7 +289,9 @@ pub fn rename(runtime: &'static Runtime, from: &Name, to: &Name, flags: u32) -> 
         make_local_directory(runtime, parent)?;
     }
     let local_flags = rustix::fs::RenameFlags::from_bits_retain(flags & libc::RENAME_EXCHANGE);
-    if rustix::fs::renameat_with(rustix::fs::CWD, old.as_str(), rustix::fs::CWD, new.as_str(), local_flags).is_err() {
+    if rustix::fs::renameat_with(rustix::fs::CWD, old.as_str(), rustix::fs::CWD, new.as_str(), local_flags)
+        .is_err()
+    {
         directory::remove_all(&new);
         let _ = rustix::fs::rename(old.as_str(), new.as_str());
     }

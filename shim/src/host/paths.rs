@@ -78,7 +78,9 @@ pub fn is_from_glob(path: &str) -> bool {
 }
 
 fn matches(glob: &str, path: &str) -> bool {
-    let (Ok(glob), Ok(path)) = (std::ffi::CString::new(glob), std::ffi::CString::new(path)) else { return false };
+    let (Ok(glob), Ok(path)) = (std::ffi::CString::new(glob), std::ffi::CString::new(path)) else {
+        return false;
+    };
     // SAFETY: both are C strings.
     unsafe { libc::fnmatch(glob.as_ptr(), path.as_ptr(), libc::FNM_PATHNAME) == 0 }
 }

@@ -6,11 +6,15 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use netmem_protocol::control::{Commit, Committed};
-use netmem_protocol::{CommitId, Epoch, ErrorCode, FRAME_PAGES_MAX, PAGE_SIZE, PageBodyBuilder, PageIndex, RunKind};
+use netmem_protocol::{
+    CommitId, Epoch, ErrorCode, FRAME_PAGES_MAX, PAGE_SIZE, PageBodyBuilder, PageIndex, RunKind,
+};
 
 use super::page::State;
 use super::region::{PagerError, Region, runs_of};
-use super::table::{Board, CHUNK_PAGES, Chunk, Frames, HostLock, SUM_UNKNOWN, SUM_ZERO, WINDOW_PAGES, page_sum};
+use super::table::{
+    Board, CHUNK_PAGES, Chunk, Frames, HostLock, SUM_UNKNOWN, SUM_ZERO, WINDOW_PAGES, page_sum,
+};
 use crate::remote::{Applied, CommitFailure, PageSource, RemoteError};
 use crate::sys::clock::Deadline;
 use crate::sys::errno::Errno;
@@ -119,7 +123,8 @@ impl<C: Board + Frames> Region<C> {
         loop {
             attempt += 1;
             match self.commit_once(source, harvest, options, deadline) {
-                Err(PagerError::Remote(RemoteError::Lost { .. })) if attempt < ATTEMPTS_MAX && !deadline.passed() => {}
+                Err(PagerError::Remote(RemoteError::Lost { .. }))
+                    if attempt < ATTEMPTS_MAX && !deadline.passed() => {}
                 result => return result,
             }
         }
@@ -290,7 +295,10 @@ impl<C: Board + Frames> Region<C> {
                     Err(errno) => {
                         // An unreadable page cache: the stream is dropped unfinished, and the server forgets it.
                         trouble = Some(errno);
-                        return Err(RemoteError::Answer { code: ErrorCode::Internal, text: "the page cache failed".into() });
+                        return Err(RemoteError::Answer {
+                            code: ErrorCode::Internal,
+                            text: "the page cache failed".into(),
+                        });
                     }
                 }
             }

@@ -12,6 +12,8 @@ pub mod prefetch;
 pub mod region;
 pub mod size;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 pub use region::{PagerError, Region};

@@ -60,7 +60,11 @@ pub fn must(state: State, event: Event, page: u64) -> State {
     match step(state, event) {
         Ok(next) => next,
         Err(illegal) => {
-            log::error!("page {page}: {:?} in state {:?} is a bug in netmem; stopping", illegal.event, illegal.state);
+            log::error!(
+                "page {page}: {:?} in state {:?} is a bug in netmem; stopping",
+                illegal.event,
+                illegal.state
+            );
             std::process::abort()
         }
     }
@@ -73,7 +77,9 @@ mod tests {
     #[test]
     fn the_table_of_states_is_the_one_in_the_design_document() {
         let events = [Event::Claim, Event::Install, Event::Release, Event::Cut, Event::Overwrite];
-        let mut table = String::from("| state | Claim | Install | Release | Cut | Overwrite |\n|---|---|---|---|---|---|\n");
+        let mut table = String::from(
+            "| state | Claim | Install | Release | Cut | Overwrite |\n|---|---|---|---|---|---|\n",
+        );
         for state in [State::Absent, State::Claimed, State::Present] {
             table += &format!("| {state:?} |");
             for event in events {

@@ -69,6 +69,30 @@ pub struct Slot {
     pub started: AtomicU64,
 }
 
+#[cfg(test)]
+impl Default for Control {
+    fn default() -> Self {
+        Control {
+            magic: AtomicU64::new(MAGIC),
+            layout: AtomicU64::new(LAYOUT),
+            region: AtomicU64::new(0),
+            view: AtomicU64::new(0),
+            fetchable: AtomicU64::new(0),
+            gate: AtomicU64::new(0),
+            server_size: AtomicU64::new(0),
+            cut: AtomicU64::new(u64::MAX),
+            size_changed: AtomicU64::new(0),
+            unnamed: AtomicU64::new(0),
+            unlinked: AtomicU64::new(0),
+            reserved: [const { AtomicU64::new(0) }; 5],
+            chunks: [const { AtomicU64::new(0) }; CHUNKS_MAX / 64],
+            slots: [const {
+                Slot { pid: AtomicU64::new(0), tracking: AtomicU64::new(0), started: AtomicU64::new(0) }
+            }; SLOTS_MAX],
+        }
+    }
+}
+
 /// The front of a control file. One cache line's worth of hot words first.
 #[repr(C)]
 pub struct Control {
@@ -104,6 +128,7 @@ pub struct Control {
 
 /// What is known of one page.
 #[repr(C)]
+#[derive(Debug, Default)]
 pub struct Entry {
     /// State and marks; see the constants.
     word: AtomicU64,
@@ -181,7 +206,8 @@ impl Entry {
                 State::Claimed => return Claim::Busy(word),
                 State::Absent => {}
             }
-            let next = with_state(word, must(State::Absent, Event::Claim, page)) & !OWNER | (me as u64) << OWNER_SHIFT;
+            let next = with_state(word, must(State::Absent, Event::Claim, page)) & !OWNER
+                | (me as u64) << OWNER_SHIFT;
             match self.word.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::Acquire) {
                 Ok(_) => return Claim::Taken,
                 Err(now) => word = now,

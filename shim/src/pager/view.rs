@@ -79,7 +79,12 @@ impl<C: Board + Frames> Region<C> {
         Ok(())
     }
 
-    fn patch_changed(&self, source: &dyn PageSource, from: Epoch, changes: &Changes) -> Result<(), PagerError> {
+    fn patch_changed(
+        &self,
+        source: &dyn PageSource,
+        from: Epoch,
+        changes: &Changes,
+    ) -> Result<(), PagerError> {
         let mut here = Vec::new();
         for run in &changes.runs {
             // Only used chunks can hold pages; a change to a terabyte of absent ones costs nothing.
@@ -146,7 +151,8 @@ impl<C: Board + Frames> Region<C> {
                 failed = Some(errno);
                 return;
             }
-            let unknown = self.with_entry(page, |entry| entry.sum.swap(sum, Ordering::AcqRel)) == Ok(SUM_UNKNOWN);
+            let unknown =
+                self.with_entry(page, |entry| entry.sum.swap(sum, Ordering::AcqRel)) == Ok(SUM_UNKNOWN);
             if unknown {
                 self.mark_dirty(page, 1);
             }

@@ -71,7 +71,7 @@ impl PrivateHeap {
 
     /// Takes the heap's lock for the duration of a fork. Nothing may be allocated until it is given back.
     pub fn lock_across_fork(&'static self) {
-        core::mem::forget(self.inner.lock_keeping_mask());
+        let _: crate::sync::Kept = self.inner.lock_keeping_mask();
     }
 
     /// Gives it back, in the parent and in the child.

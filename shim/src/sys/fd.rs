@@ -24,7 +24,9 @@ pub fn raise(fd: RawFd) -> RawFd {
     let mut kept = fd;
     if fd < floor {
         // SAFETY: duplicating a descriptor touches no memory.
-        if let Ok(up) = unsafe { call(libc::SYS_fcntl, [fd as usize, libc::F_DUPFD_CLOEXEC as usize, floor as usize, 0, 0, 0]) } {
+        if let Ok(up) = unsafe {
+            call(libc::SYS_fcntl, [fd as usize, libc::F_DUPFD_CLOEXEC as usize, floor as usize, 0, 0, 0])
+        } {
             close_raw(fd);
             kept = up as RawFd;
         }

@@ -46,7 +46,8 @@ pub fn append_whole(path: &str, bytes: &[u8]) -> Result<(), Errno> {
 pub fn read_at(fd: &OwnFd, buffer: &mut [u8], offset: u64) -> Result<(), Errno> {
     let mut done = 0;
     while done < buffer.len() {
-        let got = retry_on_intr(|| rustix::io::pread(fd.borrow(), &mut buffer[done..], offset + done as u64))?;
+        let got =
+            retry_on_intr(|| rustix::io::pread(fd.borrow(), &mut buffer[done..], offset + done as u64))?;
         if got == 0 {
             buffer[done..].fill(0);
             return Ok(());
@@ -77,7 +78,8 @@ pub fn lock_shared(fd: &OwnFd) -> Result<(), Errno> {
 
 /// Takes it if nobody has it.
 pub fn try_lock_exclusive(fd: &OwnFd) -> bool {
-    retry_on_intr(|| rustix::fs::flock(fd.borrow(), rustix::fs::FlockOperation::NonBlockingLockExclusive)).is_ok()
+    retry_on_intr(|| rustix::fs::flock(fd.borrow(), rustix::fs::FlockOperation::NonBlockingLockExclusive))
+        .is_ok()
 }
 
 /// Gives it up.

@@ -17,9 +17,21 @@ const MADV_GUARD_REMOVE: usize = 103;
 ///
 /// # Safety
 /// With MAP_FIXED it replaces whatever is there.
-pub unsafe fn mmap(at: usize, length: usize, prot: i32, flags: i32, fd: i32, offset: u64) -> Result<usize, Errno> {
+pub unsafe fn mmap(
+    at: usize,
+    length: usize,
+    prot: i32,
+    flags: i32,
+    fd: i32,
+    offset: u64,
+) -> Result<usize, Errno> {
     // SAFETY: the caller's.
-    unsafe { call(libc::SYS_mmap, [at, length, prot as usize, flags as usize, fd as isize as usize, offset as usize]) }
+    unsafe {
+        call(
+            libc::SYS_mmap,
+            [at, length, prot as usize, flags as usize, fd as isize as usize, offset as usize],
+        )
+    }
 }
 
 /// munmap(2).

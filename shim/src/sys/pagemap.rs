@@ -60,7 +60,13 @@ impl Pagemap {
     }
 
     /// Names every written range between two addresses, `sink(start, end)`, and with `arm` protects it again in the same step.
-    pub fn scan(&self, start: usize, end: usize, arm: bool, sink: &mut dyn FnMut(usize, usize)) -> Result<(), Errno> {
+    pub fn scan(
+        &self,
+        start: usize,
+        end: usize,
+        arm: bool,
+        sink: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), Errno> {
         let mut regions = [Region { start: 0, end: 0, categories: 0 }; REGIONS_MAX];
         let mut at = start as u64;
         loop {

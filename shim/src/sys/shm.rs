@@ -14,7 +14,8 @@ use super::fd::OwnFd;
 use super::syscall::call;
 use super::{file, futex, mem, proc};
 use crate::pager::table::{
-    Board, CHUNK_PAGES, CHUNK_WINDOWS, CHUNKS_MAX, Chunk, Control, Entry, Frames, LAYOUT, MAGIC, SLOTS_MAX, Slot, Tracking,
+    Board, CHUNK_PAGES, CHUNK_WINDOWS, CHUNKS_MAX, Chunk, Control, Entry, Frames, LAYOUT, MAGIC, SLOTS_MAX,
+    Slot, Tracking,
 };
 
 /// Bytes of the header, whole pages.
@@ -55,7 +56,12 @@ pub struct Attachment {
 impl RegionFile {
     /// Attaches to the region `id` whose cache file is open as `file`. The control file's lock is held on return
     /// ([`Frames::unlock_host`] gives it up), so that the caller can prime a fresh one before anyone looks.
-    pub fn attach(file: OwnFd, control_path: String, id: u64, tracking: Tracking) -> Result<(Self, Attachment), Errno> {
+    pub fn attach(
+        file: OwnFd,
+        control_path: String,
+        id: u64,
+        tracking: Tracking,
+    ) -> Result<(Self, Attachment), Errno> {
         let stat = rustix::fs::fstat(file.borrow())?;
         let control_file = file::open(&control_path, OFlags::RDWR | OFlags::CREATE, 0o600)?;
         file::lock_exclusive(&control_file)?;
@@ -106,7 +112,11 @@ impl RegionFile {
             }
             // The lock is gone with the descriptor, by death or by an exec that went past us; the latter loses nothing.
             let same = proc::start_time(pid as i32) == slot.started.load(Ordering::SeqCst);
-            if same { executed += 1 } else { dead += 1 }
+            if same {
+                executed += 1
+            } else {
+                dead += 1
+            }
             slot.pid.store(0, Ordering::SeqCst);
         }
         // With the last holder dead, nobody can tell its stores from what was committed: the pages go, and the last commit
@@ -196,7 +206,11 @@ impl RegionFile {
     /// Whether another process may be attached; a glance, that may say yes for a dead one.
     pub fn has_company(&self) -> bool {
         let me = self.me();
-        self.control.slots.iter().enumerate().any(|(number, slot)| number != me && slot.pid.load(Ordering::Relaxed) != 0)
+        self.control
+            .slots
+            .iter()
+            .enumerate()
+            .any(|(number, slot)| number != me && slot.pid.load(Ordering::Relaxed) != 0)
     }
 
     /// Takes the lock on shared file offsets, waiting for other processes.
@@ -217,7 +231,8 @@ impl RegionFile {
         lock.l_len = 1;
         let fd = self.control_file.raw() as usize;
         // SAFETY: the structure is live. Of the open file description, so that it has nothing to do with slots.
-        unsafe { call(libc::SYS_fcntl, [fd, libc::F_OFD_SETLKW as usize, &raw mut lock as usize, 0, 0, 0]) }.map(drop)
+        unsafe { call(libc::SYS_fcntl, [fd, libc::F_OFD_SETLKW as usize, &raw mut lock as usize, 0, 0, 0]) }
+            .map(drop)
     }
 
     /// Frees slots whose processes died. Returns whether there were any: their stores can only be found by checksum.
@@ -240,9 +255,11 @@ impl RegionFile {
     /// Whether another process holds the lock on a slot, and is the one that took it: a child that was cloned past us keeps
     /// the lock of a parent that is dead.
     fn lock_is_held(&self, number: usize) -> bool {
-        let held = self.slot_lock(number, libc::F_WRLCK, libc::F_OFD_GETLK).is_ok_and(|kind| kind != libc::F_UNLCK);
+        let held =
+            self.slot_lock(number, libc::F_WRLCK, libc::F_OFD_GETLK).is_ok_and(|kind| kind != libc::F_UNLCK);
         let slot = &self.control.slots[number];
-        held && proc::start_time(slot.pid.load(Ordering::SeqCst) as i32) == slot.started.load(Ordering::SeqCst)
+        held && proc::start_time(slot.pid.load(Ordering::SeqCst) as i32)
+            == slot.started.load(Ordering::SeqCst)
     }
 
     /// Locks of our open file description: the kernel drops them when the process dies, and a forked child makes a
@@ -310,7 +327,8 @@ impl RegionFile {
 
 /// Replaces one page of address space by memory whose touch is a SIGBUS: a mapping of an empty file.
 pub fn map_nothing(at: usize) -> Result<(), Errno> {
-    let empty = OwnFd::from_rustix(rustix::fs::memfd_create(c"netmem-lost-page", rustix::fs::MemfdFlags::CLOEXEC)?);
+    let empty =
+        OwnFd::from_rustix(rustix::fs::memfd_create(c"netmem-lost-page", rustix::fs::MemfdFlags::CLOEXEC)?);
     let flags = libc::MAP_SHARED | libc::MAP_FIXED;
     // SAFETY: the caller gives the page up.
     unsafe { mem::mmap(at, PAGE_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, empty.raw(), 0) }.map(drop)
@@ -320,7 +338,10 @@ pub fn map_nothing(at: usize) -> Result<(), Errno> {
 pub fn reopen_in_place(fd: &OwnFd) -> Result<(), Errno> {
     let fresh = file::open(&format!("/proc/self/fd/{}", fd.raw()), OFlags::RDWR, 0)?;
     // SAFETY: both descriptors are ours; dup3 replaces one by a copy of the other.
-    unsafe { call(libc::SYS_dup3, [fresh.raw() as usize, fd.raw() as usize, libc::O_CLOEXEC as usize, 0, 0, 0]) }.map(drop)
+    unsafe {
+        call(libc::SYS_dup3, [fresh.raw() as usize, fd.raw() as usize, libc::O_CLOEXEC as usize, 0, 0, 0])
+    }
+    .map(drop)
 }
 
 /// Makes a file at least `size` bytes long; never shorter, whoever else does the same.
@@ -342,7 +363,8 @@ impl Board for RegionFile {
     }
 
     fn chunk(&self, number: u64) -> Result<Chunk<'_>, Errno> {
-        let slot = self.chunks.get(usize::try_from(number).unwrap_or(usize::MAX)).ok_or(Errno(libc::EFBIG))?;
+        let slot =
+            self.chunks.get(usize::try_from(number).unwrap_or(usize::MAX)).ok_or(Errno(libc::EFBIG))?;
         let mut at = slot.load(Ordering::Acquire);
         if at.is_null() {
             at = self.map_chunk(number)?;

@@ -96,7 +96,11 @@ unsafe extern "C" {
 }
 
 /// A handler of ours in the kernel's form.
-pub fn our_action(handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void), mask: Set, flags: u64) -> KernelAction {
+pub fn our_action(
+    handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void),
+    mask: Set,
+    flags: u64,
+) -> KernelAction {
     #[cfg(target_arch = "x86_64")]
     let (restorer, extra) = (netmem_restore_rt as *const () as usize, SA_RESTORER);
     #[cfg(target_arch = "aarch64")]

@@ -203,7 +203,10 @@ impl Uffd {
         let mut buffer = [0u8; MESSAGE_BYTES * MESSAGES_MAX];
         // SAFETY: the buffer is live and as long as said.
         let got = unsafe {
-            call(libc::SYS_read, [self.fd.raw() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0])?
+            call(
+                libc::SYS_read,
+                [self.fd.raw() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0],
+            )?
         };
         for message in buffer[..got].chunks_exact(MESSAGE_BYTES) {
             let word = |at: usize| {
