@@ -3,12 +3,14 @@
 //! Owns: the running tests/agent/agent.c. Called by: tests of what others see and when. Must not: wait for an answer
 //! without a limit, or outlive its test.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ExitStatus};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use tempfile::NamedTempFile;
 
 use crate::built::compile;
 use crate::hang::{kill_group, picture, wait};
@@ -25,7 +27,7 @@ pub struct Agent {
     pid: u32,
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
-    stderr: Arc<Mutex<String>>,
+    stderr: NamedTempFile,
     what: String,
 }
 
@@ -39,23 +41,15 @@ impl Agent {
     pub fn with(host: &Host, url: &str, variables: &[(&str, &str)]) -> Agent {
         let run = Run::on(host, url, compile("tests/agent/agent.c", &[]));
         let run = variables.iter().fold(run, |run, (name, value)| run.env(name, *value));
-        let (mut child, what) = run.spawn();
+        // A file: what was written before an answer is there when the answer is.
+        let stderr = NamedTempFile::new().expect("a file");
+        let (mut child, what) = run.spawn(stderr.reopen().expect("the file").into());
         let stdin = child.stdin.take();
         let out = child.stdout.take().expect("its output");
-        let mut error = child.stderr.take().expect("its errors");
-        let stderr = Arc::new(Mutex::new(String::new()));
         let (send, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
                 let _ = send.send(line);
-            }
-        });
-        let errors = Arc::clone(&stderr);
-        thread::spawn(move || {
-            let mut part = [0; 4096];
-            while let Ok(count @ 1..) = error.read(&mut part) {
-                let text = String::from_utf8_lossy(&part[..count]).into_owned();
-                errors.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
             }
         });
         let pid = child.id();
@@ -69,7 +63,7 @@ impl Agent {
 
     /// What it, or the library in it, wrote to standard error so far.
     pub fn stderr(&self) -> String {
-        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        fs::read_to_string(self.stderr.path()).unwrap_or_default()
     }
 
     /// Gives it a line, and does not wait.

@@ -107,9 +107,9 @@ impl Run {
         self
     }
 
-    /// Started, its three streams piped.
-    pub(crate) fn spawn(mut self) -> (Child, String) {
-        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    /// Started, its input and output piped.
+    pub(crate) fn spawn(mut self, stderr: Stdio) -> (Child, String) {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         let child = self.command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.what));
         (child, self.what)
     }
@@ -117,7 +117,7 @@ impl Run {
     /// Runs it to its end. One that takes too long is killed with all it started, and the test fails.
     pub fn output(mut self) -> Output {
         let (limit, input) = (self.limit, std::mem::take(&mut self.stdin));
-        let (mut child, what) = self.spawn();
+        let (mut child, what) = self.spawn(Stdio::piped());
         let pid = child.id();
         let mut stdin = child.stdin.take().expect("its input");
         thread::spawn(move || stdin.write_all(&input));
