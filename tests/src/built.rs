@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use nix::fcntl::{Flock, FlockArg};
+
 /// The files under test.
 #[derive(Debug)]
 pub struct Built {
@@ -55,8 +57,7 @@ fn build_release() -> PathBuf {
     let release = target.join("release");
     let marks = target.join("test-programs");
     fs::create_dir_all(&marks).expect("target/test-programs");
-    let lock = File::create(marks.join("build.lock")).expect("target/test-programs/build.lock");
-    lock.lock().expect("the build lock");
+    let _alone = alone("build.lock");
     let run = std::env::var("NEXTEST_RUN_ID").ok();
     let mark = marks.join("build.run");
     if run.is_some() && fs::read_to_string(&mark).ok() == run {
@@ -75,6 +76,12 @@ fn build_release() -> PathBuf {
         fs::write(mark, run).expect("target/test-programs/build.run");
     }
     release
+}
+
+/// Waits until no other process of the tests holds the lock of this name, and holds it until it is dropped.
+pub fn alone(name: &str) -> Flock<File> {
+    let file = File::create(target_directory().join("test-programs").join(name)).expect("a lock");
+    Flock::lock(file, FlockArg::LockExclusive).unwrap_or_else(|(_, errno)| panic!("{name}: {errno}"))
 }
 
 /// Flags of every program: those of tests/programs/README.md.

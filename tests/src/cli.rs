@@ -22,7 +22,8 @@ pub fn netmem(server: &Server, arguments: &[&str]) -> Run {
 
 /// `netmem run --server … -- COMMAND`, on a host.
 pub fn netmem_run(host: &Host, server: &Server, command: &[&str]) -> Run {
-    let run = Run::plain(&built().command).env("NETMEM_LIBRARY", &built().library).env("NETMEM_DIR", host.cache());
+    let run =
+        Run::plain(&built().command).env("NETMEM_LIBRARY", &built().library).env("NETMEM_DIR", host.cache());
     let run = host.engine().environment().iter().fold(run, |run, (name, value)| run.env(name, *value));
     run.args(["run", "--server", server.url(), "--"]).args(command)
 }
@@ -53,9 +54,12 @@ pub fn bytes_at(server: &Server, name: &str, offset: usize, count: usize) -> Vec
     let mut client = server.client();
     let entry = client.open(name, Create::Never, 0).unwrap_or_else(|error| panic!("{name}: {error}"));
     let first = offset / 4096;
-    let run = Pages { first: PageIndex(first as u64), count: ((offset + count).div_ceil(4096) - first) as u32 };
-    let pages = client.fetch_pages(entry.region, entry.epoch, &[run]).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let all: Vec<u8> = pages.into_iter().flat_map(|(_, page)| page.map_or(vec![0; 4096], |page| page.to_vec())).collect();
+    let run =
+        Pages { first: PageIndex(first as u64), count: ((offset + count).div_ceil(4096) - first) as u32 };
+    let pages =
+        client.fetch_pages(entry.region, entry.epoch, &[run]).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let all: Vec<u8> =
+        pages.into_iter().flat_map(|(_, page)| page.map_or(vec![0; 4096], |page| page.to_vec())).collect();
     all[offset - first * 4096..][..count].to_vec()
 }
 

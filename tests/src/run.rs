@@ -51,7 +51,11 @@ impl Run {
             }
         }
         command.process_group(0);
-        let what = Path::new(program.as_ref()).file_name().unwrap_or(program.as_ref()).to_string_lossy().into_owned();
+        let what = Path::new(program.as_ref())
+            .file_name()
+            .unwrap_or(program.as_ref())
+            .to_string_lossy()
+            .into_owned();
         Run { command, stdin: Vec::new(), limit: LIMIT, what }
     }
 
@@ -66,7 +70,10 @@ impl Run {
         if let Some((uid, gid)) = host.engine().user() {
             run.command.uid(uid).gid(gid);
         }
-        run.command.env("LD_PRELOAD", &built().library).env("NETMEM_SERVER", url).env("NETMEM_DIR", host.cache());
+        run.command
+            .env("LD_PRELOAD", &built().library)
+            .env("NETMEM_SERVER", url)
+            .env("NETMEM_DIR", host.cache());
         run.command.envs(host.engine().environment().iter().copied());
         run
     }

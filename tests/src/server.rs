@@ -75,7 +75,8 @@ impl Server {
         });
         self.child = Some(child);
         let line = first_line(out).recv_timeout(LIMIT);
-        let line = line.unwrap_or_else(|_| panic!("netmem-server {arguments:?} did not get ready\n{}", self.said()));
+        let line =
+            line.unwrap_or_else(|_| panic!("netmem-server {arguments:?} did not get ready\n{}", self.said()));
         let url = line.trim_end().strip_prefix("netmem-server ready on ");
         self.url = url.unwrap_or_else(|| panic!("netmem-server said {line:?}\n{}", self.said())).to_owned();
     }
@@ -105,7 +106,8 @@ impl Server {
         let Some(child) = self.child.take() else { panic!("the server has ended already") };
         let pid = Pid::from_raw(child.id() as i32);
         kill(pid, Signal::SIGTERM).expect("the server is there");
-        wait(child, LIMIT).unwrap_or_else(|hang| panic!("SIGTERM did not end the server: {hang}\n{}", self.said()))
+        wait(child, LIMIT)
+            .unwrap_or_else(|hang| panic!("SIGTERM did not end the server: {hang}\n{}", self.said()))
     }
 
     /// SIGKILL.

@@ -33,7 +33,8 @@ fn walk(directory: &Path, kinds: &[&str], found: &mut Vec<Source>) {
                 walk(&path, kinds, found);
             }
         } else if kinds.iter().any(|kind| name.ends_with(kind)) {
-            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let text =
+                fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             let path = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
             found.push(Source { path, text });
         }

@@ -161,7 +161,10 @@ fn a_store_that_is_full_is_enospc_and_loses_nothing(engine: Engine) {
     assert_eq!(agent.ask("sync 0 0 2097152 s"), Err("ENOSPC".to_owned()));
     assert_eq!(agent.ask(&format!("fsync {fd}")), Err("ENOSPC".to_owned()));
     let said = agent.stderr();
-    assert!(said.lines().any(|line| line.starts_with("netmem") && line.contains('f')), "one line says why: {said:?}");
+    assert!(
+        said.lines().any(|line| line.starts_with("netmem") && line.contains('f')),
+        "one line says why: {said:?}"
+    );
     assert_eq!(bytes_at(&server, "f", 8190, 3), b"11\0", "the last commit, whole");
     assert_eq!(agent.ok("same 0 0 2097152 2"), "yes");
     agent.ok(&format!("truncate {fd} 524288"));
@@ -194,7 +197,10 @@ fn each_malformed_setting_is_einval_and_a_line_that_names_it() {
         assert_eq!(agent.ask("open /netmem/f rwc"), Err("EINVAL".to_owned()), "{name}={value}");
         let said = agent.stderr();
         let lines: Vec<&str> = said.lines().collect();
-        assert!(lines.len() == 1 && lines[0].contains(name) && lines[0].contains(value), "{name}={value}: {said}");
+        assert!(
+            lines.len() == 1 && lines[0].contains(name) && lines[0].contains(value),
+            "{name}={value}: {said}"
+        );
         // What is not ours is not touched by it.
         let local = host.files().join("local").display().to_string();
         let fd = agent.ok(&format!("open {local} rwc"));
@@ -235,7 +241,10 @@ fn names_have_limits_and_never_climb_out() {
     }
     // 1,003 bytes so far; a name has 1,024 at the most.
     agent.ok(&format!("open {directory}/{} rwc", "f".repeat(20)));
-    assert_eq!(agent.ask(&format!("open {directory}/{} rwc", "f".repeat(21))), Err("ENAMETOOLONG".to_owned()));
+    assert_eq!(
+        agent.ask(&format!("open {directory}/{} rwc", "f".repeat(21))),
+        Err("ENAMETOOLONG".to_owned())
+    );
     let outside = host.files().join("outside");
     std::fs::write(&outside, "local").expect("a local file");
     assert_eq!(agent.ok(&format!("size {}", outside.display())), "5");

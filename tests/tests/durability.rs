@@ -35,7 +35,13 @@ fn open(host: &Host, url: &str, name: &str, pages: usize) -> (Agent, String) {
     open_with(host, url, name, pages, &[])
 }
 
-fn open_with(host: &Host, url: &str, name: &str, pages: usize, variables: &[(&str, &str)]) -> (Agent, String) {
+fn open_with(
+    host: &Host,
+    url: &str,
+    name: &str,
+    pages: usize,
+    variables: &[(&str, &str)],
+) -> (Agent, String) {
     let mut agent = Agent::with(host, url, variables);
     let fd = agent.ok(&format!("open {} rwc", host.path(name)));
     if agent.ok(&format!("size {}", host.path(name))) == "0" {
@@ -246,13 +252,16 @@ fn a_new_size_is_part_of_the_commit(engine: Engine) {
     one.ok(&format!("fsync {fd}"));
     let content = exported(&server, "a");
     assert_eq!(content.len(), 16384);
-    assert!(content[..5000].iter().all(|byte| *byte == b'a') && content[5000..].iter().all(|byte| *byte == 0));
+    assert!(
+        content[..5000].iter().all(|byte| *byte == b'a') && content[5000..].iter().all(|byte| *byte == 0)
+    );
     let (mut other, _) = open(&there, server.url(), "a", 4);
     assert_eq!(other.ok("load 0 4998 4"), "aa..");
 }
 
 /// Long enough for a loaded machine to answer, short enough to wait for.
-const TIMEOUT: &[(&str, &str)] = &[("NETMEM_TIMEOUT_MS", "500"), ("NETMEM_LOG", "off"), ("NETMEM_PREFETCH", "off")];
+const TIMEOUT: &[(&str, &str)] =
+    &[("NETMEM_TIMEOUT_MS", "500"), ("NETMEM_LOG", "off"), ("NETMEM_PREFETCH", "off")];
 
 fn a_sync_without_the_server_is_eio_and_loses_nothing(engine: Engine) {
     let (server, host) = (Server::start(), Host::new(engine));

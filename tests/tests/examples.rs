@@ -57,7 +57,8 @@ fn hashtable(engine: Engine) {
     assert_eq!(both(engine, "hashtable", &["-f", "FILE", "stress", "10000"]), expected("hashtable.txt"));
     let (server, program) = (Server::start(), compile("examples-c/hashtable.c", &[]));
     let (here, there) = (Host::new(engine), Host::new(engine));
-    let run = |host: &Host, arguments: &[&str]| Run::on(host, server.url(), &program).args(arguments).output();
+    let run =
+        |host: &Host, arguments: &[&str]| Run::on(host, server.url(), &program).args(arguments).output();
     assert_eq!(run(&here, &["put", "colour", "blue"]).stdout, "colour = blue\n");
     assert_eq!(run(&there, &["get", "colour"]).stdout, "blue\n");
     assert_eq!(run(&there, &["put", "colour", "red"]).stdout, "colour = red\n");
@@ -70,7 +71,8 @@ fn pages(engine: Engine) {
     assert_eq!(both(engine, "pages", &["FILE", "1024", "seq"]), expected("pages.txt"));
     let (server, program) = (Server::start(), compile("examples-c/pages.c", &[]));
     for (order, touched) in [("seq", 2000), ("random", 2000), ("stride", 125)] {
-        let output = Run::on(&Host::new(engine), server.url(), &program).args(["/netmem/pages", "2000", order]).ok();
+        let output =
+            Run::on(&Host::new(engine), server.url(), &program).args(["/netmem/pages", "2000", order]).ok();
         assert_eq!(output.stdout, format!("pages: {touched} touched of 2000, {order}, 0 wrong\n"));
     }
 }
@@ -86,7 +88,10 @@ fn wordcount(engine: Engine) {
 
 fn inventory(engine: Engine) {
     let directory = built().library.parent().expect("a directory").display().to_string();
-    let program = compile("examples-c/inventory.cpp", &["-L", &directory, "-lnetmem", &format!("-Wl,-rpath,{directory}")]);
+    let program = compile(
+        "examples-c/inventory.cpp",
+        &["-L", &directory, "-lnetmem", &format!("-Wl,-rpath,{directory}")],
+    );
     let server = Server::start();
     let (here, there) = (Host::new(engine), Host::new(engine));
     let output = Run::on(&here, server.url(), &program).ok();
@@ -101,7 +106,10 @@ fn inventory(engine: Engine) {
 #[test]
 fn a_program_that_is_linked_with_the_library_needs_no_preload() {
     let directory = built().library.parent().expect("a directory").display().to_string();
-    let program = compile("examples-c/inventory.cpp", &["-L", &directory, "-lnetmem", &format!("-Wl,-rpath,{directory}")]);
+    let program = compile(
+        "examples-c/inventory.cpp",
+        &["-L", &directory, "-lnetmem", &format!("-Wl,-rpath,{directory}")],
+    );
     let (server, host) = (Server::start(), Host::new(best()));
     let output = Run::on(&host, server.url(), &program).env("LD_PRELOAD", "").ok();
     assert_eq!(output.stdout, expected("inventory.txt"));

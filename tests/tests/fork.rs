@@ -93,8 +93,13 @@ fn a_daemon_goes_on_where_its_parent_left(engine: Engine) {
     let (server, host) = (Server::start(), Host::new(engine));
     let fifo = host.files().join("end");
     mkfifo(&fifo, Mode::from_bits_truncate(0o666)).expect("a fifo");
-    nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, &fifo, Mode::from_bits_truncate(0o666), nix::sys::stat::FchmodatFlags::FollowSymlink)
-        .expect("its mode");
+    nix::sys::stat::fchmodat(
+        nix::fcntl::AT_FDCWD,
+        &fifo,
+        Mode::from_bits_truncate(0o666),
+        nix::sys::stat::FchmodatFlags::FollowSymlink,
+    )
+    .expect("its mode");
     let program = compile("tests/agent/away.c", &[]);
     let (send, ended) = std::sync::mpsc::sync_channel(1);
     let reader = fifo.clone();
@@ -113,7 +118,8 @@ fn a_child_of_a_program_with_many_threads_finds_every_page(engine: Engine) {
     Run::on(&host, server.url(), &program).args(["/netmem/c", "0", "512", "0", "none"]).ok();
     // Cold: parent and children race for pages that are not here.
     let cold = Host::new(engine);
-    let output = Run::on(&cold, server.url(), &program).args(["/netmem/c", "8", "512", "20000", "fork"]).output();
+    let output =
+        Run::on(&cold, server.url(), &program).args(["/netmem/c", "8", "512", "20000", "fork"]).output();
     assert_eq!((output.stdout.as_str(), output.code()), ("crowd: 0 wrong\n", 0), "{output}");
 }
 

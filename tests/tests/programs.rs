@@ -21,7 +21,8 @@ fn run(name: &str, host: &Host, server: &Server, phase: &str) -> Output {
 
 /// What the kernel gives. POSIX shared memory has one namespace, so that one program runs at a time.
 fn reference(name: &str, server: &Server, phases: &[(&str, bool)]) -> Vec<Output> {
-    let alone = File::create(target_directory().join("test-programs").join("reference.lock")).expect("a lock");
+    let alone =
+        File::create(target_directory().join("test-programs").join("reference.lock")).expect("a lock");
     if name == "shm_open_door" {
         alone.lock().expect("the lock");
     }
@@ -94,8 +95,15 @@ fn the_engine_that_was_asked_for_is_the_one_that_runs() {
         let Some(engine) = engine.require() else { continue };
         let (server, host) = (Server::start(), Host::new(engine));
         let stats = host.files().join("stats");
-        Run::on(&host, server.url(), program("store_then_read")).arg("/netmem").env("NETMEM_STATS", &stats).ok();
+        Run::on(&host, server.url(), program("store_then_read"))
+            .arg("/netmem")
+            .env("NETMEM_STATS", &stats)
+            .ok();
         let text = fs::read_to_string(&stats).expect("NETMEM_STATS");
-        assert_eq!(text.lines().next(), Some(format!("engine {}", engine.name()).as_str()), "{engine}: {text}");
+        assert_eq!(
+            text.lines().next(),
+            Some(format!("engine {}", engine.name()).as_str()),
+            "{engine}: {text}"
+        );
     }
 }

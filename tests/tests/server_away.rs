@@ -85,7 +85,9 @@ fn a_server_of_another_version() {
 #[test]
 fn something_else_listens() {
     let url = listener(|mut stream| {
-        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\nServer: none\r\n\r\n");
+        let _ = stream.write_all(
+            b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\nServer: none\r\n\r\n",
+        );
     });
     refused(&url, &[], "netmem-server");
 }

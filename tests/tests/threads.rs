@@ -16,10 +16,13 @@ fn crowd(engine: Engine, threads: &str, pages: &str, rounds: &str, what: &str) {
     let (server, program) = (Server::start(), compile("tests/agent/crowd.c", &[]));
     Run::on(&Host::new(engine), server.url(), &program).args(["/netmem/c", "0", pages, "0", "none"]).ok();
     let cold = Host::new(engine);
-    let output = Run::on(&cold, server.url(), &program).args(["/netmem/c", threads, pages, rounds, what]).output();
+    let output =
+        Run::on(&cold, server.url(), &program).args(["/netmem/c", threads, pages, rounds, what]).output();
     assert_eq!((output.stdout.as_str(), output.code()), ("crowd: 0 wrong\n", 0), "{output}");
     // What the threads stored was committed, and left every page's first word alone.
-    let output = Run::on(&Host::new(engine), server.url(), &program).args(["/netmem/c", "1", pages, "5000", "none"]).ok();
+    let output = Run::on(&Host::new(engine), server.url(), &program)
+        .args(["/netmem/c", "1", pages, "5000", "none"])
+        .ok();
     assert_eq!(output.stdout, "crowd: 0 wrong\n");
 }
 
@@ -45,7 +48,9 @@ fn two_processes_of_a_host_share_what_their_threads_do(engine: Engine) {
             scope.spawn(move || {
                 // The same bytes of threads of two processes would meet; the first words are nobody's.
                 let threads = if what == "sync" { "6" } else { "0" };
-                Run::on(host, server.url(), program).args(["/netmem/c", threads, "512", "20000", what]).output()
+                Run::on(host, server.url(), program)
+                    .args(["/netmem/c", threads, "512", "20000", what])
+                    .output()
             })
         };
         let started: Vec<_> = ["sync", "none", "none", "none"].into_iter().map(one).collect();
