@@ -74,6 +74,7 @@ impl UffdEngine {
             pending: Vec::new(),
             batch: Vec::new(),
             buffer: Vec::new(),
+            blocking: true,
         };
         crate::sys::thread::spawn(Box::new(move || server.run()))
     }
@@ -204,6 +205,8 @@ struct Server {
     pending: Vec<Pending>,
     batch: Vec<Wanted>,
     buffer: Vec<u8>,
+    /// Whether a read of the userfaultfd waits.
+    blocking: bool,
 }
 
 impl Server {
@@ -212,10 +215,14 @@ impl Server {
         let Some(runtime) = host::wait_for_runtime() else { return };
         loop {
             messages.clear();
-            // With faults that wait for someone else, look at them again soon; else sleep until there is one.
+            // With faults that wait for someone else, or pages that wait for the server, look at them again soon; else sleep in
+            // the read until there is a fault.
+            let waiting = !self.pending.is_empty() || host::poison::any();
+            if waiting == self.blocking && self.uffd.set_blocking(!waiting).is_ok() {
+                self.blocking = !waiting;
+            }
             let soon = if self.pending.is_empty() { HEAL_POLL_MS } else { 1 };
-            let patient = self.pending.is_empty() && !host::poison::any();
-            if patient || self.pending.len() < PENDING_MAX && readable(&self.uffd, soon) {
+            if !waiting || self.pending.len() < PENDING_MAX && readable(&self.uffd, soon) {
                 match self.uffd.read(&mut messages) {
                     Ok(()) | Err(Errno(libc::EINTR | libc::EAGAIN)) => {}
                     Err(errno) => {

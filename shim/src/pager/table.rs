@@ -67,6 +67,18 @@ pub struct Slot {
     pub tracking: AtomicU64,
     /// When it started, in clock ticks since boot: the same after an exec, another for another process of the same number.
     pub started: AtomicU64,
+    /// How often the slot was taken: a claim of its last owner must not look like one of the next.
+    pub taken: AtomicU64,
+}
+
+/// Bits of an owner's number that name its slot.
+pub const SLOT_BITS: u32 = SLOTS_MAX.trailing_zeros();
+/// Bits that count how often the slot was taken.
+const TAKEN_BITS: u32 = 15 - SLOT_BITS;
+
+/// The number under which a process claims pages: its slot, and which of the slot's owners it is.
+pub const fn owner_number(slot: usize, taken: u64) -> usize {
+    slot | ((taken as usize) & ((1 << TAKEN_BITS) - 1)) << SLOT_BITS
 }
 
 #[cfg(test)]
@@ -87,7 +99,7 @@ impl Default for Control {
             reserved: [const { AtomicU64::new(0) }; 5],
             chunks: [const { AtomicU64::new(0) }; CHUNKS_MAX / 64],
             slots: [const {
-                Slot { pid: AtomicU64::new(0), tracking: AtomicU64::new(0), started: AtomicU64::new(0) }
+                Slot { pid: AtomicU64::new(0), tracking: AtomicU64::new(0), started: AtomicU64::new(0), taken: AtomicU64::new(0), }
             }; SLOTS_MAX],
         }
     }
@@ -106,7 +118,7 @@ pub struct Control {
     pub view: AtomicU64,
     /// Absent pages below this page the server has; those at or above it are zeros.
     pub fetchable: AtomicU64,
-    /// 0, or 1 + the slot of the process that keeps pages from being installed (a cut or a move of the view).
+    /// 0, or 1 + the number of the process that keeps pages from being installed (a cut or a move of the view).
     pub gate: AtomicU64,
     /// Bytes in the region at the view epoch.
     pub server_size: AtomicU64,
@@ -187,7 +199,7 @@ impl Entry {
         state_of(self.word.load(Ordering::Acquire))
     }
 
-    /// The slot that claimed it, as of `word`.
+    /// The number of the process that claimed it, as of `word`.
     pub fn owner(word: u64) -> usize {
         ((word & OWNER) >> OWNER_SHIFT) as usize
     }
@@ -197,7 +209,7 @@ impl Entry {
         &self.word
     }
 
-    /// Tries to claim the page for slot `me`.
+    /// Tries to claim the page for process `me`.
     pub fn claim(&self, me: usize, page: u64) -> Claim {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
@@ -251,7 +263,7 @@ impl Entry {
             .is_ok()
     }
 
-    /// Notes that slot `me` may store into the page without telling anyone.
+    /// Notes that process `me` may store into the page without telling anyone.
     pub fn mark_writer(&self, me: usize) -> bool {
         let mine = me as u64 + 1;
         self.word
@@ -266,7 +278,7 @@ impl Entry {
             .is_ok()
     }
 
-    /// Slot `me` can no longer store unnoticed. With `alone`, nobody can.
+    /// Process `me` can no longer store unnoticed. With `alone`, nobody can.
     pub fn clear_writer(&self, me: usize, alone: bool) {
         let mine = me as u64 + 1;
         let _ = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
@@ -317,10 +329,10 @@ pub trait Board {
     fn control(&self) -> &Control;
     /// The chunk with this number, made if it is not there yet. ENOMEM or ENOSPC where the tmpfs is full.
     fn chunk(&self, chunk: u64) -> Result<Chunk<'_>, Errno>;
-    /// This process's slot.
+    /// The number under which this process claims pages ([`owner_number`]).
     fn me(&self) -> usize;
-    /// Whether the process in a slot still runs and is attached.
-    fn alive(&self, slot: usize) -> bool;
+    /// Whether the process that goes by a number still runs and is attached.
+    fn alive(&self, owner: usize) -> bool;
     /// Sleeps while the low half of `word` is that of `seen`, at most for `limit`.
     fn wait(&self, word: &AtomicU64, seen: u64, limit: Duration);
     /// Wakes all who wait on `word`.

@@ -15,7 +15,7 @@ use super::syscall::call;
 use super::{file, futex, mem, proc};
 use crate::pager::table::{
     Board, CHUNK_PAGES, CHUNK_WINDOWS, CHUNKS_MAX, Chunk, Control, Entry, Frames, LAYOUT, MAGIC, SLOTS_MAX,
-    Slot, Tracking,
+    Slot, Tracking, owner_number,
 };
 
 /// Bytes of the header, whole pages.
@@ -142,6 +142,7 @@ impl RegionFile {
                 slot.tracking.store(tracking as u64, Ordering::SeqCst);
                 let pid = rustix::process::getpid().as_raw_nonzero().get();
                 slot.started.store(proc::start_time(pid), Ordering::SeqCst);
+                slot.taken.fetch_add(1, Ordering::SeqCst);
                 slot.pid.store(pid as u64, Ordering::SeqCst);
                 self.slot.store(number, Ordering::SeqCst);
                 return Ok(());
@@ -172,9 +173,13 @@ impl RegionFile {
         rustix::fs::fstat(self.file.borrow()).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
+    fn my_slot(&self) -> usize {
+        self.slot.load(Ordering::Relaxed)
+    }
+
     /// Leaves: what is dirty is noted, so nobody need suspect anything.
     pub fn detach(&self) {
-        let slot = self.me();
+        let slot = self.my_slot();
         self.control.slots[slot].pid.store(0, Ordering::SeqCst);
         let _ = self.slot_lock(slot, libc::F_UNLCK, libc::F_OFD_SETLK);
     }
@@ -194,7 +199,7 @@ impl RegionFile {
         let mut peers = Vec::new();
         for (number, slot) in self.control.slots.iter().enumerate() {
             let pid = slot.pid.load(Ordering::SeqCst);
-            if pid == 0 || number == self.me() || !self.lock_is_held(number) {
+            if pid == 0 || number == self.my_slot() || !self.lock_is_held(number) {
                 continue;
             }
             let marks = slot.tracking.load(Ordering::SeqCst) == Tracking::Marks as u64;
@@ -205,9 +210,8 @@ impl RegionFile {
 
     /// Whether another process may be attached; a glance, that may say yes for a dead one.
     pub fn has_company(&self) -> bool {
-        let me = self.me();
-        self.control
-            .slots
+        let me = self.my_slot();
+        self.control.slots
             .iter()
             .enumerate()
             .any(|(number, slot)| number != me && slot.pid.load(Ordering::Relaxed) != 0)
@@ -240,7 +244,7 @@ impl RegionFile {
         let mut any = false;
         for (number, slot) in self.control.slots.iter().enumerate() {
             let free = slot.pid.load(Ordering::SeqCst) == 0;
-            if !free && number != self.me() && !self.lock_is_held(number) {
+            if !free && number != self.my_slot() && !self.lock_is_held(number) {
                 slot.pid.store(0, Ordering::SeqCst);
                 any = true;
             }
@@ -384,13 +388,15 @@ impl Board for RegionFile {
     }
 
     fn me(&self) -> usize {
-        self.slot.load(Ordering::Relaxed)
+        let slot = self.my_slot();
+        owner_number(slot, self.control.slots[slot].taken.load(Ordering::Relaxed))
     }
 
-    fn alive(&self, slot: usize) -> bool {
-        slot == self.me()
-            || self.control.slots.get(slot).is_some_and(|state: &Slot| state.pid.load(Ordering::SeqCst) != 0)
-                && self.lock_is_held(slot)
+    fn alive(&self, owner: usize) -> bool {
+        let number = owner & (SLOTS_MAX - 1);
+        let slot: &Slot = &self.control.slots[number];
+        let same = owner == owner_number(number, slot.taken.load(Ordering::SeqCst));
+        same && slot.pid.load(Ordering::SeqCst) != 0 && (number == self.my_slot() || self.lock_is_held(number))
     }
 
     fn wait(&self, word: &AtomicU64, seen: u64, limit: Duration) {

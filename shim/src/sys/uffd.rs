@@ -103,6 +103,7 @@ impl Uffd {
             return Err(Errno(libc::EOPNOTSUPP));
         }
         let fd = Self::new_fd(kernel_faults)?;
+        set_blocking(&fd, true)?;
         let mut api = Api { api: API_VERSION, features: FEATURE_MISSING_SHMEM, ioctls: 0 };
         if features.wp_shmem {
             api.features |= FEATURE_PAGEFAULT_FLAG_WP | FEATURE_WP_HUGETLBFS_SHMEM;
@@ -126,7 +127,7 @@ impl Uffd {
     }
 
     fn new_fd(kernel_faults: bool) -> Result<OwnFd, Errno> {
-        let flags = (libc::O_CLOEXEC) as usize;
+        let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;
         if kernel_faults {
             let device = c"/dev/userfaultfd".as_ptr() as usize;
             let open = [libc::AT_FDCWD as usize, device, (libc::O_RDWR | libc::O_CLOEXEC) as usize, 0, 0, 0];
@@ -193,9 +194,18 @@ impl Uffd {
         ioctl(&self.fd, IOCTL_WRITEPROTECT, &mut [at as u64, length as u64, u64::from(protect)])
     }
 
-    /// Makes touching the missing pages of the range a SIGBUS, until something is copied over them.
+    /// Makes touching the missing pages of the range a SIGBUS, until their page table entries are dropped. Wakes nobody.
     pub fn poison(&self, at: usize, length: usize) -> Result<(), Errno> {
+        // An armed page has a marker, over which no other can be put. A private mapping was never armed: EINVAL or ENOENT.
+        const DONT_WAKE: u64 = 2;
+        let _ = ioctl(&self.fd, IOCTL_WRITEPROTECT, &mut [at as u64, length as u64, DONT_WAKE]);
         ioctl(&self.fd, IOCTL_POISON, &mut [at as u64, length as u64, 0, 0])
+    }
+
+    /// Whether [`Self::read`] waits. poll(2) gives POLLERR for a userfaultfd that is not O_NONBLOCK (fs/userfaultfd.c,
+    /// userfaultfd_poll: by the flags it was made with, in newer kernels by those it has).
+    pub fn set_blocking(&self, blocking: bool) -> Result<(), Errno> {
+        set_blocking(&self.fd, blocking)
     }
 
     /// Waits for faults and hands them over.
@@ -220,6 +230,12 @@ impl Uffd {
         }
         Ok(())
     }
+}
+
+fn set_blocking(fd: &OwnFd, blocking: bool) -> Result<(), Errno> {
+    let flags = if blocking { 0 } else { libc::O_NONBLOCK } as usize;
+    // SAFETY: by value.
+    unsafe { call(libc::SYS_fcntl, [fd.raw() as usize, libc::F_SETFL as usize, flags, 0, 0, 0]) }.map(drop)
 }
 
 fn ioctl<T>(fd: &OwnFd, request: usize, arg: &mut T) -> Result<(), Errno> {
