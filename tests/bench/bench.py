@@ -62,6 +62,8 @@ class Bench:
 
     def stop_servers(self):
         for child in self.servers:
+            if child.poll() is not None:
+                self.failures.append(f"{os.path.basename(child.args[0])} ended by itself: status {child.returncode}")
             child.terminate()
         for child in self.servers:
             try:
@@ -84,7 +86,7 @@ class Bench:
             return None
         if done.returncode != 0:
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            self.failures.append(f"{what}: status {done.returncode}: {said[-1] if said else ''}")
+            self.failures.append(f"{what}: status {done.returncode}: {' | '.join(said[-3:])}")
             return None
         return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
@@ -187,6 +189,8 @@ class Bench:
         if len(options.cpus) > 1:
             placements.append(("two", options.cpus[0], options.cpus[1]))
         for at, cpu, server_cpu in placements:
+            if at not in options.placements:
+                continue
             self.port = self.start_server(self.program("floor_server", "--mib", options.mib), server_cpu, "port=")
             self.url = self.start_server([os.path.join(options.bin, "netmem-server"), "--port", "0", "--log", "warn"],
                                          server_cpu, "netmem-server ready on ")
@@ -258,6 +262,8 @@ def tables(bench):
         return None if value is None else value / 1e6
 
     for at, place in places.items():
+        if at not in options.placements:
+            continue
         get = lambda *key, at=at: bench.median(at, *key)
         if "cold" in options.only:
             floor, rows = get("cold", "floor_uffd", "p50"), []
@@ -356,9 +362,11 @@ def main():
     parser.add_argument("--mib", type=int, default=256, help="MiB of the region, scanned and committed")
     parser.add_argument("--only", default=",".join(TESTS), help=f"a comma-separated part of {','.join(TESTS)}")
     parser.add_argument("--rungs", default=",".join(RUNGS), help=f"a comma-separated part of {','.join(RUNGS)}")
+    parser.add_argument("--placements", default="one,two", help="one: all on one CPU; two: the server on another")
     parser.add_argument("--write", metavar="FILE", help=f"put the tables between {BEGIN} and {END} of FILE")
     options = parser.parse_args()
     options.only, rungs = options.only.split(","), options.rungs.split(",")
+    options.placements = options.placements.split(",")
     if not set(options.only) <= set(TESTS) or not set(rungs) <= set(RUNGS):
         parser.error(f"--only is a part of {TESTS}, --rungs of {tuple(RUNGS)}")
     if options.pages > options.mib << 8:

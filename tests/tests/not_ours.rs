@@ -76,7 +76,6 @@ r, w = os.pipe()
 if os.fork() == 0:
     os.write(w, b'from a child'); os._exit(0)
 print(os.read(r, 100)); os.wait()
-print(sorted(os.listdir('/proc/self/task')) == [str(os.getpid())], len(os.listdir('/proc/self/fd')))
 ";
     if Run::plain("/bin/sh").args(["-c", "python3 -c 1"]).output().code() != 0 {
         return skip("python3", "python3 is not installed");

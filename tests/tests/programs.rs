@@ -2,9 +2,9 @@
 //!
 //! Owns: the list of programs. Called by: `cargo test`. Must not: keep expected output: the kernel's is the reference.
 
-use std::fs::{self, File};
+use std::fs;
 
-use netmem_tests::built::{program, root, target_directory};
+use netmem_tests::built::{alone, program, root};
 use netmem_tests::{Engine, Host, Output, Run, Server};
 
 /// The ways to run one: in one process; in two on one host; in two on two hosts, so that the second finds no page here.
@@ -21,11 +21,7 @@ fn run(name: &str, host: &Host, server: &Server, phase: &str) -> Output {
 
 /// What the kernel gives. POSIX shared memory has one namespace, so that one program runs at a time.
 fn reference(name: &str, server: &Server, phases: &[(&str, bool)]) -> Vec<Output> {
-    let alone =
-        File::create(target_directory().join("test-programs").join("reference.lock")).expect("a lock");
-    if name == "shm_open_door" {
-        alone.lock().expect("the lock");
-    }
+    let _alone = (name == "shm_open_door").then(|| alone("reference.lock"));
     let host = Host::new(Engine::Kernel);
     phases.iter().map(|(phase, _)| run(name, &host, server, phase)).collect()
 }
