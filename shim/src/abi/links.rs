@@ -9,8 +9,9 @@ use super::outcome::{NOT_OURS, Outcome};
 use super::process::{disabled, in_shared_memory_child};
 use crate::host::fds::{self, Descriptor};
 use crate::host::names::{self, Opened};
+use crate::host::cwd;
 use crate::host::paths::{self, Name};
-use crate::host::{Handle, runtime, runtime_if_started};
+use crate::host::{Handle, attach, runtime, runtime_if_started};
 use crate::log;
 use crate::pager::commit::CommitOptions;
 use crate::sys::errno::Errno;
@@ -31,9 +32,14 @@ pub unsafe fn name_of(directory: i32, path: *const c_char) -> Option<Name> {
         let absolute = app::path_starts_with(path, b"/");
         let prefixed = absolute && app::path_starts_with(path, config.prefix_directory().as_bytes());
         let could_be = if absolute {
-            prefixed || !config.paths.is_empty() || runtime_if_started().is_some()
+            // Also by what getcwd or /proc/self/fd said of it.
+            let in_tree = || {
+                runtime_if_started()
+                    .is_some_and(|runtime| app::path_starts_with(path, runtime.directory.tree.as_bytes()))
+            };
+            prefixed || !config.paths.is_empty() || in_tree()
         } else {
-            true
+            cwd::may_be_ours(directory)
         };
         if !could_be {
             return None;
@@ -78,7 +84,7 @@ pub fn open_name(name: &Name, flags: i32, mode: u32) -> Outcome<i32> {
             // A descriptor open for writing to /proc/self/fd of ours would do as well, but the mode bits have to be checked.
             let number =
                 open_local(&local, flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_DIRECT))?;
-            fds::set(number, Descriptor::Region(handle));
+            fds::set(number, Descriptor::Region(handle.handle()));
             if flags & libc::O_TRUNC != 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && handle.size()? != 0
             {
                 handle.truncate(0)?;
@@ -131,10 +137,13 @@ pub fn close(number: i32) -> Outcome<i32> {
         return Err(NOT_OURS);
     }
     let committed = commit_if_last(number);
-    fds::forget(number);
+    let last = fds::forget(number);
     // SAFETY: the program's own descriptor.
     unsafe { call(libc::SYS_close, [number as usize, 0, 0, 0, 0, 0])? };
     committed?;
+    if let (Some(handle), Some(runtime)) = (last, runtime_if_started()) {
+        attach::release_if_idle(runtime, handle);
+    }
     Ok(0)
 }
 

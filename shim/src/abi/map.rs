@@ -8,6 +8,7 @@ use super::process::disabled;
 use super::range::{page_end, parts};
 use crate::engine::mappings::Mapping;
 use crate::engine::state::MapState;
+use crate::host::attach::Held;
 use crate::host::{
     Handle, Runtime, attach, config, fds, handle, names, runtime, runtime_if_started, start_engine,
 };
@@ -54,20 +55,20 @@ pub fn map(request: &Request) -> Outcome<usize> {
         if request.flags & MAP_NETMEM == 0 || request.flags & libc::MAP_HUGETLB != 0 {
             None
         } else {
-            Some((unnamed(request)?, true, true))
+            Some((Shown::Held(unnamed(request)?), true, true))
         }
     } else if request.number == NETMEM_FD {
-        Some((designated(request)?, true, true))
+        Some((Shown::Held(designated(request)?), true, true))
     } else {
         match fds::region(request.number)? {
             Some(handle) => {
                 let (readable, writable) = access_of(request.number)?;
-                Some((handle, readable, writable))
+                Some((Shown::Descriptor(handle), readable, writable))
             }
             None => None,
         }
     };
-    let Some((handle, readable, writable)) = wanted else {
+    let Some((shown, readable, writable)) = wanted else {
         // Someone else's mapping, but perhaps over one of ours.
         if request.flags & libc::MAP_FIXED != 0 {
             give_up_range(request.at, request.length)?;
@@ -78,7 +79,22 @@ pub fn map(request: &Request) -> Outcome<usize> {
     if !readable || !private && request.prot & libc::PROT_WRITE != 0 && !writable {
         return Err(Errno(libc::EACCES).into());
     }
-    map_region(handle, request, private, private || writable)
+    map_region(shown.handle(), request, private, private || writable)
+}
+
+/// What keeps a region attached until its mapping does.
+enum Shown {
+    Descriptor(&'static Handle),
+    Held(Held),
+}
+
+impl Shown {
+    fn handle(&self) -> &'static Handle {
+        match self {
+            Shown::Descriptor(handle) => handle,
+            Shown::Held(held) => held.handle(),
+        }
+    }
 }
 
 fn is_private(flags: i32) -> bool {
@@ -97,7 +113,7 @@ fn access_of(number: i32) -> Result<(bool, bool), Errno> {
 }
 
 /// A region for an anonymous mapping: as long as the mapping.
-fn unnamed(request: &Request) -> Result<&'static Handle, Errno> {
+fn unnamed(request: &Request) -> Result<Held, Errno> {
     if request.length == 0 {
         return Err(Errno(libc::EINVAL));
     }
@@ -106,7 +122,7 @@ fn unnamed(request: &Request) -> Result<&'static Handle, Errno> {
 }
 
 /// The region of NETMEM_REGION, made and grown as needed.
-fn designated(request: &Request) -> Result<&'static Handle, Errno> {
+fn designated(request: &Request) -> Result<Held, Errno> {
     let Some(name) = &config().region else {
         log::error!("a mapping of NETMEM_FD: set NETMEM_REGION to the region's name");
         return Err(Errno(libc::EBADF));
@@ -205,8 +221,16 @@ pub fn unmap(at: usize, length: usize) -> Outcome<i32> {
     if length == 0 || !runtime.mappings.may_overlap(at, at.saturating_add(length)) {
         return Err(NOT_OURS);
     }
+    let mut handles: Vec<u32> =
+        runtime.mappings.overlapping(at, at.saturating_add(length)).iter().map(|piece| piece.handle).collect();
     give_up_range(at, length)?;
-    Err(NOT_OURS)
+    // SAFETY: the program's own wish.
+    unsafe { mem::munmap(at, length)? };
+    handles.dedup();
+    for index in handles {
+        attach::release_if_idle(runtime, handle(index));
+    }
+    Ok(0)
 }
 
 /// mprotect(2), over ours and others alike, from left to right as the kernel does it.

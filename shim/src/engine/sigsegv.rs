@@ -64,6 +64,14 @@ impl Sigsegv {
 
     /// A forked child has the parent's blocks, the writable ones too: they are its own stores to mark from now on.
     pub fn adopt_in_child(&self, mapping: &Mapping, handle: &Handle) -> Result<(), Errno> {
+        for block in mapping.state.blocks_caught_by_fork() {
+            // A thread of the parent was changing it, and there is no such thread here: back to what it was before.
+            let (from, to) = mapping.state.range(block, mapping.start, mapping.end);
+            let before = mapping.state.blocks[block].load(Ordering::SeqCst);
+            if from < to {
+                mem::mprotect(from, to - from, allowed(before, mapping))?;
+            }
+        }
         if mapping.private {
             return Ok(());
         }
@@ -326,6 +334,7 @@ extern "C" fn on_fault(number: i32, info: *mut libc::siginfo_t, context: *mut c_
             if fault.write { libc::PROT_WRITE } else { libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC };
         (mapping.prot & wish != 0).then_some((runtime, mapping, fault))
     });
+    let quiet = signal::SignalMask::already_blocked();
     let deliver = match ours {
         Some((runtime, mapping, fault)) => match runtime.engine() {
             super::Engine::Sigsegv(engine) => match engine.serve(&mapping, fault.address, fault.write) {
@@ -341,6 +350,7 @@ extern "C" fn on_fault(number: i32, info: *mut libc::siginfo_t, context: *mut c_
         },
         None => Some(number),
     };
+    drop(quiet);
     errno::set(saved);
     if let Some(signal) = deliver {
         // SAFETY: the kernel's own arguments.

@@ -77,6 +77,12 @@ impl MapState {
         }
     }
 
+    /// In a forked child: frees the blocks that a thread of the parent had locked, and names them.
+    pub fn blocks_caught_by_fork(&self) -> Vec<usize> {
+        let caught = |block: &usize| self.blocks[*block].fetch_and(!BUSY, Ordering::SeqCst) & BUSY != 0;
+        (0..self.blocks.len()).filter(caught).collect()
+    }
+
     /// Lets go of a block with its new state.
     pub fn unlock(&self, block: usize, state: u8) {
         self.blocks[block].store(state, Ordering::SeqCst);

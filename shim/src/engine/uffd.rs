@@ -265,6 +265,10 @@ impl Server {
             return;
         };
         let handle = host::handle(mapping.handle);
+        let Ok(_pin) = handle.pin() else {
+            let _ = self.uffd.wake(fault.address, mem::PAGE);
+            return;
+        };
         let page = mapping.page_at(fault.address);
         self.arm_window(runtime, &mapping, handle, fault.address);
         match handle.region.need(page) {
@@ -357,6 +361,8 @@ impl Server {
         handle: &'static Handle,
         mut mine: Vec<Wanted>,
     ) {
+        // Claims are held, so the handle was there when they were made; the mapping may go while we fetch.
+        let _pin = handle.pin();
         mine.sort_by_key(|wanted| wanted.page);
         let mut runs: Vec<Run> = Vec::new();
         for wanted in &mine {

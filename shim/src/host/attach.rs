@@ -2,7 +2,7 @@
 //!
 //! Owns: which inode is which handle. Called by: names, fds, abi::map. Must not: change names.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::collections::BTreeMap;
 
 use netmem_protocol::control::Entry;
@@ -21,11 +21,45 @@ use crate::sys::fd::OwnFd;
 use crate::sys::file;
 use crate::sys::shm::RegionFile;
 
+/// A handle that stays attached while this lives: until a descriptor or a mapping shows it.
+pub struct Held(&'static Handle);
+
+impl Held {
+    /// The caller holds the lock of `by_inode`, or the handle is shown by something.
+    fn new(handle: &'static Handle) -> Self {
+        handle.descriptors.fetch_add(1, Ordering::SeqCst);
+        Held(handle)
+    }
+
+    /// The handle, for as long as something else shows it.
+    pub fn handle(&self) -> &'static Handle {
+        self.0
+    }
+}
+
+impl core::ops::Deref for Held {
+    type Target = Handle;
+    fn deref(&self) -> &Handle {
+        self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.descriptors.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Inode → handle.
 pub struct Attached {
     /// Lock order: 1.
     by_inode: QuietMutex<BTreeMap<u64, u32>>,
+    /// Handles ever made, and the numbers of those given up.
+    numbers: QuietMutex<(u32, Vec<u32>)>,
 }
+
+/// Regions that nothing shows any more but that stay attached, for the next open.
+const IDLE_KEPT: usize = 64;
 
 /// A control file's first words, for one that we are not attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +73,13 @@ pub struct Peek {
 impl Attached {
     /// Nothing yet.
     pub fn new() -> Result<Attached, Errno> {
-        Ok(Attached { by_inode: QuietMutex::new(BTreeMap::new()) })
+        Ok(Attached { by_inode: QuietMutex::new(BTreeMap::new()), numbers: QuietMutex::new((0, Vec::new())) })
     }
 
     /// The handle of an inode.
-    pub fn find(&self, inode: u64) -> Option<&'static Handle> {
-        let index = *self.by_inode.lock().get(&inode)?;
-        handle::find(index)
+    pub fn find(&self, inode: u64) -> Option<Held> {
+        let by_inode = self.by_inode.lock();
+        handle::find(*by_inode.get(&inode)?).map(Held::new)
     }
 
     /// The lock that the fork hook takes.
@@ -75,7 +109,7 @@ pub fn attach(
     name: &str,
     local: &str,
     entry: &Entry,
-) -> Result<&'static Handle, Errno> {
+) -> Result<Held, Errno> {
     let file = open_both_ways(local)?;
     let inode = rustix::fs::fstat(file.borrow())?.st_ino;
     if let Some(known) = runtime.attached.find(inode) {
@@ -92,7 +126,7 @@ pub fn attach_descriptor(
     path: &str,
     inode: u64,
     fd: i32,
-) -> Result<&'static Handle, Errno> {
+) -> Result<Held, Errno> {
     if let Some(known) = runtime.attached.find(inode) {
         return Ok(known);
     }
@@ -108,7 +142,7 @@ pub fn attach_descriptor(
 }
 
 /// Makes a region without a name, `size` bytes long.
-pub fn attach_unnamed(runtime: &'static Runtime, size: u64) -> Result<&'static Handle, Errno> {
+pub fn attach_unnamed(runtime: &'static Runtime, size: u64) -> Result<Held, Errno> {
     let name = "an unnamed region";
     let entry = runtime.remote.create_unnamed(size).map_err(|error| refused(name, &error))?;
     let path = format!("{}/unnamed-{:x}", runtime.directory.control, entry.region.0);
@@ -142,14 +176,13 @@ fn attach_file(
     inode: u64,
     entry: &Entry,
     unnamed: bool,
-) -> Result<&'static Handle, Errno> {
+) -> Result<Held, Errno> {
     let mut by_inode = runtime.attached.by_inode.lock();
     if let Some(index) = by_inode.get(&inode) {
-        return handle::find(*index).ok_or(Errno(libc::EIO));
+        return handle::find(*index).map(Held::new).ok_or(Errno(libc::EIO));
     }
-    let index = by_inode.len();
-    if index == HANDLES_MAX {
-        log::error!("{name}: this process has opened {HANDLES_MAX} regions, which is the limit");
+    if by_inode.len() == HANDLES_MAX {
+        log::error!("{name}: this process has {HANDLES_MAX} regions open, which is the limit");
         return Err(Errno(libc::EMFILE));
     }
     let control = runtime.directory.control_path(inode);
@@ -168,18 +201,50 @@ fn attach_file(
         entry.size,
         if found.fresh { "" } else { ", page cache warm" }
     );
+    let index = {
+        let mut numbers = runtime.attached.numbers.lock();
+        numbers.1.pop().unwrap_or_else(|| {
+            numbers.0 += 1;
+            numbers.0 - 1
+        })
+    };
     let attached = handle::enter(Handle {
         region,
-        index: index as u32,
+        index,
         name: format!("{}{name}", if unnamed { "" } else { config().prefix.as_str() }),
         faults: AtomicU64::new(0),
         descriptors: AtomicU32::new(0),
         unnamed,
         offset: QuietMutex::new(()),
         late_errno: AtomicU32::new(0),
+        users: AtomicU32::new(0),
+        released: AtomicBool::new(false),
     });
-    by_inode.insert(inode, index as u32);
-    Ok(attached)
+    by_inode.insert(inode, index);
+    Ok(Held::new(attached))
+}
+
+/// Gives a region up when nothing in the process shows it any more: at once if it has no name, else when many lie idle.
+pub fn release_if_idle(runtime: &'static Runtime, handle: &'static Handle) {
+    if !handle.is_idle(runtime) {
+        return;
+    }
+    let nameless = handle.unnamed || handle.region.cache.is_unlinked();
+    {
+        let mut by_inode = runtime.attached.by_inode.lock();
+        // Another thread may have opened it meanwhile, or given it up.
+        let inode = handle.region.cache.inode;
+        let stays = !nameless && by_inode.len() <= IDLE_KEPT;
+        if stays || by_inode.get(&inode) != Some(&handle.index) || !handle.is_idle(runtime) {
+            return;
+        }
+        by_inode.remove(&inode);
+        handle.release();
+        runtime.attached.numbers.lock().1.push(handle.index);
+    }
+    if let Err(error) = runtime.remote.close(handle.region.id) {
+        log::debug!("{}: {error}", handle.name);
+    }
 }
 
 /// Tells a fresh control file what the server said.

@@ -19,6 +19,18 @@ pub fn changed() {
     CWD.store(UNKNOWN, Ordering::Relaxed);
 }
 
+/// Whether a path relative to a directory can be ours; for most programs one load.
+pub fn may_be_ours(number: i32) -> bool {
+    if number != libc::AT_FDCWD {
+        return matches!(super::fds::classify(number), Ok(super::fds::Descriptor::Directory));
+    }
+    match CWD.load(Ordering::Relaxed) {
+        FOREIGN => false,
+        OURS => true,
+        _ => base_of(number).is_some(),
+    }
+}
+
 /// The name of a directory as `openat` and its kin mean it, if it is ours. Empty for the root.
 pub fn base_of(number: i32) -> Option<String> {
     let path = if number == libc::AT_FDCWD {

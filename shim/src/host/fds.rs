@@ -5,6 +5,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use super::attach::Held;
 use super::{Handle, attach, config, directory, handle, runtime, runtime_if_started};
 use crate::log;
 use crate::sys::errno::Errno;
@@ -61,49 +62,51 @@ fn discover(number: i32) -> Result<Descriptor, Errno> {
     if number < 0 {
         return Ok(Descriptor::Foreign);
     }
-    let found = look(number)?;
+    // Held until the table shows it.
+    let (found, _held) = look(number)?;
     set(number, found);
     Ok(found)
 }
 
-fn look(number: i32) -> Result<Descriptor, Errno> {
+fn look(number: i32) -> Result<(Descriptor, Option<Held>), Errno> {
     if runtime_if_started().is_none() {
         if NOTHING_INHERITED.load(Ordering::Relaxed) || config().disable {
-            return Ok(Descriptor::Foreign);
+            return Ok((Descriptor::Foreign, None));
         }
         if !crate::sys::file::exists(&directory::root_path(config())) {
             NOTHING_INHERITED.store(true, Ordering::Relaxed);
-            return Ok(Descriptor::Foreign);
+            return Ok((Descriptor::Foreign, None));
         }
     }
-    let Ok(stat) = rustix::fs::fstat(fd::borrow(number)) else { return Ok(Descriptor::Foreign) };
+    let Ok(stat) = rustix::fs::fstat(fd::borrow(number)) else { return Ok((Descriptor::Foreign, None)) };
     let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
     let file = kind == rustix::fs::FileType::RegularFile;
     if !file && kind != rustix::fs::FileType::Directory {
-        return Ok(Descriptor::Foreign);
+        return Ok((Descriptor::Foreign, None));
     }
     if let Some(runtime) = runtime_if_started() {
         if stat.st_dev != runtime.directory.device {
-            return Ok(Descriptor::Foreign);
+            return Ok((Descriptor::Foreign, None));
         }
         if file && let Some(known) = runtime.attached.find(stat.st_ino) {
-            return Ok(Descriptor::Region(known));
+            return Ok((Descriptor::Region(known.handle()), Some(known)));
         }
     }
-    let Some(path) = proc::descriptor_path(number) else { return Ok(Descriptor::Foreign) };
+    let Some(path) = proc::descriptor_path(number) else { return Ok((Descriptor::Foreign, None)) };
     if !path.starts_with(&format!("{}/", directory::root_path(config()))) {
-        return Ok(Descriptor::Foreign);
+        return Ok((Descriptor::Foreign, None));
     }
     let started = runtime()?;
     let Some(name) = path.strip_prefix(started.directory.tree.as_str()) else {
         log::debug!("descriptor {number} ({path}): in another store's cache");
-        return Ok(Descriptor::Foreign);
+        return Ok((Descriptor::Foreign, None));
     };
     if !file {
-        return Ok(Descriptor::Directory);
+        return Ok((Descriptor::Directory, None));
     }
     let name = name.trim_start_matches('/').trim_end_matches(" (deleted)");
-    attach::attach_descriptor(started, name, stat.st_ino, number).map(Descriptor::Region)
+    let held = attach::attach_descriptor(started, name, stat.st_ino, number)?;
+    Ok((Descriptor::Region(held.handle()), Some(held)))
 }
 
 /// Notes what a descriptor is from now on. What it was before must have been [`forget`]ten.

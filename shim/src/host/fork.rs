@@ -14,8 +14,7 @@ use crate::sync::QuietGuard;
 use crate::sys::errno::Errno;
 use crate::sys::mem;
 
-/// Everything locked across a fork. Fields are dropped in this order, the reverse of taking: each guard gives back the signal
-/// mask it found, so the first one taken must be the last one to go.
+/// Everything locked across a fork. Fields are dropped in this order, the reverse of taking.
 struct Held {
     _poisoned: Box<dyn Guard>,
     _retired: Box<dyn Guard>,

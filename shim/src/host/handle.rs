@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Handle`] and the operations that need both pager and engine. Called by: abi, engines. Must not: know paths.
 
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use netmem_protocol::{PAGE_SIZE, PageIndex};
 
@@ -38,6 +38,21 @@ pub struct Handle {
     pub offset: QuietMutex<()>,
     /// The last failure of a background commit, for the next sync; an errno, 0 for none.
     pub late_errno: AtomicU32,
+    /// Operations under way.
+    pub(super) users: AtomicU32,
+    /// Given up: nothing in the process shows the region, and its files are closed with the last operation.
+    pub(super) released: AtomicBool,
+}
+
+/// Keeps a handle's files open while it lives.
+pub struct Pin<'a>(&'a Handle);
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        if self.0.users.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.released.load(Ordering::SeqCst) {
+            self.0.region.cache.close_files();
+        }
+    }
 }
 
 static HANDLES: [AtomicPtr<Handle>; HANDLES_MAX] =
@@ -60,9 +75,9 @@ pub fn find(index: u32) -> Option<&'static Handle> {
     unsafe { HANDLES.get(index as usize)?.load(Ordering::Acquire).as_ref() }
 }
 
-/// All handles.
+/// All handles that are not given up.
 pub fn all() -> impl Iterator<Item = &'static Handle> {
-    (0..HANDLES_MAX as u32).map_while(find)
+    (0..HANDLES_MAX as u32).map_while(find).filter(|handle| !handle.released.load(Ordering::SeqCst))
 }
 
 /// Enters a handle, for good.
@@ -74,6 +89,21 @@ pub(super) fn enter(handle: Handle) -> &'static Handle {
 }
 
 impl Handle {
+    /// Keeps the files open for an operation. EBADF if they are given up: the descriptor was closed under it.
+    pub fn pin(&self) -> Result<Pin<'_>, Errno> {
+        self.users.fetch_add(1, Ordering::SeqCst);
+        let pin = Pin(self);
+        if self.released.load(Ordering::SeqCst) { Err(Errno(libc::EBADF)) } else { Ok(pin) }
+    }
+
+    /// Gives the region up: no descriptor and no mapping of this process shows it. Files close with the last operation.
+    pub(super) fn release(&self) {
+        self.leave();
+        self.users.fetch_add(1, Ordering::SeqCst);
+        self.released.store(true, Ordering::SeqCst);
+        drop(Pin(self));
+    }
+
     fn runtime(&self) -> Result<&'static Runtime, Errno> {
         runtime_if_started().ok_or(Errno(libc::EIO))
     }
@@ -91,6 +121,7 @@ impl Handle {
 
     /// Makes pages present; zeros too, so that a mapping can show them.
     pub fn bring_in(&self, first: u64, end: u64) -> Result<(), Errno> {
+        let _pin = self.pin()?;
         if (first..end).all(|page| self.region.is_present(page)) {
             return Ok(());
         }
@@ -102,6 +133,7 @@ impl Handle {
 
     /// Makes a read of `length` bytes at `offset` give the data.
     pub fn bring_in_for_read(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        let _pin = self.pin()?;
         let first = PageIndex::containing(offset).0;
         let end = PageIndex::ceil(offset.saturating_add(length).min(self.size()?)).0;
         if first >= end || self.region.reads_right(first, end) {
@@ -126,6 +158,7 @@ impl Handle {
 
     /// Notes what a write changed.
     pub fn wrote(&self, offset: u64, length: u64) {
+        let Ok(_pin) = self.pin() else { return };
         if length != 0 {
             let first = PageIndex::containing(offset).0;
             let end = PageIndex::ceil(offset.saturating_add(length)).0;
@@ -138,12 +171,14 @@ impl Handle {
 
     /// A present page that is a hole in the file becomes a page of zeros there, unless someone wrote it meanwhile.
     pub fn fill_hole(&self, page: u64) -> Result<(), Errno> {
+        let _pin = self.pin()?;
         // A load through a mapping of our own, which is registered nowhere, lets the kernel do it under the page's lock.
         self.region.cache.populate(page)
     }
 
     /// Bytes in the file.
     pub fn size(&self) -> Result<u64, Errno> {
+        let _pin = self.pin()?;
         self.region.cache.size()
     }
 
@@ -154,6 +189,7 @@ impl Handle {
 
     /// Commits everything dirty.
     pub fn commit(&self, options: CommitOptions) -> Result<CommitReport, Errno> {
+        let _pin = self.pin()?;
         let runtime = self.runtime()?;
         let late = self.late_errno.swap(0, Ordering::AcqRel);
         let report = self
@@ -170,6 +206,7 @@ impl Handle {
 
     /// Moves the view to the newest epoch.
     pub fn refresh(&self) -> Result<(), Errno> {
+        let _pin = self.pin()?;
         let runtime = self.runtime()?;
         stats::add(&stats::VIEW_MOVES, 1);
         // What is dirty must be known, or a page that was stored into would pass for clean.
@@ -178,6 +215,7 @@ impl Handle {
 
     /// ftruncate(2).
     pub fn truncate(&self, size: u64) -> Result<(), Errno> {
+        let _pin = self.pin()?;
         let runtime = self.runtime()?;
         if size > runtime.region_bytes_max() {
             log::error!(
@@ -198,12 +236,14 @@ impl Handle {
     /// Bytes behind the end of the file in its last page, which a mapping may have stored, become zeros before the file grows
     /// over them (tmpfs leaves them; a disk file system does not).
     pub fn zero_tail(&self, size: u64) -> Result<(), Errno> {
+        let _pin = self.pin()?;
         let page = PageIndex::containing(size).0;
         if self.region.is_present(page) { self.region.cache.zero_tail(size) } else { Ok(()) }
     }
 
     /// Makes bytes zeros without changing the size.
     pub fn punch(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        let _pin = self.pin()?;
         let runtime = self.runtime()?;
         self.region
             .punch(&runtime.remote, offset, length, Self::deadline(runtime))

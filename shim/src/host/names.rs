@@ -7,9 +7,9 @@ use netmem_protocol::control::{Create, Entry, EntryKind, Rename};
 use netmem_protocol::{ErrorCode, RegionName};
 use rustix::fs::{Mode, OFlags};
 
-use super::attach::{self, peek};
+use super::attach::{self, Held, peek};
 use super::paths::Name;
-use super::{Handle, Runtime, directory};
+use super::{Runtime, directory};
 use crate::log;
 use crate::remote::RemoteError;
 use crate::sync::QuietGuard;
@@ -82,7 +82,7 @@ pub enum Opened {
     /// A directory: its local path.
     Directory(String),
     /// A region: its local path, and whether the open made it.
-    Region(String, &'static Handle, bool),
+    Region(String, Held, bool),
 }
 
 /// open(2) up to the descriptor: the region is attached, at the newest epoch, and its cache file is there.

@@ -12,7 +12,7 @@ use super::page::{Event, State, must};
 use crate::sys::errno::Errno;
 
 /// The version of everything in this file.
-pub const LAYOUT: u64 = 1;
+pub const LAYOUT: u64 = 2;
 /// The first word of a control file.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"netmctl\x01");
 /// Pages whose entries lie in one chunk: 1 GiB of region.

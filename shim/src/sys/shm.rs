@@ -3,7 +3,7 @@
 //! Owns: [`RegionFile`], mapping the control file, slots and their locks. Called by: host (attach and detach), the pager
 //! through its traits. Must not: decide anything about pages.
 
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 
 use netmem_protocol::PAGE_SIZE;
@@ -37,6 +37,7 @@ pub struct RegionFile {
     /// `CHUNKS_MAX` pointers, in memory of our own that starts as zeros.
     chunks: &'static [AtomicPtr<u8>],
     slot: AtomicUsize,
+    closed: AtomicBool,
     /// Device of the cache file.
     pub device: u64,
     /// Inode of the cache file; names the control file.
@@ -78,6 +79,7 @@ impl RegionFile {
             control,
             chunks,
             slot: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
             device: stat.st_dev,
             inode: stat.st_ino,
             control_path,
@@ -171,6 +173,16 @@ impl RegionFile {
     /// Whether the file's name was removed.
     pub fn is_unlinked(&self) -> bool {
         rustix::fs::fstat(self.file.borrow()).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// Closes both files, once. Nobody may use them any more.
+    pub fn close_files(&self) {
+        if !self.closed.swap(true, Ordering::SeqCst) {
+            for number in [self.file.raw(), self.control_file.raw()] {
+                super::fd::forget(number);
+                super::fd::close_raw(number);
+            }
+        }
     }
 
     fn my_slot(&self) -> usize {

@@ -3,6 +3,7 @@
 //! Owns: signal masks, raw sigaction, reading a fault out of a ucontext. Called by: sync, engine::sigsegv, abi::signal.
 //! Must not: decide what a fault means.
 
+use core::cell::Cell;
 use core::ffi::c_void;
 use core::marker::PhantomData;
 
@@ -12,9 +13,17 @@ use super::syscall::{call, raw};
 /// A kernel signal set: bit n-1 is signal n.
 pub type Set = u64;
 
-/// Holds the thread's signals off while it lives.
+thread_local! {
+    /// How many [`SignalMask`]s this thread has. No destructor, nothing allocated.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// What the program had blocked before the first of them.
+    static BEFORE: Cell<Set> = const { Cell::new(0) };
+}
+
+/// Holds the thread's signals off while it lives. Only the outermost one of a thread makes system calls.
 pub struct SignalMask {
-    before: Set,
+    /// Whether dropping the outermost one gives the program its mask back.
+    restore: bool,
     // The mask belongs to this thread.
     _thread: PhantomData<*const ()>,
 }
@@ -22,13 +31,29 @@ pub struct SignalMask {
 impl SignalMask {
     /// Blocks every signal of this thread.
     pub fn block_all() -> Self {
-        SignalMask { before: change(libc::SIG_SETMASK, Set::MAX), _thread: PhantomData }
+        let depth = DEPTH.get();
+        if depth == 0 {
+            BEFORE.set(change(libc::SIG_SETMASK, Set::MAX));
+        }
+        // A handler that ran between the two lines would have found the depth as it was, and left it so.
+        DEPTH.set(depth + 1);
+        SignalMask { restore: true, _thread: PhantomData }
+    }
+
+    /// For code that runs with every signal blocked already: a thread of ours, or our handler.
+    pub fn already_blocked() -> Self {
+        DEPTH.set(DEPTH.get() + 1);
+        SignalMask { restore: false, _thread: PhantomData }
     }
 }
 
 impl Drop for SignalMask {
     fn drop(&mut self) {
-        change(libc::SIG_SETMASK, self.before);
+        let depth = DEPTH.get() - 1;
+        DEPTH.set(depth);
+        if depth == 0 && self.restore {
+            change(libc::SIG_SETMASK, BEFORE.get());
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub fn spawn(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
     extern "C" fn start(arg: *mut c_void) -> *mut c_void {
         // SAFETY: the pointer is the box that `spawn` leaked for this thread alone.
         let body = unsafe { Box::from_raw(arg as *mut Box<dyn FnOnce() + Send>) };
+        // The thread was made with every signal blocked, and stays so.
+        let _quiet = SignalMask::already_blocked();
         body();
         core::ptr::null_mut()
     }
