@@ -91,6 +91,11 @@ impl Server {
         self.url.strip_prefix("tcp://").expect("a server on TCP")
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a server that runs").id()
+    }
+
     /// A connection to it.
     pub fn client(&self) -> Client {
         Client::connect(&self.url).unwrap_or_else(|error| panic!("{error}"))

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{FRAME_BODY_MAX, HelloStatus, ServerHello, StoreId};
+use netmem_tests::cli::import;
 use netmem_tests::engine::best;
-use netmem_tests::{Agent, Host, Server};
+use netmem_tests::{Agent, Host, Run, Server};
 
 /// Longer than a refusal may take, much shorter than the time-out of 30 s.
 const SOON: Duration = Duration::from_secs(5);
@@ -176,4 +177,23 @@ fn a_server_that_is_stopped_in_between_is_eio_at_the_next_sync() {
     let start = Instant::now();
     assert_eq!(agent.end("exit 5").code(), Some(5), "and the program can end");
     assert!(start.elapsed() < SOON * 2, "{:?}", start.elapsed());
+}
+
+/// A descriptor that a program inherits is as good as one that it opened: where its pages can't be had, reading fails.
+#[test]
+fn an_inherited_file_whose_server_went_away_is_an_error_and_not_empty() {
+    for program in
+        ["cat", "md5sum", "wc -l", "head -c 10", "python3 -c 'import sys; sys.stdin.buffer.read()'"]
+    {
+        let (server, host) = (Server::start(), Host::new(best()));
+        import(&server, "f", &[b'x'; 100_000]);
+        let pid = server.pid();
+        let script = format!(
+            "exec 3< /netmem/f; kill -9 {pid}; while grep -q netmem /proc/{pid}/cmdline; do :; done; {program} <&3; echo status $?"
+        );
+        let run =
+            Run::on(&host, server.url(), "/bin/sh").args(["-c", &script]).env("NETMEM_TIMEOUT_MS", "500");
+        let output = run.output();
+        assert!(output.stdout.starts_with("status ") && output.stdout != "status 0\n", "{program}: {output}");
+    }
 }
