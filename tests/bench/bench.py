@@ -194,7 +194,7 @@ class Bench:
             if at not in options.placements:
                 continue
             self.port = self.start_server(self.program("floor_server", "--mib", options.mib), server_cpu, "port=")
-            self.url = self.start_server([os.path.join(options.bin, "netmem-server"), "--port", "0", "--log", "warn"],
+            self.url = self.start_server([options.server, "--port", "0", "--log", "warn"],
                                          server_cpu, "netmem-server ready on ")
             done = subprocess.run([os.path.join(options.bin, "netmem"), "import", "--quiet", local, "data"],
                                   env=self.environment({"NETMEM_SERVER": self.url}), check=False)
@@ -358,6 +358,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", required=True, help="directory of libnetmem.so, netmem-server and netmem")
     parser.add_argument("--programs", required=True, help="directory of the programs of tests/floor and tests/bench")
+    parser.add_argument("--server", metavar="FILE", help="another netmem-server, to compare two of them")
     parser.add_argument("--out", required=True, help="where results.csv and tables.txt go")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pages", type=int, default=8192, help="pages touched in random order")
@@ -376,6 +377,7 @@ def main():
     for name in set(RUNGS) - set(rungs):
         del RUNGS[name]
     options.bin, options.programs = os.path.abspath(options.bin), os.path.abspath(options.programs)
+    options.server = os.path.abspath(options.server or os.path.join(options.bin, "netmem-server"))
     options.cpus = sorted(os.sched_getaffinity(0))[:2]
     os.makedirs(options.out, exist_ok=True)
 
