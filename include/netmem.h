@@ -81,8 +81,8 @@
  * A function that returns int gives 0, or -1 with errno set, and netmem_last_error() then says in words
  * what happened. A call that succeeds leaves errno as it was. Besides the ones that each function lists:
  *
- *   EIO         the server could not be reached in NETMEM_TIMEOUT_MS, or its store failed
- *   EPROTO      the server answered what no netmem server answers
+ *   EIO         the server could not be reached in NETMEM_TIMEOUT_MS, its store failed, or it
+ *               answered what no netmem server answers
  *   ENOMEM      no memory for the library's own tables
  *   EOPNOTSUPP  NETMEM_DISABLE=1, or the server is too old for this request
  *
@@ -296,14 +296,14 @@ int netmem_commit(int fd, unsigned flags, uint64_t *epoch);
 int netmem_refresh(int fd, uint64_t *epoch);
 
 /*
- * Starts to bring in the pages of [offset, offset + length) and returns at once: advice, like
- * posix_fadvise(POSIX_FADV_WILLNEED). A fault overtakes it; a full cache cuts it short.
+ * Brings in the pages of [offset, offset + length), many with one request, and returns when they
+ * are here: touching them later costs no round trip. A fault of another thread overtakes it.
  *
  *   fd      a descriptor of a region, opened in any mode
  *   offset  bytes, at least 0
  *   length  bytes; 0: to the region's end. What lies beyond the end is ignored
  *
- * Errors: EBADF (fd is no descriptor of a region), EINVAL (offset negative)
+ * Errors: EBADF (fd is no descriptor of a region), EINVAL (offset negative), EIO
  */
 int netmem_prefetch(int fd, off_t offset, size_t length);
 

@@ -11,7 +11,7 @@
 //! 7. A page is present before it is accessible, and marked before it is writable.
 //! 8. A failed commit puts its marks back before it returns.
 //! 9. Nothing is logged above debug level on the way through a fault that succeeds.
-//! 10. `unsafe` is in `sys`, `engine`, `abi` and `sync`, each block with its reason; `pager` has none.
+//! 10. Each block of `unsafe` has its reason above it; `pager` and `remote` have none.
 //!
 //! The arrow: `abi ► host ► engine ► pager ► remote ► sys ► kernel`. A module uses those to its right (and config, log, stats
 //! and sync, which use only sys); the engine asks host for a handle by number. A test in tests/ holds it.

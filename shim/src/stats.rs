@@ -15,6 +15,8 @@ pub static ZERO_PAGES: AtomicU64 = AtomicU64::new(0);
 pub static PAGES_COMMITTED: AtomicU64 = AtomicU64::new(0);
 /// Commits that carried something.
 pub static COMMITS: AtomicU64 = AtomicU64::new(0);
+/// Faults that could not be served.
+pub static GIVEN_UP: AtomicU64 = AtomicU64::new(0);
 /// Moves of a view to a newer epoch.
 pub static VIEW_MOVES: AtomicU64 = AtomicU64::new(0);
 
@@ -26,27 +28,4 @@ pub fn add(counter: &AtomicU64, by: u64) {
 /// Reads.
 pub fn get(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
-}
-
-/// One line a counter, `name value`, for NETMEM_STATS.
-pub fn render(runtime: &crate::host::Runtime) -> String {
-    let wire = runtime.remote.stats();
-    let lines = [
-        ("faults", get(&FAULTS)),
-        ("pages_fetched", get(&wire.pages_fetched)),
-        ("zero_pages_filled", get(&ZERO_PAGES)),
-        ("pages_committed", get(&PAGES_COMMITTED)),
-        ("commits", get(&COMMITS)),
-        ("bytes_received", get(&wire.bytes_in)),
-        ("bytes_sent", get(&wire.bytes_out)),
-        ("requests", get(&wire.requests)),
-        ("reconnects", get(&wire.reconnects)),
-        ("view_moves", get(&VIEW_MOVES)),
-        ("pages_given_up", get(&crate::engine::uffd::GIVEN_UP)),
-    ];
-    let mut text = format!("engine {}\n", runtime.engine().name());
-    for (name, value) in lines {
-        text += &format!("{name} {value}\n");
-    }
-    text
 }

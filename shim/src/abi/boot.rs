@@ -18,16 +18,19 @@ extern "C" fn load(_count: i32, _arguments: *const *const c_char, environment: *
 }
 
 unsafe extern "C" fn prepare() {
+    super::stdio::lock_across_fork();
     fork::prepare();
 }
 
 unsafe extern "C" fn parent() {
     fork::parent();
+    super::stdio::unlock_after_fork();
 }
 
 unsafe extern "C" fn child() {
     super::process::note_pid();
     fork::child();
+    super::stdio::unlock_after_fork();
     super::worker::forget_after_fork();
 }
 

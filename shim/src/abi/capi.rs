@@ -41,20 +41,18 @@ pub fn map(
     flags: c_int,
     offset: i64,
 ) -> Outcome<usize> {
-    region(number)?;
+    if number != map::NETMEM_FD {
+        region(number)?;
+    }
     map::map(&Request { at, length, prot, flags, number, offset })
 }
 
 /// netmem_unmap.
 pub fn unmap(at: usize, length: usize) -> Outcome<c_int> {
-    match map::unmap(at, length) {
-        Err(Exit::Pass(_)) => {
-            // SAFETY: the program's own wish.
-            unsafe { call(libc::SYS_munmap, [at, length, 0, 0, 0, 0])? };
-            Ok(0)
-        }
-        outcome => outcome,
-    }
+    map::unmap(at, length).map_err(|exit| match exit {
+        Exit::Pass(_) => Exit::Fail(Errno(libc::EINVAL)),
+        Exit::Fail(_) => exit,
+    })
 }
 
 /// netmem_sync.
@@ -78,9 +76,9 @@ pub unsafe fn commit(number: c_int, flags: u32, epoch: *mut u64) -> Outcome<c_in
         return Err(Errno(libc::EINVAL).into());
     }
     let report = region(number)?.commit(CommitOptions { strict: flags & NETMEM_STRICT != 0 })?;
-    // SAFETY: the caller's.
-    if let Some(epoch) = unsafe { epoch.as_mut() } {
-        *epoch = report.epoch.0;
+    if !epoch.is_null() {
+        // SAFETY: the caller's.
+        unsafe { epoch.write(report.epoch.0) };
     }
     Ok(0)
 }
@@ -92,9 +90,9 @@ pub unsafe fn commit(number: c_int, flags: u32, epoch: *mut u64) -> Outcome<c_in
 pub unsafe fn refresh(number: c_int, epoch: *mut u64) -> Outcome<c_int> {
     let handle = region(number)?;
     handle.refresh()?;
-    // SAFETY: the caller's.
-    if let Some(epoch) = unsafe { epoch.as_mut() } {
-        *epoch = handle.region.view().0;
+    if !epoch.is_null() {
+        // SAFETY: the caller's.
+        unsafe { epoch.write(handle.region.view().0) };
     }
     Ok(0)
 }
@@ -103,7 +101,8 @@ pub unsafe fn refresh(number: c_int, epoch: *mut u64) -> Outcome<c_int> {
 pub fn prefetch(number: c_int, offset: i64, length: usize) -> Outcome<c_int> {
     let handle = region(number)?;
     let at = u64::try_from(offset).map_err(|_| Errno(libc::EINVAL))?;
-    let end = at.saturating_add(length as u64).min(handle.size()?);
+    let size = handle.size()?;
+    let end = if length == 0 { size } else { at.saturating_add(length as u64).min(size) };
     if at < end {
         handle.bring_in(at / 4096, end.div_ceil(4096))?;
     }
@@ -115,9 +114,12 @@ pub fn prefetch(number: c_int, offset: i64, length: usize) -> Outcome<c_int> {
 /// # Safety
 /// `size` is null or writable.
 pub unsafe fn size(number: c_int, size: *mut u64) -> Outcome<c_int> {
+    if size.is_null() {
+        return Err(Errno(libc::EINVAL).into());
+    }
     let bytes = region(number)?.size()?;
     // SAFETY: the caller's.
-    *unsafe { size.as_mut() }.ok_or(Errno(libc::EFAULT))? = bytes;
+    unsafe { size.write(bytes) };
     Ok(0)
 }
 
@@ -132,10 +134,7 @@ pub fn resize(number: c_int, size: u64) -> Outcome<c_int> {
 /// # Safety
 /// `out` is null or writable for `size` bytes.
 pub unsafe fn statistics(out: *mut c_void, size: usize) -> Outcome<c_int> {
-    if out.is_null() {
-        return Err(Errno(libc::EFAULT).into());
-    }
-    if size == 0 || !size.is_multiple_of(8) {
+    if out.is_null() || size == 0 || !size.is_multiple_of(8) {
         return Err(Errno(libc::EINVAL).into());
     }
     let words = runtime_if_started().map_or([0; 11], |runtime| {

@@ -262,6 +262,18 @@ hook! {
 }
 
 hook! {
+    unsafe fn lockf(number: c_int, command: c_int, length: off_t) -> c_int => nm_lockf {
+        finish(links::section_lock(number, command, || real!(lockf)(number, command, length)), || real!(lockf)(number, command, length))
+    }
+}
+
+hook! {
+    unsafe fn lockf64(number: c_int, command: c_int, length: off_t) -> c_int => nm_lockf64 {
+        finish(links::section_lock(number, command, || real!(lockf64)(number, command, length)), || real!(lockf64)(number, command, length))
+    }
+}
+
+hook! {
     unsafe fn flock(number: c_int, operation: c_int) -> c_int => nm_flock {
         finish(links::whole_file_lock(number, operation), || real!(flock)(number, operation))
     }
@@ -819,6 +831,13 @@ hook! {
     unsafe fn _exit(status: c_int) -> () => nm__exit {
         process::at_exit();
         real!(_exit)(status)
+    }
+}
+
+hook! {
+    unsafe fn quick_exit(status: c_int) -> () => nm_quick_exit {
+        process::at_exit();
+        real!(quick_exit)(status)
     }
 }
 

@@ -7,9 +7,9 @@ use core::ffi::c_char;
 
 use super::outcome::{NOT_OURS, Outcome};
 use super::process::{disabled, in_shared_memory_child};
+use crate::host::cwd;
 use crate::host::fds::{self, Descriptor};
 use crate::host::names::{self, Opened};
-use crate::host::cwd;
 use crate::host::paths::{self, Name};
 use crate::host::{Handle, attach, runtime, runtime_if_started};
 use crate::log;
@@ -64,7 +64,8 @@ pub unsafe fn open(directory: i32, path: *const c_char, flags: i32, mode: u32) -
         names::make_parents(runtime, &name);
     }
     // The argument is only there when the call makes a file; otherwise it is whatever the register held.
-    let mode = if flags & (libc::O_CREAT | libc::O_TMPFILE) != 0 { mode } else { 0 };
+    let makes = flags & libc::O_CREAT != 0 || flags & libc::O_TMPFILE == libc::O_TMPFILE;
+    let mode = if makes { mode } else { 0 };
     open_name(&name, flags, mode)
 }
 
@@ -223,10 +224,10 @@ pub fn control(number: i32, command: i32, argument: usize) -> Outcome<i32> {
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => Ok(duplicated(number, make()?)),
         libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {
             let Some(handle) = fds::region(number)? else { return Err(NOT_OURS) };
-            // SAFETY: the program's own struct flock; the kernel reads it too, and says EFAULT if it can't.
-            let kind =
-                unsafe { (argument as *const libc::flock).as_ref() }.map(|lock| i32::from(lock.l_type));
-            around_lock(handle, kind == Some(libc::F_UNLCK), make)
+            let lock = argument as *const libc::flock;
+            // SAFETY: the program's own struct flock, which the kernel reads next.
+            let kind = (!lock.is_null()).then(|| unsafe { (&raw const (*lock).l_type).read_unaligned() });
+            around_lock(handle, kind == Some(libc::F_UNLCK as i16), make)
         }
         _ => Err(NOT_OURS),
     }
@@ -242,6 +243,18 @@ fn around_lock(handle: &Handle, unlock: bool, make: impl FnOnce() -> Result<i32,
         handle.refresh()?;
     }
     Ok(result)
+}
+
+/// lockf(3), which takes a record lock inside libc.
+pub fn section_lock(number: i32, command: i32, make: impl FnOnce() -> i32) -> Outcome<i32> {
+    let Some(handle) = fds::region(number)? else { return Err(NOT_OURS) };
+    if command == libc::F_TEST {
+        return Err(NOT_OURS);
+    }
+    around_lock(handle, command == libc::F_ULOCK, || {
+        let result = make();
+        if result < 0 { Err(crate::sys::errno::get()) } else { Ok(result) }
+    })
 }
 
 /// flock(2).

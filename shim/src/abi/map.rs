@@ -221,8 +221,12 @@ pub fn unmap(at: usize, length: usize) -> Outcome<i32> {
     if length == 0 || !runtime.mappings.may_overlap(at, at.saturating_add(length)) {
         return Err(NOT_OURS);
     }
-    let mut handles: Vec<u32> =
-        runtime.mappings.overlapping(at, at.saturating_add(length)).iter().map(|piece| piece.handle).collect();
+    let mut handles: Vec<u32> = runtime
+        .mappings
+        .overlapping(at, at.saturating_add(length))
+        .iter()
+        .map(|piece| piece.handle)
+        .collect();
     give_up_range(at, length)?;
     // SAFETY: the program's own wish.
     unsafe { mem::munmap(at, length)? };

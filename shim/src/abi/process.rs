@@ -5,10 +5,9 @@
 
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use crate::host::{config, fds, handle, runtime_if_started};
+use crate::host::{config, fds, handle, report, runtime_if_started};
 use crate::log;
 use crate::pager::commit::CommitOptions;
-use crate::stats;
 
 static PID: AtomicI32 = AtomicI32::new(0);
 static ENDED: AtomicBool = AtomicBool::new(false);
@@ -74,7 +73,7 @@ pub fn at_exit() {
         handle.leave();
     }
     if let Some(path) = &runtime.config.stats {
-        write_stats(path, &stats::render(runtime));
+        write_stats(path, &report::render(runtime));
     }
 }
 

@@ -29,6 +29,16 @@ unsafe extern "C" {
     fn fopencookie(cookie: *mut c_void, mode: *const c_char, functions: CookieFunctions) -> *mut c_void;
 }
 
+/// Around a fork: nobody is half-way through the table in the child.
+pub fn lock_across_fork() {
+    let _: crate::sync::Kept = STREAMS.lock_keeping_mask();
+}
+
+/// Gives it back, in the parent and in the child.
+pub fn unlock_after_fork() {
+    STREAMS.unlock_kept();
+}
+
 /// open(2) flags of an fopen mode: `r`, `w` or `a`, then any of `+`, `x`, `e`, `b` and others that mean nothing here.
 fn flags_of(mode: &str) -> Option<c_int> {
     let main = mode.split(',').next()?;

@@ -3,6 +3,7 @@
 //! Owns: turning written ranges into dirty marks. Called by: host before a commit, the engines before a range goes. Must not:
 //! lose a range: a scan arms again in the same step, so what it names is known to nobody else.
 
+use crate::host::cache_file::RegionFile;
 use crate::host::{Handle, Runtime};
 use crate::log;
 use crate::pager::Region;
@@ -10,7 +11,6 @@ use crate::pager::table::{Tracking, WINDOW_PAGES};
 use crate::sys::mem;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::proc;
-use crate::sys::shm::RegionFile;
 
 /// Marks every written page of an address range that shows the region from `first_page` on, and arms the range again. Only
 /// windows in which a page ever was are looked at.

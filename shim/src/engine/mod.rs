@@ -8,6 +8,7 @@ pub mod mappings;
 pub mod sigsegv;
 pub mod state;
 pub mod uffd;
+mod uffd_thread;
 
 use core::sync::atomic::Ordering;
 

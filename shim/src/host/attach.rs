@@ -9,9 +9,11 @@ use netmem_protocol::control::Entry;
 use netmem_protocol::{PageIndex, RegionId};
 use rustix::fs::OFlags;
 
+use super::cache_file::RegionFile;
 use super::handle::{self, HANDLES_MAX, Handle};
 use super::{Runtime, config};
 use crate::log;
+use crate::pager::commit::CommitOptions;
 use crate::pager::table::Board;
 use crate::pager::{Frames, Region};
 use crate::remote::RemoteError;
@@ -19,7 +21,6 @@ use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::errno::Errno;
 use crate::sys::fd::OwnFd;
 use crate::sys::file;
-use crate::sys::shm::RegionFile;
 
 /// A handle that stays attached while this lives: until a descriptor or a mapping shows it.
 pub struct Held(&'static Handle);
@@ -104,12 +105,7 @@ pub fn peek(runtime: &Runtime, inode: u64) -> Option<Peek> {
 }
 
 /// Attaches to the region of `entry`, whose cache file is at `local`. The server already counts us as a holder.
-pub fn attach(
-    runtime: &'static Runtime,
-    name: &str,
-    local: &str,
-    entry: &Entry,
-) -> Result<Held, Errno> {
+pub fn attach(runtime: &'static Runtime, name: &str, local: &str, entry: &Entry) -> Result<Held, Errno> {
     let file = open_both_ways(local)?;
     let inode = rustix::fs::fstat(file.borrow())?.st_ino;
     if let Some(known) = runtime.attached.find(inode) {
@@ -121,12 +117,7 @@ pub fn attach(
 }
 
 /// Attaches through a descriptor that the program came by in a way that went past us: inherited, or received.
-pub fn attach_descriptor(
-    runtime: &'static Runtime,
-    path: &str,
-    inode: u64,
-    fd: i32,
-) -> Result<Held, Errno> {
+pub fn attach_descriptor(runtime: &'static Runtime, path: &str, inode: u64, fd: i32) -> Result<Held, Errno> {
     if let Some(known) = runtime.attached.find(inode) {
         return Ok(known);
     }
@@ -227,6 +218,10 @@ fn attach_file(
 /// Gives a region up when nothing in the process shows it any more: at once if it has no name, else when many lie idle.
 pub fn release_if_idle(runtime: &'static Runtime, handle: &'static Handle) {
     if !handle.is_idle(runtime) {
+        return;
+    }
+    // What was stored through a mapping since the last close goes up first; what can't stays, and so does the region.
+    if handle.region.has_marks() && !handle.unnamed && handle.commit(CommitOptions::default()).is_err() {
         return;
     }
     let nameless = handle.unnamed || handle.region.cache.is_unlinked();

@@ -40,8 +40,9 @@ pub extern "C" fn prepare() {
     let starting = super::STARTING.lock();
     let names = runtime.names.lock();
     let attached: Box<dyn Guard> = Box::new(runtime.attached.lock_for_fork());
-    let maintenance =
-        handle::all().flat_map(|handle| [handle.offset.lock(), handle.region.maintenance.lock()]).collect();
+    // All offsets before any maintenance lock: a read holds one offset while it may need any region's maintenance.
+    let mut maintenance: Vec<_> = handle::all().map(|handle| handle.offset.lock()).collect();
+    maintenance.extend(handle::all().map(|handle| handle.region.maintenance.lock()));
     let mappings = runtime.mappings.write();
     let retired: Box<dyn Guard> = Box::new(crate::engine::state::lock_for_fork());
     let poisoned: Box<dyn Guard> = Box::new(super::poison::lock_for_fork());

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use netmem_protocol::{PAGE_SIZE, PageIndex};
 
+use super::cache_file::RegionFile;
 use super::{Runtime, runtime_if_started};
 use crate::engine::harvest;
 use crate::log;
@@ -15,7 +16,6 @@ use crate::stats;
 use crate::sync::QuietMutex;
 use crate::sys::clock::Deadline;
 use crate::sys::errno::Errno;
-use crate::sys::shm::RegionFile;
 
 /// Regions in a process at the most.
 pub const HANDLES_MAX: usize = 1 << 16;
@@ -209,7 +209,6 @@ impl Handle {
         let _pin = self.pin()?;
         let runtime = self.runtime()?;
         stats::add(&stats::VIEW_MOVES, 1);
-        // What is dirty must be known, or a page that was stored into would pass for clean.
         self.region.refresh(&runtime.remote).map_err(|error| self.report("not refreshed", &error))
     }
 

@@ -4,6 +4,7 @@
 //! abi; the engines look handles up by number. Must not: do anything before the first use.
 
 pub mod attach;
+pub mod cache_file;
 pub mod cwd;
 pub mod directory;
 pub mod fds;
@@ -12,6 +13,7 @@ pub mod handle;
 pub mod names;
 pub mod paths;
 pub mod poison;
+pub mod report;
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};

@@ -5,7 +5,6 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::{handle, runtime_if_started};
-use crate::engine::uffd::GIVEN_UP;
 use crate::log;
 use crate::sync::QuietMutex;
 use crate::sys::mem;
@@ -19,7 +18,7 @@ static ANY: AtomicBool = AtomicBool::new(false);
 /// Ends a wait for a page with SIGBUS. Where the kernel can't poison (before 6.6) the page loses its mapping: memory of
 /// nothing, beyond the end of an empty file, whose touch is a SIGBUS too.
 pub fn fail_page(uffd: &Uffd, address: usize) {
-    GIVEN_UP.fetch_add(1, Ordering::Relaxed);
+    crate::stats::GIVEN_UP.fetch_add(1, Ordering::Relaxed);
     let poisoned = uffd.features.poison && uffd.poison(address, mem::PAGE).is_ok();
     if poisoned {
         POISONED.lock().push(address);

@@ -138,6 +138,9 @@ impl<C: Board + Frames> Region<C> {
         deadline: Deadline,
     ) -> Result<CommitReport, PagerError> {
         let control = self.cache.control();
+        if control.behind.load(Ordering::SeqCst) != 0 {
+            self.refresh_locked(source)?;
+        }
         // Before the harvest: pages behind this size that are written meanwhile belong to the next commit.
         let size = self.cache.size()?;
         let size_now = size;
@@ -335,7 +338,8 @@ impl<C: Board + Frames> Region<C> {
         match self.refresh_locked(source) {
             Ok(()) => Ok(()),
             Err(error) => {
-                // The commit stands. The view stays behind, which costs a merge later and nothing else.
+                // The commit stands; the next one starts with this refresh.
+                control.behind.store(1, Ordering::SeqCst);
                 crate::log::debug!("refresh after commit {}: {error}", done.epoch);
                 Ok(())
             }
@@ -355,6 +359,13 @@ impl<C: Board + Frames> Region<C> {
     /// Names the first page of every window with marks.
     pub fn each_dirty_window(&self, body: impl FnMut(u64)) {
         self.each_window(|chunk| chunk.dirty, body);
+    }
+
+    /// Whether anything may be dirty.
+    pub fn has_marks(&self) -> bool {
+        let mut any = false;
+        self.each_dirty_window(|_| any = true);
+        any
     }
 
     fn each_window<'a>(&'a self, bitmap: impl Fn(Chunk<'a>) -> &'a [AtomicU64], mut body: impl FnMut(u64)) {

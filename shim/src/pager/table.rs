@@ -96,10 +96,16 @@ impl Default for Control {
             size_changed: AtomicU64::new(0),
             unnamed: AtomicU64::new(0),
             unlinked: AtomicU64::new(0),
-            reserved: [const { AtomicU64::new(0) }; 5],
+            behind: AtomicU64::new(0),
+            reserved: [const { AtomicU64::new(0) }; 4],
             chunks: [const { AtomicU64::new(0) }; CHUNKS_MAX / 64],
             slots: [const {
-                Slot { pid: AtomicU64::new(0), tracking: AtomicU64::new(0), started: AtomicU64::new(0), taken: AtomicU64::new(0), }
+                Slot {
+                    pid: AtomicU64::new(0),
+                    tracking: AtomicU64::new(0),
+                    started: AtomicU64::new(0),
+                    taken: AtomicU64::new(0),
+                }
             }; SLOTS_MAX],
         }
     }
@@ -130,8 +136,11 @@ pub struct Control {
     pub unnamed: AtomicU64,
     /// Set when a file's name was removed: nobody attaches by name any more.
     pub unlinked: AtomicU64,
+    /// 1 after a commit that was merged with another host's, while the merged pages could not be brought here yet: until then
+    /// nothing may be committed, or bytes of the first commit would overwrite theirs.
+    pub behind: AtomicU64,
     /// Room for words to come.
-    pub reserved: [AtomicU64; 5],
+    pub reserved: [AtomicU64; 4],
     /// A bit for each chunk that was ever used.
     pub chunks: [AtomicU64; CHUNKS_MAX / 64],
     /// The attached processes.

@@ -62,6 +62,7 @@ impl<C: Board + Frames> Region<C> {
         let from = self.view();
         let changes = source.changes(self.id, from)?;
         if changes.epoch == from && changes.runs.is_empty() {
+            control.behind.store(0, Ordering::SeqCst);
             return Ok(());
         }
         let gate = ClosedGate::close(self);
@@ -74,6 +75,7 @@ impl<C: Board + Frames> Region<C> {
         let cut = control.cut.load(Ordering::SeqCst);
         control.fetchable.store(PageIndex::ceil(changes.size.min(cut)).0, Ordering::SeqCst);
         control.view.store(changes.epoch.0, Ordering::SeqCst);
+        control.behind.store(0, Ordering::SeqCst);
         drop(gate);
         source.view(self.id, changes.epoch)?;
         Ok(())

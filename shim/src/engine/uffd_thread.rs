@@ -1,0 +1,356 @@
+//! The thread that reads a userfaultfd, and brings in what was touched.
+//!
+//! Owns: faults that wait, the batch being fetched, installing. Called by: engine::uffd, which starts it. Must not: hold a lock
+//! that a thread of the program can hold while it touches a mapping (there is none: rule 4), or touch the program's memory.
+
+use core::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use netmem_protocol::{PAGE_SIZE, Run};
+
+use super::count_fault;
+use super::mappings::Mapping;
+use super::state::{COLD, READ};
+use super::uffd::UffdEngine;
+use crate::config::Prefetch;
+use crate::host::{self, Handle, Runtime};
+use crate::log;
+use crate::pager::page::Event;
+use crate::pager::region::{Need, PagerError};
+use crate::pager::table::{SUM_ZERO, page_sum};
+use crate::remote::PageSource;
+use crate::sys::clock::Deadline;
+use crate::sys::errno::Errno;
+use crate::sys::mem;
+use crate::sys::uffd::{Message, Uffd};
+
+/// Faults that are being served or wait for someone else's claim, at the most, before the thread stops reading more.
+const PENDING_MAX: usize = 256;
+/// How often the thread looks whether a page that could not be had can be had again.
+const HEAL_POLL_MS: i64 = 500;
+/// A fault that someone waits in.
+#[derive(Clone, Copy)]
+struct Pending {
+    address: usize,
+    deadline: Deadline,
+}
+
+/// A page that we claimed and will fetch.
+#[derive(Clone, Copy)]
+struct Wanted {
+    page: u64,
+    handle: &'static Handle,
+    mapping: Mapping,
+}
+
+/// The thread's own.
+pub(super) struct Server {
+    uffd: Arc<Uffd>,
+    prefetch: Prefetch,
+    pending: Vec<Pending>,
+    batch: Vec<Wanted>,
+    buffer: Vec<u8>,
+    /// Whether a read of the userfaultfd waits.
+    blocking: bool,
+}
+
+impl Server {
+    /// The thread's state before its first fault.
+    pub(super) fn new(uffd: Arc<Uffd>, prefetch: Prefetch) -> Self {
+        Server { uffd, prefetch, pending: Vec::new(), batch: Vec::new(), buffer: Vec::new(), blocking: true }
+    }
+
+    /// Serves faults for as long as the process lives.
+    pub(super) fn run(&mut self) {
+        let mut messages: Vec<Message> = Vec::with_capacity(crate::sys::uffd::MESSAGES_MAX);
+        let Some(runtime) = host::wait_for_runtime() else { return };
+        loop {
+            messages.clear();
+            // With faults that wait for someone else, or pages that wait for the server, look at them again soon; else sleep in
+            // the read until there is a fault.
+            let waiting = !self.pending.is_empty() || host::poison::any();
+            if waiting == self.blocking && self.uffd.set_blocking(!waiting).is_ok() {
+                self.blocking = !waiting;
+            }
+            let soon = if self.pending.is_empty() { HEAL_POLL_MS } else { 1 };
+            if !waiting || self.pending.len() < PENDING_MAX && readable(&self.uffd, soon) {
+                match self.uffd.read(&mut messages) {
+                    Ok(()) | Err(Errno(libc::EINTR | libc::EAGAIN)) => {}
+                    Err(errno) => {
+                        log::error!(
+                            "userfaultfd: {errno}; faults can't be served any more, stopping the program"
+                        );
+                        std::process::abort();
+                    }
+                }
+            }
+            let deadline = Deadline::after(runtime.config.timeout);
+            let mut todo = core::mem::take(&mut self.pending);
+            for message in &messages {
+                if message.write_protect {
+                    self.let_store_through(runtime, message.address);
+                } else {
+                    todo.push(Pending { address: message.address, deadline });
+                }
+            }
+            for fault in todo {
+                self.begin(runtime, fault);
+            }
+            self.fetch_batch(runtime);
+            host::poison::heal();
+        }
+    }
+
+    /// Synchronous tracking: mark, then let go on.
+    fn let_store_through(&self, runtime: &Runtime, address: usize) {
+        if let Some(mapping) = runtime.mappings.find(address) {
+            host::handle(mapping.handle).region.mark_writer(mapping.page_at(address), 1);
+        }
+        let _ = self.uffd.write_protect(address, mem::PAGE, false);
+    }
+
+    /// Decides what a fault needs: nothing, zeros, a fetch, or patience.
+    fn begin(&mut self, runtime: &'static Runtime, fault: Pending) {
+        let Some(mapping) = runtime.mappings.find(fault.address) else {
+            let _ = self.uffd.wake(fault.address, mem::PAGE);
+            return;
+        };
+        let handle = host::handle(mapping.handle);
+        let Ok(_pin) = handle.pin() else {
+            let _ = self.uffd.wake(fault.address, mem::PAGE);
+            return;
+        };
+        let page = mapping.page_at(fault.address);
+        self.arm_window(runtime, &mapping, handle, fault.address);
+        match handle.region.need(page) {
+            Ok(Need::Nothing) => self.fill_hole(&mapping, page),
+            Ok(Need::Zeros) => {
+                count_fault(handle);
+                self.install(&mapping, page, &ZEROS);
+                handle.region.settle_installed(page, SUM_ZERO);
+                crate::stats::ZERO_PAGES.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(Need::Fetch) => {
+                count_fault(handle);
+                self.batch.push(Wanted { page, handle, mapping });
+                self.claim_ahead(&mapping, handle, page);
+            }
+            Ok(Need::Wait) => self.wait_or_give_up(runtime, fault, handle, page),
+            Err(errno) => self.give_up(fault.address, &PagerError::Cache(errno)),
+        }
+    }
+
+    fn wait_or_give_up(&mut self, _runtime: &Runtime, fault: Pending, handle: &Handle, page: u64) {
+        // Our own batch may hold the claim; it is fetched right after. Others' are looked at again, and the dead's are freed.
+        if !self.batch.iter().any(|wanted| wanted.page == page && core::ptr::eq(wanted.handle, handle)) {
+            let _ =
+                handle.region.wait_for(page, Deadline::after(Some(core::time::Duration::from_micros(200))));
+        }
+        if fault.deadline.passed() {
+            self.give_up(fault.address, &PagerError::Busy);
+        } else {
+            self.pending.push(fault);
+        }
+    }
+
+    /// Claims the pages that a sequential reader will want next.
+    fn claim_ahead(&mut self, mapping: &Mapping, handle: &'static Handle, page: u64) {
+        let ahead = mapping.state.detector.plan(page, self.prefetch);
+        let room = u64::from(netmem_protocol::FRAME_PAGES_MAX).saturating_sub(self.batch.len() as u64);
+        let end = (page + ahead).min(mapping.end_page()).min(handle.region.fetchable()).min(page + room);
+        for next in page + 1..end {
+            match handle.region.need(next) {
+                Ok(Need::Fetch) => self.batch.push(Wanted { page: next, handle, mapping: *mapping }),
+                Ok(Need::Zeros) => {
+                    handle.region.settle(next, Event::Release);
+                    return;
+                }
+                Ok(Need::Nothing | Need::Wait) | Err(_) => return,
+            }
+        }
+    }
+
+    /// A page that is present but not in the file is a page of zeros; one that is in the file needs only another look.
+    fn fill_hole(&self, mapping: &Mapping, page: u64) {
+        if mapping.private {
+            // Missing in a private mapping means a hole in the file: fill it there, so that the copy has something to copy.
+            let handle = host::handle(mapping.handle);
+            let _ = handle.fill_hole(page);
+            let _ = self.uffd.wake(mapping.address_of(page), mem::PAGE);
+        } else {
+            self.install(mapping, page, &ZEROS);
+        }
+    }
+
+    /// Arms a window before the first page of it is mapped; stores made through pages that others installed are noted.
+    fn arm_window(&self, runtime: &Runtime, mapping: &Mapping, handle: &Handle, address: usize) {
+        let state = mapping.state;
+        let block = state.number(address);
+        if mapping.private || state.blocks[block].load(Ordering::SeqCst) != COLD {
+            return;
+        }
+        let (from, to) = state.range(block, mapping.start, mapping.end);
+        if let super::Engine::Uffd(UffdEngine { pagemap: Some(pagemap), .. }) = runtime.engine() {
+            super::harvest::scan(pagemap, from, to, mapping.page_at(from), &handle.region);
+        }
+        state.blocks[block].store(READ, Ordering::SeqCst);
+    }
+
+    /// Fetches everything claimed, region by region, and installs it.
+    fn fetch_batch(&mut self, runtime: &'static Runtime) {
+        while let Some(first) = self.batch.first().copied() {
+            let (mine, rest): (Vec<Wanted>, Vec<Wanted>) =
+                self.batch.drain(..).partition(|wanted| core::ptr::eq(wanted.handle, first.handle));
+            self.batch = rest;
+            self.fetch_one_region(runtime, first.handle, mine);
+        }
+    }
+
+    fn fetch_one_region(
+        &mut self,
+        runtime: &'static Runtime,
+        handle: &'static Handle,
+        mut mine: Vec<Wanted>,
+    ) {
+        // Claims are held, so the handle was there when they were made; the mapping may go while we fetch.
+        let _pin = handle.pin();
+        mine.sort_by_key(|wanted| wanted.page);
+        let mut runs: Vec<Run> = Vec::new();
+        for wanted in &mine {
+            match runs.last_mut() {
+                Some(last) if last.end() == wanted.page => last.count += 1,
+                _ => runs.push(Run::new(wanted.page, 1)),
+            }
+        }
+        let region = &handle.region;
+        let mut done = 0;
+        self.buffer.clear();
+        let epoch = region.view();
+        let mut waiting: Option<Wanted> = None;
+        let buffer = core::mem::take(&mut self.buffer);
+        let mut run = Gather { server: self, buffer, start: None };
+        let result = runtime.remote.fetch(region.id, epoch, &runs, &mut |page, data| {
+            let Some(wanted) = mine.get(done).filter(|wanted| wanted.page == page) else { return };
+            done += 1;
+            run.page(wanted, data);
+            waiting = Some(*wanted);
+        });
+        run.flush();
+        self.buffer = run.buffer;
+        let Err(error) = result else { return };
+        let error = PagerError::from(error);
+        for wanted in mine.iter().skip(done) {
+            region.settle(wanted.page, Event::Release);
+        }
+        if error.is_stale() {
+            if region.view() == epoch {
+                let _ = region.refresh(&runtime.remote);
+            }
+            // Who waits looks again and asks at the new epoch.
+            for wanted in mine.iter().skip(done) {
+                let _ = self.uffd.wake(wanted.mapping.address_of(wanted.page), mem::PAGE);
+            }
+            return;
+        }
+        for wanted in mine.iter().skip(done) {
+            self.give_up(wanted.mapping.address_of(wanted.page), &error);
+        }
+    }
+
+    /// Puts a page where a mapping wants it, in one step for everyone.
+    fn install(&self, mapping: &Mapping, page: u64, data: &[u8]) {
+        let address = mapping.address_of(page);
+        if mapping.private {
+            let handle = host::handle(mapping.handle);
+            for (i, one) in data.chunks_exact(PAGE_SIZE).enumerate() {
+                if let Some(one) = one.first_chunk() {
+                    let _ = crate::pager::Frames::install(&handle.region.cache, page + i as u64, one);
+                }
+            }
+            let _ = self.uffd.wake(address, data.len());
+            return;
+        }
+        let mut done = 0;
+        while done < data.len() {
+            let (copied, errno) = self.uffd.copy(address + done, &data[done..], true);
+            done += copied;
+            match errno {
+                None | Some(Errno(libc::EAGAIN)) => {}
+                Some(Errno(libc::EEXIST)) => {
+                    // Someone's write(2) was first. What is there counts; whoever waits has to be told (it is not woken).
+                    let _ = self.uffd.wake(address + done, PAGE_SIZE);
+                    done += PAGE_SIZE;
+                }
+                Some(Errno(libc::ENOENT | libc::EFAULT | libc::EINVAL)) => {
+                    // The mapping went, or the file was cut: the page still belongs in the file if it lies inside.
+                    let handle = host::handle(mapping.handle);
+                    if let Some(one) = data[done..].first_chunk() {
+                        let _ = crate::pager::Frames::install(
+                            &handle.region.cache,
+                            page + (done / PAGE_SIZE) as u64,
+                            one,
+                        );
+                    }
+                    let _ = self.uffd.wake(address + done, PAGE_SIZE);
+                    done += PAGE_SIZE;
+                }
+                Some(errno) => {
+                    log::error!(
+                        "no room for a page in the cache ({errno}): is the tmpfs full? NETMEM_DIR can name a larger one"
+                    );
+                    self.give_up(address + done, &PagerError::Cache(errno));
+                    done += PAGE_SIZE;
+                }
+            }
+        }
+    }
+
+    /// Makes a touch end as it does on a disk that fails: SIGBUS. The page can come back later.
+    fn give_up(&self, address: usize, error: &PagerError) {
+        log::error!("a page can't be had: {error}");
+        host::fail_page(&self.uffd, address);
+    }
+}
+
+/// Pages that arrive one after another for neighbouring addresses go in with one call.
+struct Gather<'a> {
+    server: &'a Server,
+    buffer: Vec<u8>,
+    start: Option<Wanted>,
+}
+
+/// Pages gathered at the most, so that the first of a long run is not kept waiting for the last.
+const GATHER_PAGES: usize = 16;
+
+impl Gather<'_> {
+    fn page(&mut self, wanted: &Wanted, data: Option<&[u8; PAGE_SIZE]>) {
+        let pages = (self.buffer.len() / PAGE_SIZE) as u64;
+        let joins = self.start.as_ref().is_some_and(|start| {
+            start.mapping.start == wanted.mapping.start && start.page + pages == wanted.page
+        });
+        if !joins || pages as usize == GATHER_PAGES {
+            self.flush();
+            self.start = Some(*wanted);
+        }
+        self.buffer.extend_from_slice(data.unwrap_or(&ZEROS));
+        crate::stats::PAGES_FETCHED.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn flush(&mut self) {
+        let Some(start) = self.start.take() else { return };
+        self.server.install(&start.mapping, start.page, &self.buffer);
+        for (i, data) in self.buffer.chunks_exact(PAGE_SIZE).enumerate() {
+            start.handle.region.settle_installed(start.page + i as u64, page_sum(data));
+        }
+        self.buffer.clear();
+    }
+}
+
+static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+
+fn readable(uffd: &Uffd, timeout_ms: i64) -> bool {
+    let fd = crate::sys::fd::borrow(uffd.raw());
+    let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+    let limit = rustix::event::Timespec { tv_sec: 0, tv_nsec: timeout_ms * 1_000_000 };
+    rustix::event::poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0)
+}

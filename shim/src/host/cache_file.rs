@@ -1,0 +1,426 @@
+//! A region's two files on the host's tmpfs: the cache file with its pages, and the control file with what is known of them.
+//!
+//! Owns: [`RegionFile`], mapping the control file, slots and their locks. Called by: attach and detach, the pager through its
+//! traits. Must not: decide anything about pages.
+
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::time::Duration;
+
+use netmem_protocol::PAGE_SIZE;
+use rustix::fs::OFlags;
+
+use crate::pager::table::{
+    Board, CHUNK_PAGES, CHUNK_WINDOWS, CHUNKS_MAX, Chunk, Control, Entry, Frames, LAYOUT, MAGIC, SLOTS_MAX,
+    Slot, Tracking, owner_number,
+};
+use crate::sys::errno::Errno;
+use crate::sys::fd::OwnFd;
+use crate::sys::shm::{self, extend, map, merge_word, reopen_in_place};
+use crate::sys::{fd, file, futex, mem, proc};
+
+/// Bytes of the header, whole pages.
+const CONTROL_BYTES: usize = size_of::<Control>().next_multiple_of(mem::PAGE);
+/// Bytes of a chunk's entries.
+const ENTRIES_BYTES: usize = CHUNK_PAGES as usize * size_of::<Entry>();
+/// Bytes of one of a chunk's two bitmaps.
+const BITMAP_BYTES: usize = CHUNK_WINDOWS / 8;
+/// Bytes of a chunk, whole pages.
+const CHUNK_BYTES: usize = ENTRIES_BYTES + mem::PAGE;
+/// Locks on slots lie behind any byte the file can have.
+const SLOT_LOCK_BASE: i64 = 1 << 60;
+
+/// The two files of a region that this process is attached to.
+pub struct RegionFile {
+    file: OwnFd,
+    control_file: OwnFd,
+    control: &'static Control,
+    /// `CHUNKS_MAX` pointers, in memory of our own that starts as zeros.
+    chunks: &'static [AtomicPtr<u8>],
+    slot: AtomicUsize,
+    closed: AtomicBool,
+    /// Device of the cache file.
+    pub device: u64,
+    /// Inode of the cache file; names the control file.
+    pub inode: u64,
+    control_path: String,
+}
+
+/// What attaching found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attachment {
+    /// The control file is new, or was given up: it says nothing of the region yet.
+    pub fresh: bool,
+    /// A process that was attached is dead, others live: pages may be dirty without a mark.
+    pub suspects: bool,
+}
+
+impl RegionFile {
+    /// Attaches to the region `id` whose cache file is open as `file`. The control file's lock is held on return
+    /// ([`Frames::unlock_host`] gives it up), so that the caller can prime a fresh one before anyone looks.
+    pub fn attach(
+        file: OwnFd,
+        control_path: String,
+        id: u64,
+        tracking: Tracking,
+    ) -> Result<(Self, Attachment), Errno> {
+        let stat = rustix::fs::fstat(file.borrow())?;
+        let control_file = file::open(&control_path, OFlags::RDWR | OFlags::CREATE, 0o600)?;
+        file::lock_exclusive(&control_file)?;
+        extend(&control_file, CONTROL_BYTES as u64)?;
+        let at = map(&control_file, 0, CONTROL_BYTES)?;
+        // SAFETY: the mapping is as long as a Control, page-aligned, never unmapped, and all its fields are atomics.
+        let control = unsafe { &*(at as *const Control) };
+        let table = mem::reserve(CHUNKS_MAX * size_of::<AtomicPtr<u8>>())?;
+        // SAFETY: zeroed memory of that length is that many null pointers; never unmapped.
+        let chunks = unsafe { core::slice::from_raw_parts(table as *const AtomicPtr<u8>, CHUNKS_MAX) };
+        let region = RegionFile {
+            file,
+            control_file,
+            control,
+            chunks,
+            slot: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            control_path,
+        };
+        let mut found = region.take_stock(id);
+        if found.fresh {
+            region.wipe(id)?;
+        }
+        region.take_slot(tracking)?;
+        found.suspects &= !found.fresh;
+        Ok((region, found))
+    }
+
+    /// Looks at who is attached, and buries the dead.
+    fn take_stock(&self, id: u64) -> Attachment {
+        let control = self.control;
+        let ours = control.magic.load(Ordering::SeqCst) == MAGIC
+            && control.layout.load(Ordering::SeqCst) == LAYOUT
+            && control.region.load(Ordering::SeqCst) == id;
+        if !ours {
+            return Attachment { fresh: true, suspects: false };
+        }
+        let (mut living, mut dead, mut executed) = (0, 0, 0);
+        for (number, slot) in control.slots.iter().enumerate() {
+            let pid = slot.pid.load(Ordering::SeqCst);
+            if pid == 0 {
+                continue;
+            }
+            if self.lock_is_held(number) {
+                living += 1;
+                continue;
+            }
+            // The lock is gone with the descriptor, by death or by an exec that went past us; the latter loses nothing.
+            let same = proc::start_time(pid as i32) == slot.started.load(Ordering::SeqCst);
+            if same {
+                executed += 1
+            } else {
+                dead += 1
+            }
+            slot.pid.store(0, Ordering::SeqCst);
+        }
+        // With the last holder dead, nobody can tell its stores from what was committed: the pages go, and the last commit
+        // is what the next one sees.
+        Attachment { fresh: dead > 0 && living + executed == 0, suspects: dead + executed > 0 }
+    }
+
+    /// Makes both files say nothing.
+    fn wipe(&self, id: u64) -> Result<(), Errno> {
+        rustix::fs::ftruncate(self.file.borrow(), 0)?;
+        rustix::fs::ftruncate(self.control_file.borrow(), 0)?;
+        extend(&self.control_file, CONTROL_BYTES as u64)?;
+        self.control.layout.store(LAYOUT, Ordering::SeqCst);
+        self.control.region.store(id, Ordering::SeqCst);
+        self.control.cut.store(u64::MAX, Ordering::SeqCst);
+        self.control.magic.store(MAGIC, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn take_slot(&self, tracking: Tracking) -> Result<(), Errno> {
+        for (number, slot) in self.control.slots.iter().enumerate() {
+            if slot.pid.load(Ordering::SeqCst) == 0 && self.try_lock_slot(number) {
+                slot.tracking.store(tracking as u64, Ordering::SeqCst);
+                let pid = rustix::process::getpid().as_raw_nonzero().get();
+                slot.started.store(proc::start_time(pid), Ordering::SeqCst);
+                slot.taken.fetch_add(1, Ordering::SeqCst);
+                slot.pid.store(pid as u64, Ordering::SeqCst);
+                self.slot.store(number, Ordering::SeqCst);
+                return Ok(());
+            }
+        }
+        crate::log::error!("more than {SLOTS_MAX} processes are attached to one region; end some of them");
+        Err(Errno(libc::EMFILE))
+    }
+
+    /// In a forked child: descriptions of our own, and a slot of our own. The parent's stay the parent's.
+    pub fn attach_again_after_fork(&self, tracking: Tracking) -> Result<(), Errno> {
+        // The same numbers, so that nobody need look: the parent's descriptions are closed here in the same step.
+        reopen_in_place(&self.file)?;
+        reopen_in_place(&self.control_file)?;
+        self.join_again(tracking)
+    }
+
+    /// Takes a slot for a process that has none: a forked child, or one whose exec failed.
+    pub fn join_again(&self, tracking: Tracking) -> Result<(), Errno> {
+        file::lock_exclusive(&self.control_file)?;
+        let taken = self.take_slot(tracking);
+        file::unlock(&self.control_file);
+        taken
+    }
+
+    /// Whether the file's name was removed.
+    pub fn is_unlinked(&self) -> bool {
+        rustix::fs::fstat(self.file.borrow()).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// Closes both files, once. Nobody may use them any more.
+    pub fn close_files(&self) {
+        if !self.closed.swap(true, Ordering::SeqCst) {
+            for number in [self.file.raw(), self.control_file.raw()] {
+                fd::forget(number);
+                fd::close_raw(number);
+            }
+        }
+    }
+
+    fn my_slot(&self) -> usize {
+        self.slot.load(Ordering::Relaxed)
+    }
+
+    /// Leaves: what is dirty is noted, so nobody need suspect anything.
+    pub fn detach(&self) {
+        let slot = self.my_slot();
+        self.control.slots[slot].pid.store(0, Ordering::SeqCst);
+        let _ = self.slot_lock(slot, libc::F_UNLCK, libc::F_OFD_SETLK);
+    }
+
+    /// Removes the control file with its name; those who have it open keep it.
+    pub fn remove_control(&self) {
+        let _ = rustix::fs::unlink(self.control_path.as_str());
+    }
+
+    /// The cache file's descriptor, open for reading and writing.
+    pub fn fd(&self) -> &OwnFd {
+        &self.file
+    }
+
+    /// Living processes attached, this one not counted, with how they learn of their stores.
+    pub fn peers(&self) -> Vec<(i32, Tracking)> {
+        let mut peers = Vec::new();
+        for (number, slot) in self.control.slots.iter().enumerate() {
+            let pid = slot.pid.load(Ordering::SeqCst);
+            if pid == 0 || number == self.my_slot() || !self.lock_is_held(number) {
+                continue;
+            }
+            let marks = slot.tracking.load(Ordering::SeqCst) == Tracking::Marks as u64;
+            peers.push((pid as i32, if marks { Tracking::Marks } else { Tracking::PageTables }));
+        }
+        peers
+    }
+
+    /// Whether another process may be attached; a glance, that may say yes for a dead one.
+    pub fn has_company(&self) -> bool {
+        let me = self.my_slot();
+        self.control
+            .slots
+            .iter()
+            .enumerate()
+            .any(|(number, slot)| number != me && slot.pid.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Takes the lock on shared file offsets, waiting for other processes.
+    pub fn lock_offset(&self) -> Result<(), Errno> {
+        self.offset_lock(libc::F_WRLCK)
+    }
+
+    /// Gives it up.
+    pub fn unlock_offset(&self) {
+        let _ = self.offset_lock(libc::F_UNLCK);
+    }
+
+    fn offset_lock(&self, kind: i32) -> Result<(), Errno> {
+        shm::lock_byte(&self.control_file, SLOT_LOCK_BASE - 1, kind, libc::F_OFD_SETLKW).map(drop)
+    }
+
+    /// Frees slots whose processes died. Returns whether there were any: their stores can only be found by checksum.
+    pub fn bury_the_dead(&self) -> bool {
+        let mut any = false;
+        for (number, slot) in self.control.slots.iter().enumerate() {
+            let free = slot.pid.load(Ordering::SeqCst) == 0;
+            if !free && number != self.my_slot() && !self.lock_is_held(number) {
+                slot.pid.store(0, Ordering::SeqCst);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn try_lock_slot(&self, slot: usize) -> bool {
+        self.slot_lock(slot, libc::F_WRLCK, libc::F_OFD_SETLK).is_ok()
+    }
+
+    /// Whether another process holds the lock on a slot, and is the one that took it: a child that was cloned past us keeps
+    /// the lock of a parent that is dead.
+    fn lock_is_held(&self, number: usize) -> bool {
+        let held =
+            self.slot_lock(number, libc::F_WRLCK, libc::F_OFD_GETLK).is_ok_and(|kind| kind != libc::F_UNLCK);
+        let slot = &self.control.slots[number];
+        held && proc::start_time(slot.pid.load(Ordering::SeqCst) as i32)
+            == slot.started.load(Ordering::SeqCst)
+    }
+
+    /// Locks of our open file description: the kernel drops them when the process dies, and a forked child makes a
+    /// description of its own. (Record locks of the process would go with any close of the file in it.)
+    fn slot_lock(&self, slot: usize, kind: i32, command: i32) -> Result<i32, Errno> {
+        shm::lock_byte(&self.control_file, SLOT_LOCK_BASE + slot as i64, kind, command)
+    }
+
+    /// Makes a hole in the file a page of zeros, unless someone filled it meanwhile.
+    pub fn populate(&self, page: u64) -> Result<(), Errno> {
+        self.with_page(page, |at| {
+            // SAFETY: one byte of the page just mapped. It lies inside the file as far as we know; see `with_page`.
+            unsafe { core::ptr::read_volatile(at as *const u8) };
+        })
+    }
+
+    /// Makes the bytes of the last page that lie behind `size` zeros.
+    pub fn zero_tail(&self, size: u64) -> Result<(), Errno> {
+        let inside = (size % PAGE_SIZE as u64) as usize;
+        self.with_page(size / PAGE_SIZE as u64, |at| {
+            // SAFETY: inside the page just mapped.
+            unsafe { core::ptr::write_bytes((at + inside) as *mut u8, 0, PAGE_SIZE - inside) };
+        })
+    }
+
+    /// Maps one page of the file for the length of `body`. A page that another process cuts off meanwhile gives SIGBUS, as
+    /// it would to the program; nothing is done for a page that lies behind the end now.
+    fn with_page(&self, page: u64, body: impl FnOnce(usize)) -> Result<(), Errno> {
+        if page * PAGE_SIZE as u64 >= self.size()? {
+            return Ok(());
+        }
+        let at = map(&self.file, page * PAGE_SIZE as u64, PAGE_SIZE)?;
+        body(at);
+        // SAFETY: our own mapping, used by nobody else.
+        unsafe { mem::munmap(at, PAGE_SIZE) }
+    }
+
+    fn map_chunk(&self, number: u64) -> Result<*mut u8, Errno> {
+        let offset = CONTROL_BYTES as u64 + number * CHUNK_BYTES as u64;
+        extend(&self.control_file, offset + CHUNK_BYTES as u64)?;
+        let at = map(&self.control_file, offset, CHUNK_BYTES)? as *mut u8;
+        let slot = &self.chunks[number as usize];
+        match slot.compare_exchange(core::ptr::null_mut(), at, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => {
+                self.control.chunks[number as usize / 64].fetch_or(1 << (number % 64), Ordering::SeqCst);
+                Ok(at)
+            }
+            Err(theirs) => {
+                // SAFETY: nobody has seen our mapping.
+                let _ = unsafe { mem::munmap(at as usize, CHUNK_BYTES) };
+                Ok(theirs)
+            }
+        }
+    }
+}
+
+impl Board for RegionFile {
+    fn control(&self) -> &Control {
+        self.control
+    }
+
+    fn chunk(&self, number: u64) -> Result<Chunk<'_>, Errno> {
+        let slot =
+            self.chunks.get(usize::try_from(number).unwrap_or(usize::MAX)).ok_or(Errno(libc::EFBIG))?;
+        let mut at = slot.load(Ordering::Acquire);
+        if at.is_null() {
+            at = self.map_chunk(number)?;
+        }
+        // SAFETY: the mapping is CHUNK_BYTES long, never unmapped, and made of atomics: CHUNK_PAGES entries, then two bitmaps.
+        unsafe {
+            let bitmaps = at.add(ENTRIES_BYTES);
+            Ok(Chunk {
+                entries: core::slice::from_raw_parts(at as *const Entry, CHUNK_PAGES as usize),
+                dirty: core::slice::from_raw_parts(bitmaps as *const AtomicU64, CHUNK_WINDOWS / 64),
+                resident: core::slice::from_raw_parts(
+                    bitmaps.add(BITMAP_BYTES) as *const AtomicU64,
+                    CHUNK_WINDOWS / 64,
+                ),
+            })
+        }
+    }
+
+    fn me(&self) -> usize {
+        let slot = self.my_slot();
+        owner_number(slot, self.control.slots[slot].taken.load(Ordering::Relaxed))
+    }
+
+    fn alive(&self, owner: usize) -> bool {
+        let number = owner & (SLOTS_MAX - 1);
+        let slot: &Slot = &self.control.slots[number];
+        let same = owner == owner_number(number, slot.taken.load(Ordering::SeqCst));
+        same && slot.pid.load(Ordering::SeqCst) != 0
+            && (number == self.my_slot() || self.lock_is_held(number))
+    }
+
+    fn wait(&self, word: &AtomicU64, seen: u64, limit: Duration) {
+        futex::wait(futex::low_half(word), seen as u32, Some(limit));
+    }
+
+    fn wake(&self, word: &AtomicU64) {
+        futex::wake(futex::low_half(word), i32::MAX);
+    }
+}
+
+impl Frames for RegionFile {
+    fn read(&self, first: u64, into: &mut [u8]) -> Result<(), Errno> {
+        file::read_at(&self.file, into, first * PAGE_SIZE as u64)
+    }
+
+    fn install(&self, page: u64, data: &[u8; PAGE_SIZE]) -> Result<(), Errno> {
+        // One write of one page to a hole: whoever faults meanwhile waits for the page's lock and sees all of it. It must not
+        // make the file longer.
+        let offset = page * PAGE_SIZE as u64;
+        let inside = self.size()?.saturating_sub(offset).min(PAGE_SIZE as u64) as usize;
+        file::write_at(&self.file, &data[..inside], offset)
+    }
+
+    fn merge(&self, page: u64, base: &[u8; PAGE_SIZE], new: &[u8; PAGE_SIZE]) -> Result<(), Errno> {
+        if base == new {
+            return Ok(());
+        }
+        let at = map(&self.file, page * PAGE_SIZE as u64, PAGE_SIZE)?;
+        for (i, (base, new)) in base.chunks_exact(8).zip(new.chunks_exact(8)).enumerate() {
+            if base != new {
+                // SAFETY: inside the page just mapped; the page lies inside the file, which the maintenance lock keeps.
+                let word = unsafe { &*((at + i * 8) as *const AtomicU64) };
+                merge_word(word, base, new);
+            }
+        }
+        // SAFETY: our own mapping, used by nobody else.
+        unsafe { mem::munmap(at, PAGE_SIZE) }
+    }
+
+    fn size(&self) -> Result<u64, Errno> {
+        Ok(rustix::fs::fstat(self.file.borrow())?.st_size as u64)
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Errno> {
+        Ok(rustix::io::retry_on_intr(|| rustix::fs::ftruncate(self.file.borrow(), size))?)
+    }
+
+    fn lock_host(&self) -> Result<(), Errno> {
+        file::lock_exclusive(&self.control_file)
+    }
+
+    fn unlock_host(&self) {
+        file::unlock(&self.control_file);
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        use rustix::fs::FallocateFlags;
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(self.file.borrow(), flags, offset, length))?)
+    }
+}
