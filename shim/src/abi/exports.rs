@@ -141,67 +141,67 @@ unsafe fn raw6(number: libc::c_long, args: [usize; 6]) -> isize {
 
 hook! {
     unsafe fn open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int => nm_open {
-        finish(links::open(libc::AT_FDCWD, path, flags, mode), || links::foreign(real!(open)(path, flags, mode)))
+        finish(links::open(libc::AT_FDCWD, path, flags, mode), || links::foreign(path, real!(open)(path, flags, mode)))
     }
 }
 
 hook! {
     unsafe fn openat(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int => nm_openat {
-        finish(links::open(directory, path, flags, mode), || links::foreign(real!(openat)(directory, path, flags, mode)))
+        finish(links::open(directory, path, flags, mode), || links::foreign(path, real!(openat)(directory, path, flags, mode)))
     }
 }
 
 hook! {
     unsafe fn __open_2(path: *const c_char, flags: c_int) -> c_int => nm___open_2 {
-        finish(links::open(libc::AT_FDCWD, path, flags, 0), || links::foreign(real!(__open_2)(path, flags)))
+        finish(links::open(libc::AT_FDCWD, path, flags, 0), || links::foreign(path, real!(__open_2)(path, flags)))
     }
 }
 
 hook! {
     unsafe fn __openat_2(directory: c_int, path: *const c_char, flags: c_int) -> c_int => nm___openat_2 {
-        finish(links::open(directory, path, flags, 0), || links::foreign(real!(__openat_2)(directory, path, flags)))
+        finish(links::open(directory, path, flags, 0), || links::foreign(path, real!(__openat_2)(directory, path, flags)))
     }
 }
 
 hook! {
     unsafe fn creat(path: *const c_char, mode: mode_t) -> c_int => nm_creat {
-        finish(links::open(libc::AT_FDCWD, path, CREATE, mode), || links::foreign(real!(creat)(path, mode)))
+        finish(links::open(libc::AT_FDCWD, path, CREATE, mode), || links::foreign(path, real!(creat)(path, mode)))
     }
 }
 
 hook! {
     unsafe fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int => nm_open64 {
-        finish(links::open(libc::AT_FDCWD, path, flags, mode), || links::foreign(real!(open64)(path, flags, mode)))
+        finish(links::open(libc::AT_FDCWD, path, flags, mode), || links::foreign(path, real!(open64)(path, flags, mode)))
     }
 }
 
 hook! {
     unsafe fn openat64(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int => nm_openat64 {
-        finish(links::open(directory, path, flags, mode), || links::foreign(real!(openat64)(directory, path, flags, mode)))
+        finish(links::open(directory, path, flags, mode), || links::foreign(path, real!(openat64)(directory, path, flags, mode)))
     }
 }
 
 hook! {
     unsafe fn __open64_2(path: *const c_char, flags: c_int) -> c_int => nm___open64_2 {
-        finish(links::open(libc::AT_FDCWD, path, flags, 0), || links::foreign(real!(__open64_2)(path, flags)))
+        finish(links::open(libc::AT_FDCWD, path, flags, 0), || links::foreign(path, real!(__open64_2)(path, flags)))
     }
 }
 
 hook! {
     unsafe fn __openat64_2(directory: c_int, path: *const c_char, flags: c_int) -> c_int => nm___openat64_2 {
-        finish(links::open(directory, path, flags, 0), || links::foreign(real!(__openat64_2)(directory, path, flags)))
+        finish(links::open(directory, path, flags, 0), || links::foreign(path, real!(__openat64_2)(directory, path, flags)))
     }
 }
 
 hook! {
     unsafe fn creat64(path: *const c_char, mode: mode_t) -> c_int => nm_creat64 {
-        finish(links::open(libc::AT_FDCWD, path, CREATE, mode), || links::foreign(real!(creat64)(path, mode)))
+        finish(links::open(libc::AT_FDCWD, path, CREATE, mode), || links::foreign(path, real!(creat64)(path, mode)))
     }
 }
 
 hook! {
     unsafe fn shm_open(name: *const c_char, flags: c_int, mode: mode_t) -> c_int => nm_shm_open {
-        finish(path::open_shared_memory(name, flags, mode), || links::foreign(real!(shm_open)(name, flags, mode)))
+        finish(path::open_shared_memory(name, flags, mode), || links::foreign(name, real!(shm_open)(name, flags, mode)))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::outcome::{NOT_OURS, Outcome};
 use super::range::with_buffers;
+use crate::host::handle::OffsetLock;
 use crate::host::{Handle, fds, runtime_if_started};
 use crate::log;
 use crate::pager::commit::CommitOptions;
@@ -53,10 +54,9 @@ pub fn at_position(
         Ok(handle) => handle,
         Err(exit) => return foreign(spans, direction, exit, make),
     };
-    let _offset = handle.offset.lock();
-    let _host = OffsetLock::take(handle)?;
+    let offset = handle.lock_offset()?;
     let at = position(number)?;
-    transfer(handle, number, direction, spans, at, make)
+    transfer(handle, number, direction, spans, (at, Some(offset)), make)
 }
 
 /// A transfer at an offset of the caller's.
@@ -72,7 +72,7 @@ pub fn at_offset(
         Err(exit) => return foreign(spans, direction, exit, make),
     };
     // A negative offset is the kernel's to refuse.
-    transfer(handle, number, direction, spans, u64::try_from(offset).unwrap_or(u64::MAX), make)
+    transfer(handle, number, direction, spans, (u64::try_from(offset).unwrap_or(u64::MAX), None), make)
 }
 
 /// Not our file, but the buffer may be our memory.
@@ -93,9 +93,10 @@ fn transfer(
     number: i32,
     direction: Direction,
     spans: &[Span],
-    at: u64,
+    at: (u64, Option<OffsetLock>),
     make: impl Fn() -> Result<usize, Errno>,
 ) -> Outcome<isize> {
+    let (at, offset) = at;
     let length =
         spans.iter().fold(0usize, |sum, span| sum.saturating_add(span.length)).min(RW_BYTES_MAX) as u64;
     if at == u64::MAX || length == 0 {
@@ -109,8 +110,12 @@ fn transfer(
     if flags & libc::O_ACCMODE == libc::O_RDONLY {
         return Ok(make()? as isize);
     }
+    // A write that makes the file longer first clears what lies behind its end, which nobody else may be extending meanwhile.
+    let append = flags & libc::O_APPEND != 0;
+    let extends = append || at.saturating_add(length) > handle.size()?;
+    let _offset = if offset.is_none() && extends { Some(handle.lock_offset()?) } else { offset };
     let size = handle.size()?;
-    let at = if flags & libc::O_APPEND != 0 { size } else { at };
+    let at = if append { size } else { at };
     let length = room(handle, at, length)?;
     handle.bring_in_for_write(at, length)?;
     if at.saturating_add(length) > size && !size.is_multiple_of(4096) {
@@ -135,27 +140,6 @@ fn room(handle: &Handle, at: u64, length: u64) -> Result<u64, Errno> {
         handle.name
     );
     Err(Errno(libc::EFBIG))
-}
-
-/// Keeps other processes of the host from moving a shared offset: a lock on a byte of the control file that no slot has.
-struct OffsetLock(Option<&'static Handle>);
-
-impl OffsetLock {
-    fn take(handle: &'static Handle) -> Result<Self, Errno> {
-        if !handle.region.cache.has_company() {
-            return Ok(OffsetLock(None));
-        }
-        handle.region.cache.lock_offset()?;
-        Ok(OffsetLock(Some(handle)))
-    }
-}
-
-impl Drop for OffsetLock {
-    fn drop(&mut self) {
-        if let Some(handle) = self.0 {
-            handle.region.cache.unlock_offset();
-        }
-    }
 }
 
 /// Pages brought in at a time in search of a hole or of data.
@@ -263,6 +247,19 @@ pub fn fill_for_inner_calls(handle: &Handle, number: i32) -> Result<(), Errno> {
         (true, false) => (position(number)? / 4096).min(tail),
     };
     handle.bring_in(first, pages)
+}
+
+/// Puts a descriptor that gives an error to every read and write, and can't be opened through /proc, in a descriptor's place: a
+/// socket that is connected to nothing.
+pub fn make_unusable(number: i32) {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let Ok(socket) = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None) else {
+        return;
+    };
+    let socket = crate::sys::fd::OwnFd::from_rustix(socket);
+    // SAFETY: descriptors by value; the program has not run yet.
+    let _ = unsafe { call(libc::SYS_dup3, [socket.raw() as usize, number as usize, 0, 0, 0, 0]) };
+    fds::set(number, crate::host::fds::Descriptor::Foreign);
 }
 
 /// Whether a call on a descriptor needs no look at its buffers.

@@ -88,7 +88,7 @@ pub fn open_name(name: &Name, flags: i32, mode: u32) -> Outcome<i32> {
             fds::set(number, Descriptor::Region(handle.handle()));
             if flags & libc::O_TRUNC != 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && handle.size()? != 0
             {
-                handle.truncate(0)?;
+                handle.handle().truncate(0)?;
             }
             log::debug!("open {}: descriptor {number}", handle.name);
             Ok(number)
@@ -106,9 +106,20 @@ fn open_local(local: &str, flags: i32) -> Result<i32, Errno> {
 }
 
 /// A descriptor that a call not ours returned: whatever had the number before is gone.
-pub fn foreign(number: i32) -> i32 {
+///
+/// # Safety
+/// `path` is null or a C string.
+pub unsafe fn foreign(path: *const c_char, number: i32) -> i32 {
     if number >= 0 && !in_shared_memory_child_quick(number) {
-        fds::set(number, Descriptor::Foreign);
+        // `/dev/stdin` and `/proc/self/fd/3` are other names of what may be one of ours; that is found out at the first use.
+        // SAFETY: the caller's.
+        let alias =
+            unsafe { app::path_starts_with(path, b"/proc/") || app::path_starts_with(path, b"/dev/") };
+        if alias {
+            fds::forget(number);
+        } else {
+            fds::set(number, Descriptor::Foreign);
+        }
     }
     number
 }

@@ -137,7 +137,7 @@ fn designated(request: &Request) -> Result<Held, Errno> {
     if let Some(end) = end
         && end > handle.size()?
     {
-        handle.truncate(end)?;
+        handle.handle().truncate(end)?;
     }
     Ok(handle)
 }

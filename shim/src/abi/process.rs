@@ -55,8 +55,14 @@ fn suspect_standard_streams() {
 /// absent pages, nor its inner writes leave zeros around them.
 pub fn fill_standard_streams() {
     for number in 0..=2 {
-        if let Ok(Some(handle)) = fds::region(number) {
-            let _ = super::file::fill_for_inner_calls(handle, number);
+        let filled = match fds::region(number) {
+            Ok(None) => continue,
+            Ok(Some(handle)) => super::file::fill_for_inner_calls(handle, number),
+            Err(errno) => Err(errno),
+        };
+        if filled.is_err() {
+            // The reason was logged. A descriptor that fails is what remains: one that reads as zeros must not.
+            super::file::make_unusable(number);
         }
     }
 }

@@ -25,6 +25,13 @@ impl End {
         fds::region(self.number)
     }
 
+    /// Bytes from its position to the end, for a regular file.
+    fn left(self) -> Option<u64> {
+        let stat = rustix::fs::fstat(crate::sys::fd::borrow(self.number)).ok()?;
+        let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+        regular.then(|| Some((stat.st_size as u64).saturating_sub(self.position().ok()?))).flatten()
+    }
+
     fn position(self) -> Result<u64, Errno> {
         if self.offset != 0 {
             // SAFETY: the program's own offset, which the kernel reads next.
@@ -63,14 +70,23 @@ fn move_bytes(
     if source.is_none() && target.is_none() {
         return Err(NOT_OURS);
     }
-    let length = length.min(STEP);
+    let mut length = length.min(STEP);
     if let Some(source) = source {
         source.bring_in_for_read(from.position()?, length as u64)?;
     }
+    // What the source does not have is not written, and must not be made present in the target.
+    if let Some(left) = from.left() {
+        length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
+    }
+    let _offset = target.map(Handle::lock_offset).transpose()?;
     let mut at = 0;
     if let Some(target) = target {
         at = to.position()?;
         target.bring_in_for_write(at, length as u64)?;
+        let size = target.size()?;
+        if at.saturating_add(length as u64) > size && !size.is_multiple_of(4096) {
+            target.zero_tail(size)?;
+        }
     }
     let done = make(length)?;
     if let Some(target) = target {

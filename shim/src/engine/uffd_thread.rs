@@ -261,14 +261,14 @@ impl Server {
     fn install(&self, mapping: &Mapping, page: u64, data: &[u8]) {
         let address = mapping.address_of(page);
         if mapping.private {
-            let handle = host::handle(mapping.handle);
-            for (i, one) in data.chunks_exact(PAGE_SIZE).enumerate() {
-                if let Some(one) = one.first_chunk() {
-                    let _ = crate::pager::Frames::install(&handle.region.cache, page + i as u64, one);
-                }
-            }
-            let _ = self.uffd.wake(address, data.len());
-            return;
+            return self.install_in_file(mapping, page, data);
+        }
+        let Some(runtime) = host::runtime_if_started() else { return };
+        // While the table can't change, the address shows what it showed when the page was asked for, or it does not: unmapped,
+        // or another region's by now.
+        let _table = runtime.mappings.write();
+        if !runtime.mappings.find(address).is_some_and(|now| core::ptr::eq(now.state, mapping.state)) {
+            return self.install_in_file(mapping, page, data);
         }
         let mut done = 0;
         while done < data.len() {
@@ -303,6 +303,17 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Puts pages into the region's file, past any mapping, and lets whoever waits look again.
+    fn install_in_file(&self, mapping: &Mapping, page: u64, data: &[u8]) {
+        let handle = host::handle(mapping.handle);
+        for (i, one) in data.chunks_exact(PAGE_SIZE).enumerate() {
+            if let Some(one) = one.first_chunk() {
+                let _ = crate::pager::Frames::install(&handle.region.cache, page + i as u64, one);
+            }
+        }
+        let _ = self.uffd.wake(mapping.address_of(page), data.len());
     }
 
     /// Makes a touch end as it does on a disk that fails: SIGBUS. The page can come back later.

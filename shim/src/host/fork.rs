@@ -1,7 +1,7 @@
 //! fork: nothing of ours is half-way in the child, and every page there faults to the child's own engine.
 //!
-//! Owns: the three pthread_atfork handlers. Called by: libc inside fork, forkpty and daemon; abi around _Fork. Must not: do
-//! anything in a process that never used netmem.
+//! Owns: the three pthread_atfork handlers. Called by: libc inside fork, forkpty and daemon; abi around _Fork. Must not: cost a
+//! process that never used netmem more than two locks.
 //!
 //! Mappings of ours are MADV_DONTFORK but between `prepare` and `parent`, so that a clone that goes past us gets SIGSEGV and
 //! never zeros.
@@ -16,18 +16,26 @@ use crate::sys::mem;
 
 /// Everything locked across a fork. Fields are dropped in this order, the reverse of taking.
 struct Held {
+    /// None in a process that has not used netmem; its heap and its start are guarded all the same, since a path that is not
+    /// ours may be looked at.
+    runtime: Option<HeldRuntime>,
+    _starting: QuietGuard<'static, ()>,
+}
+
+/// The locks of the runtime.
+struct HeldRuntime {
     _poisoned: Box<dyn Guard>,
     _retired: Box<dyn Guard>,
     _mappings: crate::engine::mappings::Writer<'static>,
     _maintenance: Vec<QuietGuard<'static, ()>>,
     _attached: Box<dyn Guard>,
     _names: QuietGuard<'static, ()>,
-    _starting: QuietGuard<'static, ()>,
 }
 
 /// Any lock's guard.
 trait Guard {}
 impl<T> Guard for QuietGuard<'_, T> {}
+impl<A: Guard, B: Guard> Guard for (A, B) {}
 
 struct Slot(UnsafeCell<Option<Held>>);
 // SAFETY: only touched by the thread that forks, which holds STARTING from `prepare` to `parent`, or is the child's only one.
@@ -36,44 +44,42 @@ static HELD: Slot = Slot(UnsafeCell::new(None));
 
 /// Before a fork, in the parent.
 pub extern "C" fn prepare() {
-    let Some(runtime) = runtime_if_started() else { return };
     let starting = super::STARTING.lock();
-    let names = runtime.names.lock();
-    let attached: Box<dyn Guard> = Box::new(runtime.attached.lock_for_fork());
-    // All offsets before any maintenance lock: a read holds one offset while it may need any region's maintenance.
-    let mut maintenance: Vec<_> = handle::all().map(|handle| handle.offset.lock()).collect();
-    maintenance.extend(handle::all().map(|handle| handle.region.maintenance.lock()));
-    let mappings = runtime.mappings.write();
-    let retired: Box<dyn Guard> = Box::new(crate::engine::state::lock_for_fork());
-    let poisoned: Box<dyn Guard> = Box::new(super::poison::lock_for_fork());
-    for mapping in runtime.mappings.overlapping(0, usize::MAX) {
-        let _ = mem::set_fork(mapping.start, mapping.length(), true);
-    }
-    let held = Held {
-        _starting: starting,
-        _names: names,
-        _attached: attached,
-        _maintenance: maintenance,
-        _mappings: mappings,
-        _retired: retired,
-        _poisoned: poisoned,
-    };
+    let runtime = runtime_if_started().map(|runtime| {
+        let names = runtime.names.lock();
+        let attached: Box<dyn Guard> = Box::new(runtime.attached.lock_for_fork());
+        // All offsets before any maintenance lock: a read holds one offset while it may need any region's maintenance.
+        let mut maintenance: Vec<_> = handle::all().map(|handle| handle.offset.lock()).collect();
+        maintenance.extend(handle::all().map(|handle| handle.region.maintenance.lock()));
+        let mappings = runtime.mappings.write();
+        let retired: Box<dyn Guard> = Box::new(crate::engine::state::lock_for_fork());
+        let poisoned: Box<dyn Guard> = Box::new(super::poison::lock_for_fork());
+        for mapping in runtime.mappings.overlapping(0, usize::MAX) {
+            let _ = mem::set_fork(mapping.start, mapping.length(), true);
+        }
+        HeldRuntime {
+            _poisoned: poisoned,
+            _retired: retired,
+            _mappings: mappings,
+            _maintenance: maintenance,
+            _attached: attached,
+            _names: names,
+        }
+    });
     // SAFETY: STARTING is held.
-    unsafe { *HELD.0.get() = Some(held) };
+    unsafe { *HELD.0.get() = Some(Held { runtime, _starting: starting }) };
     // The heap's lock comes last: nothing may be allocated while it is held. Signals are blocked by the others.
     #[cfg(not(test))]
     crate::HEAP.lock_across_fork();
 }
 
+/// Gives everything back; says whether the process had a runtime when it forked.
 fn release() -> bool {
-    if runtime_if_started().is_none() {
-        return false;
-    }
     #[cfg(not(test))]
     crate::HEAP.unlock_after_fork();
     // SAFETY: this thread took everything in `prepare`.
     let held = unsafe { (*HELD.0.get()).take() };
-    held.is_some()
+    held.is_some_and(|held| held.runtime.is_some())
 }
 
 /// After a fork, in the parent.

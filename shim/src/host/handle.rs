@@ -13,7 +13,7 @@ use crate::log;
 use crate::pager::commit::{CommitOptions, CommitReport};
 use crate::pager::{Frames, PagerError, Region};
 use crate::stats;
-use crate::sync::QuietMutex;
+use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::clock::Deadline;
 use crate::sys::errno::Errno;
 
@@ -42,6 +42,21 @@ pub struct Handle {
     pub(super) users: AtomicU32,
     /// Given up: nothing in the process shows the region, and its files are closed with the last operation.
     pub(super) released: AtomicBool,
+}
+
+/// Keeps everyone else, in this process and on this host, from moving shared file offsets and from making the file longer or
+/// shorter, while it lives.
+pub struct OffsetLock {
+    host: Option<&'static Handle>,
+    _process: QuietGuard<'static, ()>,
+}
+
+impl Drop for OffsetLock {
+    fn drop(&mut self) {
+        if let Some(handle) = self.host {
+            handle.region.cache.unlock_offset();
+        }
+    }
 }
 
 /// Keeps a handle's files open while it lives.
@@ -89,6 +104,16 @@ pub(super) fn enter(handle: Handle) -> &'static Handle {
 }
 
 impl Handle {
+    /// See [`OffsetLock`]. Not to be taken by a thread that has it.
+    pub fn lock_offset(&'static self) -> Result<OffsetLock, Errno> {
+        let process = self.offset.lock();
+        let company = self.region.cache.has_company();
+        if company {
+            self.region.cache.lock_offset()?;
+        }
+        Ok(OffsetLock { host: company.then_some(self), _process: process })
+    }
+
     /// Keeps the files open for an operation. EBADF if they are given up: the descriptor was closed under it.
     pub fn pin(&self) -> Result<Pin<'_>, Errno> {
         self.users.fetch_add(1, Ordering::SeqCst);
@@ -213,7 +238,7 @@ impl Handle {
     }
 
     /// ftruncate(2).
-    pub fn truncate(&self, size: u64) -> Result<(), Errno> {
+    pub fn truncate(&'static self, size: u64) -> Result<(), Errno> {
         let _pin = self.pin()?;
         let runtime = self.runtime()?;
         if size > runtime.region_bytes_max() {
@@ -223,6 +248,7 @@ impl Handle {
             );
             return Err(Errno(libc::EFBIG));
         }
+        let _offset = self.lock_offset()?;
         let before = self.size()?;
         if size > before && !before.is_multiple_of(PAGE_SIZE as u64) {
             self.zero_tail(before)?;

@@ -146,6 +146,11 @@ impl<C: Board + Frames> Region<C> {
         let size_now = size;
         harvest(&mut |first, count| self.mark_dirty(first, count));
         let flushing = self.begin_flush(size, deadline)?;
+        if self.cache.size()? != size {
+            // The page with the old end is sent as far as that; what was appended to it is the next commit's, and its mark may
+            // just have been taken.
+            self.mark_dirty(PageIndex::containing(size).0, 1);
+        }
         let base = self.view();
         let cut = Some(control.cut.load(Ordering::SeqCst)).filter(|cut| *cut != u64::MAX);
         let resized = control.size_changed.load(Ordering::SeqCst) != 0

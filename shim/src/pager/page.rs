@@ -47,7 +47,9 @@ pub fn step(state: State, event: Event) -> Result<State, Illegal> {
         (State::Absent, Event::Claim) => Ok(State::Claimed),
         (State::Claimed, Event::Install) => Ok(State::Present),
         (State::Claimed, Event::Release) => Ok(State::Absent),
-        (State::Absent | State::Present, Event::Cut) => Ok(State::Absent),
+        (State::Absent, Event::Cut) => Ok(State::Absent),
+        // It stays accessible where it was, so it stays present: as zeros, which is what a cut page is if the file grows again.
+        (State::Present, Event::Cut) => Ok(State::Present),
         (State::Absent | State::Present, Event::Overwrite) => Ok(State::Present),
         (State::Absent, Event::Install | Event::Release)
         | (State::Claimed, Event::Claim | Event::Cut | Event::Overwrite)

@@ -9,7 +9,7 @@ use netmem_protocol::{PAGE_SIZE, PageIndex};
 
 use super::page::Event;
 use super::region::{PagerError, Region};
-use super::table::{Board, CHUNK_PAGES, Frames, HostLock, SUM_UNKNOWN};
+use super::table::{Board, CHUNK_PAGES, Frames, HostLock};
 use super::view::ClosedGate;
 use crate::remote::PageSource;
 use crate::sys::clock::Deadline;
@@ -71,18 +71,25 @@ impl<C: Board + Frames> Region<C> {
         // Pages behind the fetchable mark are zeros already; those before it become ours, with a base nobody knows here.
         let known = last_whole.min(self.fetchable());
         for page in first_whole..known {
-            let absent = !self.is_present(page);
-            self.with_entry(page, |entry| {
-                if absent {
-                    entry.sum.store(SUM_UNKNOWN, Ordering::Release);
-                }
-                entry.reset(Event::Overwrite, page);
-            })?;
+            self.note_resident(page)?;
+            if !self.is_present(page) {
+                self.forget_base(page);
+            }
+            self.reset_entry(page, Event::Overwrite)?;
         }
         self.cache.punch(offset, end - offset)?;
         let first = PageIndex::containing(offset).0;
         self.mark_dirty(first, PageIndex::ceil(end).0 - first);
         drop(gate);
+        Ok(())
+    }
+
+    /// Applies an event to one entry. Behind a closed gate a claim can still be taken, to be given back at once by whoever then
+    /// sees the gate (C2); that is waited for.
+    fn reset_entry(&self, page: u64, event: Event) -> Result<(), PagerError> {
+        while !self.with_entry(page, |entry| entry.reset(event, page))? {
+            self.wait_for_claim(page, Deadline::after(None))?;
+        }
         Ok(())
     }
 
@@ -92,7 +99,9 @@ impl<C: Board + Frames> Region<C> {
             let start = number * CHUNK_PAGES;
             let Ok(chunk) = self.cache.chunk(number) else { continue };
             for page in first.max(start)..end.min(start + CHUNK_PAGES) {
-                chunk.entries[(page % CHUNK_PAGES) as usize].reset(event, page);
+                if !chunk.entries[(page % CHUNK_PAGES) as usize].reset(event, page) {
+                    let _ = self.reset_entry(page, event);
+                }
             }
         }
     }

@@ -322,13 +322,17 @@ impl Entry {
     }
 
     /// The program cut the page off, or made it zeros: state, marks and base follow.
-    pub fn reset(&self, event: Event, page: u64) {
-        let _ = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
-            Some(with_state(word, must(state_of(word), event, page)) & !(DIRTY | FLUSHING))
+    /// False, and nothing done, while someone has it claimed.
+    pub fn reset(&self, event: Event, page: u64) -> bool {
+        let done = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+            let state = state_of(word);
+            (state != State::Claimed)
+                .then(|| with_state(word, must(state, event, page)) & !(DIRTY | FLUSHING))
         });
-        if event == Event::Cut {
+        if done.is_ok() && event == Event::Cut {
             self.sum.store(SUM_ZERO, Ordering::Release);
         }
+        done.is_ok()
     }
 }
 

@@ -69,6 +69,8 @@ impl<C: Board + Frames> Region<C> {
         for run in &changes.runs {
             gate.drain(run.first.0, run.end())?;
         }
+        // A file that grew must have the pages before they can be patched; one that shrank is cut after.
+        self.follow_growth(changes.size)?;
         self.patch_changed(source, from, &changes)?;
         self.follow_size(&gate, changes.size)?;
         control.server_size.store(changes.size, Ordering::SeqCst);
@@ -160,6 +162,14 @@ impl<C: Board + Frames> Region<C> {
             }
         })?;
         failed.map_or(Ok(()), |errno| Err(PagerError::Cache(errno)))
+    }
+
+    fn follow_growth(&self, server_size: u64) -> Result<(), PagerError> {
+        let changed_here = self.cache.control().size_changed.load(Ordering::SeqCst) != 0;
+        if !changed_here && self.cache.size()? < server_size {
+            self.cache.set_size(server_size)?;
+        }
+        Ok(())
     }
 
     /// Gives the file the server's size unless the program has changed it here.
