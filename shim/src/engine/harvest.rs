@@ -15,11 +15,16 @@ use crate::sys::proc;
 /// Marks every written page of an address range that shows the region from `first_page` on, and arms the range again. Only
 /// windows in which a page ever was are looked at.
 pub fn scan(pagemap: &Pagemap, start: usize, end: usize, first_page: u64, region: &Region<RegionFile>) {
+    scan_as(pagemap, (start, end), first_page, region, true);
+}
+
+fn scan_as(pagemap: &Pagemap, range: (usize, usize), first_page: u64, region: &Region<RegionFile>, arm: bool) {
+    let (start, end) = range;
     let end_page = first_page + ((end - start) / mem::PAGE) as u64;
     let (mut from, mut to) = (0, 0);
     let scan_run = |from: u64, to: u64| {
         let address = |page: u64| start + (page - first_page) as usize * mem::PAGE;
-        let failed = pagemap.scan(address(from), address(to), true, &mut |written, behind| {
+        let failed = pagemap.scan(address(from), address(to), arm, &mut |written, behind| {
             let first = first_page + ((written - start) / mem::PAGE) as u64;
             region.mark_dirty(first, ((behind - written) / mem::PAGE) as u64);
         });
@@ -53,8 +58,19 @@ pub fn scan(pagemap: &Pagemap, start: usize, end: usize, first_page: u64, region
 
 /// Everything that any process of this host stored through a mapping of the region becomes a mark.
 pub fn harvest(runtime: &Runtime, handle: &Handle) {
-    for mapping in runtime.mappings.of_handle(handle.index) {
-        runtime.engine().harvest_piece(&mapping, handle);
+    {
+        // While the table can't change, each address shows what its row says: a scan of what was mapped there before would
+        // swallow another region's notes.
+        let _table = runtime.mappings.write();
+        let pieces = runtime.mappings.of_handle(handle.index);
+        // In two passes (D3): a page that is mapped twice must not lose the tag of a store made through the one mapping while
+        // the other is harvested.
+        for mapping in &pieces {
+            runtime.engine().clear_writers(mapping, handle);
+        }
+        for mapping in &pieces {
+            runtime.engine().harvest_piece(mapping, handle);
+        }
     }
     let region = &handle.region;
     if region.cache.bury_the_dead() {
@@ -77,7 +93,9 @@ fn harvest_peer(pid: i32, region: &Region<RegionFile>) -> bool {
     }
     let Ok(pagemap) = Pagemap::open(Some(pid)) else { return false };
     for mapping in mappings {
-        scan(&pagemap, mapping.start, mapping.end, mapping.offset / mem::PAGE as u64, region);
+        // Without arming: the peer may have mapped something else there by now, whose notes are not ours to take. What it wrote
+        // is named again next time, and dropped by its checksum, until it looks itself.
+        scan_as(&pagemap, (mapping.start, mapping.end), mapping.offset / mem::PAGE as u64, region, false);
     }
     true
 }

@@ -141,7 +141,19 @@ impl Engine {
         }
     }
 
-    /// Notes what was stored through one piece, and arms it again. With `last`, the piece is about to go.
+    /// This process can no longer store unnoticed through a piece: true once [`Self::harvest_piece`] has run, which must follow.
+    pub fn clear_writers(&self, mapping: &Mapping, handle: &Handle) {
+        if !mapping.private && self.tracking() == Tracking::Marks {
+            let me = crate::pager::Board::me(&handle.region.cache);
+            handle.region.each_dirty_window(|window| {
+                let from = window.max(mapping.first_page);
+                let to = (window + crate::pager::table::WINDOW_PAGES).min(mapping.end_page());
+                handle.region.clear_writer(from, to.max(from), me);
+            });
+        }
+    }
+
+    /// Notes what was stored through one piece, and arms it again.
     pub fn harvest_piece(&self, mapping: &Mapping, handle: &Handle) {
         match self {
             Engine::Uffd(engine) => engine.harvest_piece(mapping, handle),

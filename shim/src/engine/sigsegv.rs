@@ -107,7 +107,6 @@ impl Sigsegv {
         }
         let _quiet = signal::SignalMask::block_all();
         let state = mapping.state;
-        let me = crate::pager::Board::me(&handle.region.cache);
         for block in 0..state.blocks.len() {
             if state.blocks[block].load(Ordering::SeqCst) & WRITE == 0 {
                 continue;
@@ -117,7 +116,6 @@ impl Sigsegv {
             if now == WRITE && from < to {
                 let (first, end) = (mapping.page_at(from), mapping.page_at(to - 1) + 1);
                 handle.region.mark_dirty(first, end - first);
-                handle.region.clear_writer(first, end, me);
                 if mem::mprotect(from, to - from, allowed(READ, mapping)).is_ok() {
                     state.unlock(block, READ);
                     continue;

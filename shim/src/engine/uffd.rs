@@ -108,18 +108,27 @@ impl UffdEngine {
                 super::harvest::scan(pagemap, mapping.start, mapping.end, mapping.first_page, region);
             }
             (StoreTracking::Async | StoreTracking::Sync, _) => {
-                // Writers first, then protection: a store in between is seen by the capture that follows (DESIGN.md, D3).
-                let me = crate::pager::Board::me(&region.cache);
                 region.each_dirty_window(|window| {
                     let from = window.max(mapping.first_page);
                     let to = (window + WINDOW_PAGES).min(mapping.end_page());
                     if from < to {
-                        region.clear_writer(from, to, me);
-                        let start = mapping.address_of(from);
-                        let _ = self.uffd.write_protect(start, (to - from) as usize * mem::PAGE, true);
+                        self.protect_window(mapping, mapping.address_of(from), (to - from) as usize * mem::PAGE);
                     }
                 });
             }
+        }
+    }
+
+    /// Protects a part of a mapping again, one block after the other, so that the thread that lets a store through is either
+    /// before the mark or behind the protection (D3).
+    fn protect_window(&self, mapping: &Mapping, start: usize, length: usize) {
+        let _quiet = crate::sys::signal::SignalMask::block_all();
+        let state = mapping.state;
+        for block in state.number(start)..=state.number(start + length - 1) {
+            let (from, to) = state.range(block, start, start + length);
+            let now = state.lock(block);
+            let _ = self.uffd.write_protect(from, to - from, true);
+            state.unlock(block, now);
         }
     }
 

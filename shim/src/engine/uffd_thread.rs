@@ -103,10 +103,15 @@ impl Server {
 
     /// Synchronous tracking: mark, then let go on.
     fn let_store_through(&self, runtime: &Runtime, address: usize) {
-        if let Some(mapping) = runtime.mappings.find(address) {
-            host::handle(mapping.handle).region.mark_writer(mapping.page_at(address), 1);
-        }
+        let Some(mapping) = runtime.mappings.find(address) else {
+            let _ = self.uffd.write_protect(address, mem::PAGE, false);
+            return;
+        };
+        let block = mapping.state.number(address);
+        let now = mapping.state.lock(block);
+        host::handle(mapping.handle).region.mark_writer(mapping.page_at(address), 1);
         let _ = self.uffd.write_protect(address, mem::PAGE, false);
+        mapping.state.unlock(block, now);
     }
 
     /// Decides what a fault needs: nothing, zeros, a fetch, or patience.

@@ -84,6 +84,7 @@ impl Attached {
     }
 
     /// The lock that the fork hook takes.
+    #[allow(clippy::type_complexity)]
     pub fn lock_for_fork(&self) -> (QuietGuard<'_, (u32, Vec<u32>)>, QuietGuard<'_, BTreeMap<u64, u32>>) {
         let by_inode = self.by_inode.lock();
         (self.numbers.lock(), by_inode)
