@@ -295,7 +295,8 @@ def tables(bench):
                 rows.append(row)
             mib = options.mib
             found.append(table(
-                f"msync(MS_SYNC) of changed pages; floor: floor_commit, for one page floor_rtt; {place}",
+                "msync(MS_SYNC) of changed pages, each figure the middle one of nine in a row (one page: of hundreds); "
+                f"floor: floor_commit, for one page floor_rtt; {place}",
                 ["", f"{mib} MiB ms", "×", f"every 4th page of {mib} MiB ms", "×", "one page of 4 KiB µs", "×",
                  f"one page of {mib} MiB µs", "×"], rows))
     get = lambda *key: bench.median("one", *key)
