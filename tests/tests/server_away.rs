@@ -182,7 +182,7 @@ fn a_server_that_is_stopped_in_between_is_eio_at_the_next_sync() {
 /// A descriptor that a program inherits is as good as one that it opened: where its pages can't be had, reading fails.
 #[test]
 fn an_inherited_file_whose_server_went_away_is_an_error_and_not_empty() {
-    for program in ["cat", "wc -l", "md5sum", "sort", "cksum", "cp /dev/stdin copy"] {
+    for program in ["cat", "wc -l", "md5sum", "sort", "cp /dev/stdin copy"] {
         let (server, host) = (Server::start(), Host::new(best()));
         import(&server, "f", &[b'x'; 100_000]);
         let pid = server.pid();

@@ -126,7 +126,7 @@ pub unsafe fn foreign(path: *const c_char, number: i32) -> i32 {
 
 /// Whether noting anything about a descriptor would edit the parent's table. Asked only where the table would change.
 fn in_shared_memory_child_quick(number: i32) -> bool {
-    fds::last_of(number).is_some() && in_shared_memory_child()
+    fds::is_ours(number) && in_shared_memory_child()
 }
 
 fn commit_if_last(number: i32) -> Result<(), Errno> {
@@ -148,8 +148,9 @@ pub fn close(number: i32) -> Outcome<i32> {
     if in_shared_memory_child() {
         return Err(NOT_OURS);
     }
-    let committed = commit_if_last(number);
+    // Forgotten first: of two threads that close the last two, one is the last.
     let last = fds::forget(number);
+    let committed = last.map_or(Ok(()), |handle| handle.commit(CommitOptions::default()).map(drop));
     // SAFETY: the program's own descriptor.
     unsafe { call(libc::SYS_close, [number as usize, 0, 0, 0, 0, 0])? };
     committed?;
@@ -161,7 +162,11 @@ pub fn close(number: i32) -> Outcome<i32> {
 
 /// close_range(2): our own descriptors stay.
 pub fn close_range(first: u32, last: u32, flags: u32) -> Outcome<i32> {
-    if runtime_if_started().is_none() || flags & libc::CLOSE_RANGE_CLOEXEC != 0 {
+    if flags & libc::CLOSE_RANGE_CLOEXEC != 0 {
+        return Err(NOT_OURS);
+    }
+    fds::forget_foreign_between(first, last);
+    if runtime_if_started().is_none() {
         return Err(NOT_OURS);
     }
     if first > last {
@@ -238,21 +243,19 @@ pub fn control(number: i32, command: i32, argument: usize) -> Outcome<i32> {
             let lock = argument as *const libc::flock;
             // SAFETY: the program's own struct flock, which the kernel reads next.
             let kind = (!lock.is_null()).then(|| unsafe { (&raw const (*lock).l_type).read_unaligned() });
-            around_lock(handle, kind == Some(libc::F_UNLCK as i16), make)
+            around_lock(handle, kind.is_some_and(|kind| kind != libc::F_WRLCK as i16), make)
         }
         _ => Err(NOT_OURS),
     }
 }
 
-/// Taking a lock shows the newest commit; giving it up commits first.
-fn around_lock(handle: &Handle, unlock: bool, make: impl FnOnce() -> Result<i32, Errno>) -> Outcome<i32> {
-    if unlock {
+/// Giving a lock up, or an exclusive one for a shared one, commits first; taking one shows the newest commit.
+fn around_lock(handle: &Handle, gives_up: bool, make: impl FnOnce() -> Result<i32, Errno>) -> Outcome<i32> {
+    if gives_up {
         handle.commit(CommitOptions::default())?;
     }
     let result = make()?;
-    if !unlock {
-        handle.refresh()?;
-    }
+    handle.refresh()?;
     Ok(result)
 }
 
@@ -271,7 +274,7 @@ pub fn section_lock(number: i32, command: i32, make: impl FnOnce() -> i32) -> Ou
 /// flock(2).
 pub fn whole_file_lock(number: i32, operation: i32) -> Outcome<i32> {
     let Some(handle) = fds::region(number)? else { return Err(NOT_OURS) };
-    around_lock(handle, operation & libc::LOCK_UN != 0, || {
+    around_lock(handle, operation & (libc::LOCK_UN | libc::LOCK_SH) != 0, || {
         // SAFETY: by value.
         unsafe { call(libc::SYS_flock, [number as usize, operation as usize, 0, 0, 0, 0]) }
             .map(|value| value as i32)

@@ -70,7 +70,7 @@ pub fn map(request: &Request) -> Outcome<usize> {
     };
     let Some((shown, readable, writable)) = wanted else {
         // Someone else's mapping, but perhaps over one of ours.
-        if request.flags & libc::MAP_FIXED != 0 {
+        if request.flags & libc::MAP_FIXED != 0 && can_succeed(request) {
             give_up_range(request.at, request.length)?;
         }
         return Err(NOT_OURS);
@@ -95,6 +95,20 @@ impl Shown {
             Shown::Held(held) => held.handle(),
         }
     }
+}
+
+/// Whether the kernel will get as far as replacing what is mapped there.
+fn can_succeed(request: &Request) -> bool {
+    let aligned =
+        request.at.is_multiple_of(PAGE) && request.offset.unsigned_abs().is_multiple_of(PAGE as u64);
+    let typed = matches!(
+        request.flags & libc::MAP_TYPE,
+        libc::MAP_SHARED | libc::MAP_PRIVATE | libc::MAP_SHARED_VALIDATE
+    );
+    let open = request.flags & libc::MAP_ANONYMOUS != 0
+        || request.number == NETMEM_FD
+        || access_of(request.number).is_ok_and(|(readable, _)| readable);
+    aligned && typed && open && request.length != 0
 }
 
 fn is_private(flags: i32) -> bool {
@@ -146,7 +160,7 @@ fn map_region(handle: &'static Handle, request: &Request, private: bool, may_wri
     let runtime = runtime()?;
     start_engine(runtime)?;
     let fixed = request.flags & libc::MAP_FIXED != 0;
-    if fixed && request.at.is_multiple_of(PAGE) {
+    if fixed && can_succeed(request) {
         give_up_range(request.at, request.length)?;
     }
     let flags = request.flags & !(libc::MAP_POPULATE | libc::MAP_LOCKED | libc::MAP_ANONYMOUS | MAP_NETMEM);

@@ -110,6 +110,7 @@ pub fn after_failed_exec() {
         return;
     }
     for handle in handle::all() {
+        let _maintenance = handle.region.maintenance.lock();
         if let Err(errno) = handle.region.cache.join_again(runtime.engine().tracking()) {
             log::error!("{}: can't attach again after a failed exec: {errno}", handle.name);
         }

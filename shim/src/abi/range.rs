@@ -23,8 +23,14 @@ pub fn prepare(span: Span, write: bool) -> Result<(), Errno> {
         return Ok(());
     }
     for mapping in runtime.mappings.overlapping(span.at, span.end()) {
-        let (from, to) = (span.at.max(mapping.start), span.end().min(mapping.end));
-        if mapping.prot != libc::PROT_NONE {
+        // Behind the end of the file there is nothing to bring in; the kernel says EFAULT there.
+        let inside = handle(mapping.handle).pages_inside()?;
+        if inside <= mapping.first_page {
+            continue;
+        }
+        let end = mapping.address_of(inside.min(mapping.end_page()) - 1) + PAGE;
+        let (from, to) = (span.at.max(mapping.start), span.end().min(end));
+        if mapping.prot != libc::PROT_NONE && from < to {
             runtime.engine().prepare(&mapping, from, to, write)?;
         }
     }

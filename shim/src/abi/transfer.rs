@@ -60,6 +60,17 @@ pub fn send_file(to: i32, from: End, length: usize) -> Outcome<isize> {
     })
 }
 
+/// The offsets of both ends, in the order of their numbers; once if they are the same region.
+fn lock_offsets(
+    source: Option<&'static Handle>,
+    target: Option<&'static Handle>,
+) -> Result<Vec<crate::host::handle::OffsetLock>, Errno> {
+    let mut ends: Vec<_> = source.into_iter().chain(target).collect();
+    ends.sort_by_key(|handle| handle.index);
+    ends.dedup_by_key(|handle| handle.index);
+    ends.into_iter().map(Handle::lock_offset).collect()
+}
+
 fn move_bytes(
     from: End,
     to: End,
@@ -71,6 +82,7 @@ fn move_bytes(
         return Err(NOT_OURS);
     }
     let mut length = length.min(STEP);
+    let _offsets = lock_offsets(source, target)?;
     if let Some(source) = source {
         source.bring_in_for_read(from.position()?, length as u64)?;
     }
@@ -78,7 +90,6 @@ fn move_bytes(
     if let Some(left) = from.left() {
         length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
     }
-    let _offset = target.map(Handle::lock_offset).transpose()?;
     let mut at = 0;
     if let Some(target) = target {
         at = to.position()?;

@@ -18,7 +18,13 @@ pub fn scan(pagemap: &Pagemap, start: usize, end: usize, first_page: u64, region
     scan_as(pagemap, (start, end), first_page, region, true);
 }
 
-fn scan_as(pagemap: &Pagemap, range: (usize, usize), first_page: u64, region: &Region<RegionFile>, arm: bool) {
+fn scan_as(
+    pagemap: &Pagemap,
+    range: (usize, usize),
+    first_page: u64,
+    region: &Region<RegionFile>,
+    arm: bool,
+) {
     let (start, end) = range;
     let end_page = first_page + ((end - start) / mem::PAGE) as u64;
     let (mut from, mut to) = (0, 0);

@@ -112,6 +112,7 @@ impl Engine {
 
     /// Takes charge of a range that was mapped PROT_NONE and entered in the table, and lets the program in.
     pub fn take_charge(&self, mapping: &Mapping, handle: &'static Handle) -> Result<(), Errno> {
+        let _looking = state::Looking::start();
         mem::set_fork(mapping.start, mapping.length(), false)?;
         mem::no_huge_pages(mapping.start, mapping.length());
         match self {
@@ -135,6 +136,7 @@ impl Engine {
 
     /// The program changed a piece's protection; the table already has the new one.
     pub fn protect(&self, mapping: &Mapping) -> Result<(), Errno> {
+        let _looking = state::Looking::start();
         match self {
             Engine::Uffd(_) => mem::mprotect(mapping.start, mapping.length(), mapping.prot),
             Engine::Sigsegv(engine) => engine.protect(mapping),
@@ -143,6 +145,7 @@ impl Engine {
 
     /// This process can no longer store unnoticed through a piece: true once [`Self::harvest_piece`] has run, which must follow.
     pub fn clear_writers(&self, mapping: &Mapping, handle: &Handle) {
+        let _looking = state::Looking::start();
         if !mapping.private && self.tracking() == Tracking::Marks {
             let me = crate::pager::Board::me(&handle.region.cache);
             handle.region.each_dirty_window(|window| {
@@ -155,6 +158,7 @@ impl Engine {
 
     /// Notes what was stored through one piece, and arms it again.
     pub fn harvest_piece(&self, mapping: &Mapping, handle: &Handle) {
+        let _looking = state::Looking::start();
         match self {
             Engine::Uffd(engine) => engine.harvest_piece(mapping, handle),
             Engine::Sigsegv(engine) => engine.harvest_piece(mapping, handle),
@@ -163,6 +167,7 @@ impl Engine {
 
     /// Makes bytes ready for a system call that reads them (or, with `write`, stores into them).
     pub fn prepare(&self, mapping: &Mapping, from: usize, to: usize, write: bool) -> Result<(), Errno> {
+        let _looking = state::Looking::start();
         match self {
             Engine::Uffd(engine) => engine.prepare(mapping, from, to, write),
             Engine::Sigsegv(engine) => engine.prepare(mapping, from, to, write),
@@ -174,7 +179,9 @@ impl Engine {
         match self {
             Engine::Uffd(engine) => {
                 let kernel_faults = engine.kernel_faults;
-                *engine = UffdEngine::open(kernel_faults, config)?;
+                // The parent's thread is not here to let go of its descriptor.
+                let parents = core::mem::replace(engine, UffdEngine::open(kernel_faults, config)?);
+                parents.abandon();
                 if started { engine.start() } else { Ok(()) }
             }
             Engine::Sigsegv(_) => Ok(()),

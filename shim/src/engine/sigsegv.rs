@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::count_fault;
 use super::mappings::{Mapping, Mappings};
-use super::state::{COLD, READ, WRITE};
+use super::state::{COLD, Looking, READ, WRITE};
 use crate::config::{Config, Prefetch};
 use crate::host::{self, Handle};
 use crate::log;
@@ -179,6 +179,13 @@ impl Sigsegv {
         let _quiet = signal::SignalMask::block_all();
         let state = mapping.state;
         let block = state.number(address);
+        let (from, to) = state.range(block, mapping.start, mapping.end);
+        let (first, end) = (mapping.page_at(from), mapping.page_at(to - 1) + 1);
+        if !self.guards {
+            // Without guards the whole block opens at once, so all of it must be here; before the block is locked, since a
+            // harvest waits for blocks while it holds what bringing in may need.
+            handle.bring_in(first, end.min(handle.pages_inside()?))?;
+        }
         let now = state.lock(block);
         let runtime = host::runtime_if_started().ok_or(Errno(libc::EIO))?;
         let same = runtime.mappings.find(address).is_some_and(|found| core::ptr::eq(found.state, state));
@@ -209,10 +216,6 @@ impl Sigsegv {
         let (first, end) = (mapping.page_at(from), mapping.page_at(to - 1) + 1);
         if now == COLD && self.guards {
             guard_absent(mapping, handle, first, end)?;
-        }
-        if !self.guards && now == COLD {
-            // Without guards the whole block opens at once, so all of it must be here.
-            handle.bring_in(first, end.min(handle.pages_inside()?))?;
         }
         if next == WRITE && !mapping.private {
             let page = mapping.page_at(address);
@@ -323,6 +326,8 @@ pub fn program_action_set(action: &KernelAction) {
 
 extern "C" fn on_fault(number: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
     let saved = errno::get();
+    let quiet = signal::SignalMask::already_blocked();
+    let looking = Looking::start();
     // SAFETY: the kernel's own arguments.
     let fault = unsafe { signal::read_fault(info, context) };
     let ours = fault.and_then(|fault| {
@@ -332,7 +337,6 @@ extern "C" fn on_fault(number: i32, info: *mut libc::siginfo_t, context: *mut c_
             if fault.write { libc::PROT_WRITE } else { libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC };
         (mapping.prot & wish != 0).then_some((runtime, mapping, fault))
     });
-    let quiet = signal::SignalMask::already_blocked();
     let deliver = match ours {
         Some((runtime, mapping, fault)) => match runtime.engine() {
             super::Engine::Sigsegv(engine) => match engine.serve(&mapping, fault.address, fault.write) {
@@ -348,6 +352,7 @@ extern "C" fn on_fault(number: i32, info: *mut libc::siginfo_t, context: *mut c_
         },
         None => Some(number),
     };
+    drop(looking);
     drop(quiet);
     errno::set(saved);
     if let Some(signal) = deliver {
@@ -367,13 +372,18 @@ unsafe fn hand_on(number: i32, info: *mut libc::siginfo_t, context: *mut c_void)
     // SAFETY: the context is the kernel's; its mask is what the program had blocked.
     let before =
         unsafe { *(&raw const (*(context as *mut libc::ucontext_t)).uc_sigmask as *const signal::Set) };
+    // SAFETY: as above. A code of 0 or less says that someone sent the signal.
+    let was_sent = unsafe { (*info).si_code } <= 0;
+    if was_sent && action.handler == libc::SIG_IGN {
+        return;
+    }
     if action.handler == libc::SIG_DFL || action.handler == libc::SIG_IGN {
         // A fault can't be ignored. With the default action in place the access is made again and ends the program, with the
         // right address in its core; a SIGBUS of ours is sent instead, and arrives when this handler returns.
         let default = KernelAction::default();
         // SAFETY: SIG_DFL runs nothing.
         let _ = unsafe { signal::action(number, Some(&default)) };
-        if number == libc::SIGBUS {
+        if number == libc::SIGBUS || was_sent {
             signal::raise_here(number);
         }
         return;

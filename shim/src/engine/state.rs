@@ -1,9 +1,9 @@
 //! What an engine keeps of one mapping: a byte for each block, and the prefetcher's memory.
 //!
 //! Owns: [`MapState`] and the life of its memory. Called by: mappings and the engines. Must not: be freed while a fault
-//! handler may still look at it: a retired state lives on until many more have been retired.
+//! handler may still look at it: a retired state lives on while anyone is [`Looking`].
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::collections::VecDeque;
 
 use crate::pager::prefetch::Detector;
@@ -17,9 +17,6 @@ pub const READ: u8 = 1;
 pub const WRITE: u8 = 2;
 /// Set while one thread changes the block's protection.
 const BUSY: u8 = 0x80;
-
-/// Retired states that are kept before the oldest is freed.
-const RETIRED_KEPT: usize = 1024;
 
 /// See the module.
 pub struct MapState {
@@ -91,19 +88,51 @@ impl MapState {
 
 /// States that nobody finds any more.
 static RETIRED: QuietMutex<VecDeque<usize>> = QuietMutex::new(VecDeque::new());
+/// Threads that may be using a state they found in the table.
+static LOOKING: AtomicUsize = AtomicUsize::new(0);
 
-/// Gives a state up. The caller took it out of the table.
+/// Keeps retired states alive while a thread uses one that it found.
+pub struct Looking(());
+
+impl Looking {
+    /// To be called before the table is asked.
+    pub fn start() -> Self {
+        LOOKING.fetch_add(1, Ordering::SeqCst);
+        Looking(())
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        LOOKING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Gives a state up. The caller took it out of the table. With nobody looking, all that were given up so far are freed: who
+/// looks from now on can't find them.
 pub fn retire(state: &'static MapState) {
-    let oldest = {
+    let gone = {
         let mut retired = RETIRED.lock();
         retired.push_back(state as *const MapState as usize);
-        (retired.len() > RETIRED_KEPT).then(|| retired.pop_front()).flatten()
+        // The caller may be looking itself, at this very state; it goes with a later one.
+        if LOOKING.load(Ordering::SeqCst) == 0 && retired.len() > 1 {
+            let last = retired.pop_back();
+            let gone = core::mem::take(&mut *retired);
+            retired.extend(last);
+            gone
+        } else {
+            VecDeque::new()
+        }
     };
-    if let Some(oldest) = oldest {
-        // SAFETY: it came from Box::leak in `new`, was retired once, and RETIRED_KEPT unmappings ago; a fault handler looks at
-        // a state for the length of one fault of a thread that was in that mapping when it went.
-        drop(unsafe { Box::from_raw(oldest as *mut MapState) });
+    for state in gone {
+        // SAFETY: it came from Box::leak in `new`, was retired once, and nobody who found it is left.
+        drop(unsafe { Box::from_raw(state as *mut MapState) });
     }
+}
+
+/// In a forked child: the parent's threads are not here to stop looking.
+pub fn nobody_looks() {
+    LOOKING.store(0, Ordering::SeqCst);
 }
 
 /// The lock that the fork hook takes.

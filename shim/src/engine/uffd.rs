@@ -56,6 +56,15 @@ impl UffdEngine {
         if self.kernel_faults { "uffd" } else { "uffd-user" }
     }
 
+    /// In a forked child: closes the parent's descriptors.
+    pub fn abandon(self) {
+        let number = self.uffd.raw();
+        crate::sys::fd::forget(number);
+        crate::sys::fd::close_raw(number);
+        // The thread's share in it was copied with the memory, and is never dropped.
+        core::mem::forget(self.uffd);
+    }
+
     /// Starts the thread.
     pub fn start(&self) -> Result<(), Errno> {
         let mut server = Server::new(self.uffd.clone(), self.prefetch);
@@ -112,7 +121,11 @@ impl UffdEngine {
                     let from = window.max(mapping.first_page);
                     let to = (window + WINDOW_PAGES).min(mapping.end_page());
                     if from < to {
-                        self.protect_window(mapping, mapping.address_of(from), (to - from) as usize * mem::PAGE);
+                        self.protect_window(
+                            mapping,
+                            mapping.address_of(from),
+                            (to - from) as usize * mem::PAGE,
+                        );
                     }
                 });
             }
@@ -154,7 +167,11 @@ impl UffdEngine {
     /// Lets a poisoned page be touched again; it is in the file now.
     pub fn unpoison(&self, mapping: &Mapping, page: u64) -> Result<(), Errno> {
         // SAFETY: in a shared mapping this drops the page table's entry and no data; a private one never had a copy here.
-        unsafe { mem::madvise(mapping.address_of(page), mem::PAGE, libc::MADV_DONTNEED) }
+        unsafe { mem::madvise(mapping.address_of(page), mem::PAGE, libc::MADV_DONTNEED)? };
+        if mapping.private || self.stores == StoreTracking::Async {
+            return Ok(());
+        }
+        self.uffd.write_protect(mapping.address_of(page), mem::PAGE, true)
     }
 }
 

@@ -10,7 +10,7 @@ use netmem_protocol::{PAGE_SIZE, Run};
 
 use super::count_fault;
 use super::mappings::Mapping;
-use super::state::{COLD, READ};
+use super::state::{COLD, Looking, READ};
 use super::uffd::UffdEngine;
 use crate::config::Prefetch;
 use crate::host::{self, Handle, Runtime};
@@ -41,6 +41,8 @@ struct Wanted {
     page: u64,
     handle: &'static Handle,
     mapping: Mapping,
+    /// Whether a thread waits for it, rather than the prefetcher.
+    demanded: bool,
 }
 
 /// The thread's own.
@@ -84,6 +86,7 @@ impl Server {
                     }
                 }
             }
+            let _looking = Looking::start();
             let deadline = Deadline::after(runtime.config.timeout);
             let mut todo = core::mem::take(&mut self.pending);
             for message in &messages {
@@ -131,28 +134,33 @@ impl Server {
             Ok(Need::Nothing) => self.fill_hole(&mapping, page),
             Ok(Need::Zeros) => {
                 count_fault(handle);
-                self.install(&mapping, page, &ZEROS);
-                handle.region.settle_installed(page, SUM_ZERO);
+                if self.install(&mapping, page, &ZEROS).is_empty() {
+                    handle.region.settle_installed(page, SUM_ZERO);
+                } else {
+                    handle.region.settle(page, Event::Release);
+                }
                 crate::stats::ZERO_PAGES.fetch_add(1, Ordering::Relaxed);
             }
             Ok(Need::Fetch) => {
                 count_fault(handle);
-                self.batch.push(Wanted { page, handle, mapping });
+                self.batch.push(Wanted { page, handle, mapping, demanded: true });
                 self.claim_ahead(&mapping, handle, page);
             }
             Ok(Need::Wait) => self.wait_or_give_up(runtime, fault, handle, page),
-            Err(errno) => self.give_up(fault.address, &PagerError::Cache(errno)),
+            Err(errno) => self.give_up(&mapping, fault.address, &PagerError::Cache(errno)),
         }
     }
 
-    fn wait_or_give_up(&mut self, _runtime: &Runtime, fault: Pending, handle: &Handle, page: u64) {
+    fn wait_or_give_up(&mut self, runtime: &Runtime, fault: Pending, handle: &Handle, page: u64) {
         // Our own batch may hold the claim; it is fetched right after. Others' are looked at again, and the dead's are freed.
         if !self.batch.iter().any(|wanted| wanted.page == page && core::ptr::eq(wanted.handle, handle)) {
             let _ =
                 handle.region.wait_for(page, Deadline::after(Some(core::time::Duration::from_micros(200))));
         }
         if fault.deadline.passed() {
-            self.give_up(fault.address, &PagerError::Busy);
+            if let Some(mapping) = runtime.mappings.find(fault.address) {
+                self.give_up(&mapping, fault.address, &PagerError::Busy);
+            }
         } else {
             self.pending.push(fault);
         }
@@ -165,7 +173,9 @@ impl Server {
         let end = (page + ahead).min(mapping.end_page()).min(handle.region.fetchable()).min(page + room);
         for next in page + 1..end {
             match handle.region.need(next) {
-                Ok(Need::Fetch) => self.batch.push(Wanted { page: next, handle, mapping: *mapping }),
+                Ok(Need::Fetch) => {
+                    self.batch.push(Wanted { page: next, handle, mapping: *mapping, demanded: false })
+                }
                 Ok(Need::Zeros) => {
                     handle.region.settle(next, Event::Release);
                     return;
@@ -183,7 +193,7 @@ impl Server {
             let _ = handle.fill_hole(page);
             let _ = self.uffd.wake(mapping.address_of(page), mem::PAGE);
         } else {
-            self.install(mapping, page, &ZEROS);
+            let _ = self.install(mapping, page, &ZEROS);
         }
     }
 
@@ -257,21 +267,24 @@ impl Server {
             }
             return;
         }
-        for wanted in mine.iter().skip(done) {
-            self.give_up(wanted.mapping.address_of(wanted.page), &error);
+        for wanted in mine.iter().skip(done).filter(|wanted| wanted.demanded) {
+            self.give_up(&wanted.mapping, wanted.mapping.address_of(wanted.page), &error);
         }
     }
 
     /// Puts a page where a mapping wants it, in one step for everyone.
-    fn install(&self, mapping: &Mapping, page: u64, data: &[u8]) {
+    fn install(&self, mapping: &Mapping, page: u64, data: &[u8]) -> Vec<u64> {
         let address = mapping.address_of(page);
         if mapping.private {
             return self.install_in_file(mapping, page, data);
         }
-        let Some(runtime) = host::runtime_if_started() else { return };
+        let Some(runtime) = host::runtime_if_started() else {
+            return self.install_in_file(mapping, page, data);
+        };
+        let mut failed = Vec::new();
         // While the table can't change, the address shows what it showed when the page was asked for, or it does not: unmapped,
         // or another region's by now.
-        let _table = runtime.mappings.write();
+        let table = runtime.mappings.write();
         if !runtime.mappings.find(address).is_some_and(|now| core::ptr::eq(now.state, mapping.state)) {
             return self.install_in_file(mapping, page, data);
         }
@@ -287,44 +300,47 @@ impl Server {
                     done += PAGE_SIZE;
                 }
                 Some(Errno(libc::ENOENT | libc::EFAULT | libc::EINVAL)) => {
-                    // The mapping went, or the file was cut: the page still belongs in the file if it lies inside.
-                    let handle = host::handle(mapping.handle);
-                    if let Some(one) = data[done..].first_chunk() {
-                        let _ = crate::pager::Frames::install(
-                            &handle.region.cache,
-                            page + (done / PAGE_SIZE) as u64,
-                            one,
-                        );
-                    }
-                    let _ = self.uffd.wake(address + done, PAGE_SIZE);
+                    // The file was cut, or the kernel took the mapping: the page belongs in the file if it lies inside.
+                    let next = page + (done / PAGE_SIZE) as u64;
+                    failed.extend(self.install_in_file(mapping, next, &data[done..done + PAGE_SIZE]));
                     done += PAGE_SIZE;
                 }
                 Some(errno) => {
+                    failed.push(page + (done / PAGE_SIZE) as u64);
+                    done += PAGE_SIZE;
                     log::error!(
                         "no room for a page in the cache ({errno}): is the tmpfs full? NETMEM_DIR can name a larger one"
                     );
-                    self.give_up(address + done, &PagerError::Cache(errno));
-                    done += PAGE_SIZE;
                 }
             }
         }
+        drop(table);
+        for lost in &failed {
+            self.give_up(mapping, mapping.address_of(*lost), &PagerError::Cache(Errno(libc::ENOSPC)));
+        }
+        failed
     }
 
     /// Puts pages into the region's file, past any mapping, and lets whoever waits look again.
-    fn install_in_file(&self, mapping: &Mapping, page: u64, data: &[u8]) {
+    fn install_in_file(&self, mapping: &Mapping, page: u64, data: &[u8]) -> Vec<u64> {
         let handle = host::handle(mapping.handle);
+        let mut failed = Vec::new();
         for (i, one) in data.chunks_exact(PAGE_SIZE).enumerate() {
-            if let Some(one) = one.first_chunk() {
-                let _ = crate::pager::Frames::install(&handle.region.cache, page + i as u64, one);
+            let next = page + i as u64;
+            let installed =
+                one.first_chunk().map(|one| crate::pager::Frames::install(&handle.region.cache, next, one));
+            if !matches!(installed, Some(Ok(()))) {
+                failed.push(next);
             }
         }
         let _ = self.uffd.wake(mapping.address_of(page), data.len());
+        failed
     }
 
     /// Makes a touch end as it does on a disk that fails: SIGBUS. The page can come back later.
-    fn give_up(&self, address: usize, error: &PagerError) {
+    fn give_up(&self, mapping: &Mapping, address: usize, error: &PagerError) {
         log::error!("a page can't be had: {error}");
-        host::fail_page(&self.uffd, address);
+        host::fail_page(&self.uffd, mapping, address);
     }
 }
 
@@ -354,9 +370,14 @@ impl Gather<'_> {
 
     fn flush(&mut self) {
         let Some(start) = self.start.take() else { return };
-        self.server.install(&start.mapping, start.page, &self.buffer);
+        let failed = self.server.install(&start.mapping, start.page, &self.buffer);
         for (i, data) in self.buffer.chunks_exact(PAGE_SIZE).enumerate() {
-            start.handle.region.settle_installed(start.page + i as u64, page_sum(data));
+            let page = start.page + i as u64;
+            if failed.contains(&page) {
+                start.handle.region.settle(page, Event::Release);
+            } else {
+                start.handle.region.settle_installed(page, page_sum(data));
+            }
         }
         self.buffer.clear();
     }

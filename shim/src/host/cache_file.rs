@@ -157,7 +157,7 @@ impl RegionFile {
     /// In a forked child: descriptions of our own, and a slot of our own. The parent's stay the parent's.
     pub fn attach_again_after_fork(&self, tracking: Tracking) -> Result<(), Errno> {
         // The same numbers, so that nobody need look: the parent's descriptions are closed here in the same step.
-        reopen_in_place(&self.file)?;
+        // No lock lies on the cache file, and its mode may not let us open it again.
         reopen_in_place(&self.control_file)?;
         self.join_again(tracking)
     }
@@ -267,8 +267,9 @@ impl RegionFile {
         let held =
             self.slot_lock(number, libc::F_WRLCK, libc::F_OFD_GETLK).is_ok_and(|kind| kind != libc::F_UNLCK);
         let slot = &self.control.slots[number];
-        held && proc::start_time(slot.pid.load(Ordering::SeqCst) as i32)
-            == slot.started.load(Ordering::SeqCst)
+        // 0: /proc can't be read just now; the lock alone counts then.
+        let started = proc::start_time(slot.pid.load(Ordering::SeqCst) as i32);
+        held && (started == 0 || started == slot.started.load(Ordering::SeqCst))
     }
 
     /// Locks of our open file description: the kernel drops them when the process dies, and a forked child makes a

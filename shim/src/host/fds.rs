@@ -141,6 +141,15 @@ pub fn is_ours(number: i32) -> bool {
     WORDS.get(number as usize).is_some_and(|word| word.load(Ordering::Relaxed) >= DIRECTORY)
 }
 
+/// Whatever had these numbers may be something else from now on; ours were dealt with before.
+pub fn forget_foreign_between(first: u32, last: u32) {
+    for word in WORDS.iter().take(last as usize + 1).skip(first as usize) {
+        if word.load(Ordering::Relaxed) == FOREIGN {
+            word.store(UNKNOWN, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A descriptor that is not known to be ours was closed: whoever gets its number next is unknown.
 pub fn forget_quick(number: i32) {
     if let Some(word) = WORDS.get(number as usize)

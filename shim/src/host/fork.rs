@@ -106,6 +106,7 @@ pub extern "C" fn child() {
 }
 
 fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
+    crate::engine::state::nobody_looks();
     runtime.remote.forget_connections(super::random_client()?);
     runtime.directory.reopen_after_fork()?;
     let tracking = runtime.engine().tracking();

@@ -189,6 +189,10 @@ impl Handle {
             let end = PageIndex::ceil(offset.saturating_add(length)).0;
             for page in first..end {
                 let _ = self.region.note_resident(page);
+                // Cut off and written again in one moment: what was written is the page.
+                if !self.region.is_present(page) {
+                    self.region.adopt_written(page);
+                }
             }
             self.region.mark_dirty(first, end - first);
         }

@@ -5,6 +5,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::{handle, runtime_if_started};
+use crate::engine::mappings::Mapping;
 use crate::log;
 use crate::sync::QuietMutex;
 use crate::sys::mem;
@@ -17,12 +18,22 @@ static ANY: AtomicBool = AtomicBool::new(false);
 
 /// Ends a wait for a page with SIGBUS. Where the kernel can't poison (before 6.6) the page loses its mapping: memory of
 /// nothing, beyond the end of an empty file, whose touch is a SIGBUS too.
-pub fn fail_page(uffd: &Uffd, address: usize) {
+pub fn fail_page(uffd: &Uffd, mapping: &Mapping, address: usize) {
     crate::stats::GIVEN_UP.fetch_add(1, Ordering::Relaxed);
+    // While the table can't change: the address must still be the program's view of the page, or it is not ours to spoil.
+    let Some(runtime) = runtime_if_started() else { return };
+    let table = runtime.mappings.write();
+    if !runtime.mappings.find(address).is_some_and(|now| core::ptr::eq(now.state, mapping.state)) {
+        drop(table);
+        let _ = uffd.wake(address, mem::PAGE);
+        return;
+    }
     let poisoned = uffd.features.poison && uffd.poison(address, mem::PAGE).is_ok();
     if poisoned {
         POISONED.lock().push(address);
         ANY.store(true, Ordering::SeqCst);
+    } else if uffd.features.poison {
+        // It came meanwhile; whoever waits looks again.
     } else if let Err(errno) = crate::sys::shm::map_nothing(address) {
         log::error!("a page could neither be had nor be given up ({errno}); stopping the program");
         std::process::abort();

@@ -11,7 +11,7 @@ use netmem_protocol::{
 };
 
 use super::page::State;
-use super::region::{PagerError, Region, runs_of};
+use super::region::{PagerError, Region, Unresolved, runs_of};
 use super::table::{
     Board, CHUNK_PAGES, Chunk, Frames, HostLock, SUM_UNKNOWN, SUM_ZERO, WINDOW_PAGES, page_sum,
 };
@@ -138,6 +138,7 @@ impl<C: Board + Frames> Region<C> {
         deadline: Deadline,
     ) -> Result<CommitReport, PagerError> {
         let control = self.cache.control();
+        self.settle_unresolved(source)?;
         if control.behind.load(Ordering::SeqCst) != 0 {
             self.refresh_locked(source)?;
         }
@@ -165,7 +166,7 @@ impl<C: Board + Frames> Region<C> {
             let message = Commit { commit, staged_pages, base, strict: options.strict, cut, size };
             self.send(source, &flushing, size_now, &mut sent, &message)
         };
-        let result = self.resolve_lost(source, result);
+        let result = self.resolve_lost(source, result, &sent, (base, size_now));
         match result {
             Ok(done) => {
                 self.end_flush(&flushing, true);
@@ -190,6 +191,8 @@ impl<C: Board + Frames> Region<C> {
         &self,
         source: &dyn PageSource,
         result: Result<Option<Committed>, CommitError>,
+        sent: &[(u64, u64)],
+        at: (Epoch, u64),
     ) -> Result<Option<Committed>, PagerError> {
         match result {
             Ok(done) => Ok(done),
@@ -199,8 +202,27 @@ impl<C: Board + Frames> Region<C> {
                 match source.commit_status(self.id, id) {
                     Ok(done) => Ok(Some(done)),
                     Err(RemoteError::Answer { code: ErrorCode::NotFound, .. }) => Err(error.into()),
-                    Err(error) => Err(error.into()),
+                    Err(error) => {
+                        let (base, size) = at;
+                        let unresolved = Unresolved { id, base, sent: sent.to_vec(), size };
+                        *self.unresolved.lock() = Some(unresolved);
+                        Err(error.into())
+                    }
                 }
+            }
+        }
+    }
+
+    /// Finds out about a commit whose outcome was not known when it was given up. Until that is known nothing can be compared:
+    /// a page may differ from the server's although it equals its base here.
+    pub(super) fn settle_unresolved(&self, source: &dyn PageSource) -> Result<(), PagerError> {
+        let Some(lost) = self.unresolved.lock().take() else { return Ok(()) };
+        match source.commit_status(self.id, lost.id) {
+            Ok(done) => self.committed(source, &lost.sent, done, lost.base, lost.size),
+            Err(RemoteError::Answer { code: ErrorCode::NotFound, .. }) => Ok(()),
+            Err(error) => {
+                *self.unresolved.lock() = Some(lost);
+                Err(error.into())
             }
         }
     }
@@ -210,7 +232,13 @@ impl<C: Board + Frames> Region<C> {
         let end = PageIndex::ceil(size).0;
         let mut flushing = Vec::new();
         for number in self.used_chunks() {
-            let chunk = self.cache.chunk(number)?;
+            let chunk = match self.cache.chunk(number) {
+                Ok(chunk) => chunk,
+                Err(errno) => {
+                    self.end_flush(&flushing, false);
+                    return Err(errno.into());
+                }
+            };
             for (word, bits) in chunk.dirty.iter().enumerate() {
                 let mut windows = bits.swap(0, Ordering::SeqCst);
                 while windows != 0 {

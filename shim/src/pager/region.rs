@@ -76,6 +76,20 @@ pub struct Region<C> {
     pub cache: C,
     /// Commits, moves of the view and changes of size, one at a time. Lock order: 2 (DESIGN.md).
     pub maintenance: QuietMutex<()>,
+    /// A commit of this process of which nobody knows whether it happened. Used with the maintenance lock held.
+    pub(super) unresolved: QuietMutex<Option<Unresolved>>,
+}
+
+/// What has to be known of a commit once it turns out to have happened.
+pub struct Unresolved {
+    /// Its number.
+    pub id: netmem_protocol::CommitId,
+    /// The view it was based on.
+    pub base: Epoch,
+    /// The pages that went up, with the checksums they were captured at.
+    pub sent: Vec<(u64, u64)>,
+    /// The size that went up.
+    pub size: u64,
 }
 
 /// Claims that go back if they were not settled.
@@ -96,7 +110,7 @@ impl<C: Board + Frames> Drop for Claims<'_, C> {
 impl<C: Board + Frames> Region<C> {
     /// A region over its files.
     pub fn new(id: RegionId, cache: C) -> Self {
-        Region { id, cache, maintenance: QuietMutex::new(()) }
+        Region { id, cache, maintenance: QuietMutex::new(()), unresolved: QuietMutex::new(None) }
     }
 
     /// The epoch everything is fetched at.
@@ -203,7 +217,8 @@ impl<C: Board + Frames> Region<C> {
     }
 
     fn adopt_orphan(&self, page: u64) -> Result<(), PagerError> {
-        let mut data = [0u8; PAGE_SIZE];
+        // On the heap: this may run on a small alternate signal stack.
+        let mut data = vec![0u8; PAGE_SIZE];
         self.cache.read(page, &mut data)?;
         if page_sum(&data) == SUM_ZERO {
             self.settle(page, Event::Release);

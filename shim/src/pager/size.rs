@@ -84,6 +84,12 @@ impl<C: Board + Frames> Region<C> {
         Ok(())
     }
 
+    /// A page that nobody brought in and that was written all the same is what the file holds.
+    pub fn adopt_written(&self, page: u64) {
+        self.forget_base(page);
+        let _ = self.reset_entry(page, Event::Overwrite);
+    }
+
     /// Applies an event to one entry. Behind a closed gate a claim can still be taken, to be given back at once by whoever then
     /// sees the gate (C2); that is waited for.
     fn reset_entry(&self, page: u64, event: Event) -> Result<(), PagerError> {

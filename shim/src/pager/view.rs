@@ -58,6 +58,7 @@ impl<C: Board + Frames> Region<C> {
 
     /// The same with the maintenance lock held.
     pub fn refresh_locked(&self, source: &dyn PageSource) -> Result<(), PagerError> {
+        self.settle_unresolved(source)?;
         let control = self.cache.control();
         let from = self.view();
         let changes = source.changes(self.id, from)?;

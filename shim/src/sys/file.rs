@@ -19,9 +19,10 @@ pub fn open(path: &str, flags: OFlags, mode: u32) -> Result<OwnFd, Errno> {
 pub fn read_whole(path: &str) -> Result<Vec<u8>, Errno> {
     let fd = open(path, OFlags::RDONLY, 0)?;
     let mut out = Vec::new();
-    let mut buffer = [0u8; 8192];
+    // On the heap: this may run on a small alternate signal stack.
+    let mut buffer = vec![0u8; 4096];
     loop {
-        let got = retry_on_intr(|| rustix::io::read(fd.borrow(), &mut buffer))?;
+        let got = retry_on_intr(|| rustix::io::read(fd.borrow(), &mut buffer[..]))?;
         if got == 0 {
             return Ok(out);
         }

@@ -16,9 +16,13 @@ pub struct FileMapping {
     pub offset: u64,
 }
 
-/// Every shared mapping of the file `device`:`inode` in process `pid`.
+/// Every shared mapping of the file `device`:`inode` in process `pid`. ESRCH for one that has given its memory up.
 pub fn shared_mappings(pid: i32, device: u64, inode: u64) -> Result<Vec<FileMapping>, Errno> {
     let text = file::read_whole(&format!("/proc/{pid}/maps"))?;
+    if text.is_empty() {
+        // A process always maps something, until it is on its way out: its memory goes before its locks do.
+        return Err(Errno(libc::ESRCH));
+    }
     Ok(String::from_utf8_lossy(&text).lines().filter_map(|line| parse_line(line, device, inode)).collect())
 }
 
