@@ -113,7 +113,7 @@ impl RegionFile {
                 continue;
             }
             // The lock is gone with the descriptor, by death or by an exec that went past us; the latter loses nothing.
-            let same = proc::start_time(pid as i32) == slot.started.load(Ordering::SeqCst);
+            let same = proc::start_time(pid as i32) == Some(slot.started.load(Ordering::SeqCst));
             if same {
                 executed += 1
             } else {
@@ -143,7 +143,7 @@ impl RegionFile {
             if slot.pid.load(Ordering::SeqCst) == 0 && self.try_lock_slot(number) {
                 slot.tracking.store(tracking as u64, Ordering::SeqCst);
                 let pid = rustix::process::getpid().as_raw_nonzero().get();
-                slot.started.store(proc::start_time(pid), Ordering::SeqCst);
+                slot.started.store(proc::start_time(pid).unwrap_or(0), Ordering::SeqCst);
                 slot.taken.fetch_add(1, Ordering::SeqCst);
                 slot.pid.store(pid as u64, Ordering::SeqCst);
                 self.slot.store(number, Ordering::SeqCst);
@@ -267,9 +267,10 @@ impl RegionFile {
         let held =
             self.slot_lock(number, libc::F_WRLCK, libc::F_OFD_GETLK).is_ok_and(|kind| kind != libc::F_UNLCK);
         let slot = &self.control.slots[number];
-        // 0: /proc can't be read just now; the lock alone counts then.
-        let started = proc::start_time(slot.pid.load(Ordering::SeqCst) as i32);
-        held && (started == 0 || started == slot.started.load(Ordering::SeqCst))
+        // The lock alone is not enough: a forked child keeps its parent's description alive through the mapping of the control
+        // file that it inherited, and with it the lock. It is enough only where /proc can't be read just now.
+        held && proc::start_time(slot.pid.load(Ordering::SeqCst) as i32)
+            .is_none_or(|started| started == slot.started.load(Ordering::SeqCst))
     }
 
     /// Locks of our open file description: the kernel drops them when the process dies, and a forked child makes a

@@ -47,13 +47,18 @@ pub fn pid_namespace() -> u64 {
     rustix::fs::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
 }
 
-/// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22). 0 if there is no such process.
-pub fn start_time(pid: i32) -> u64 {
-    let stat = file::read_whole(&format!("/proc/{pid}/stat")).unwrap_or_default();
+/// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22). 0 if there is no such process; `None` if that
+/// can't be found out just now (no descriptor left).
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = match file::read_whole(&format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(Errno(libc::ENOENT | libc::ESRCH)) => return Some(0),
+        Err(_) => return None,
+    };
     let text = String::from_utf8_lossy(&stat);
     // The name in parentheses may hold anything; the state behind it is field 3.
     let behind = text.rsplit_once(')').map_or("", |(_, behind)| behind);
-    behind.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0)
+    Some(behind.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0))
 }
 
 /// The path behind a descriptor of this process.
