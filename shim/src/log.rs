@@ -68,8 +68,6 @@ pub fn line(level: LogLevel, text: fmt::Arguments<'_>) {
 
 /// What failed: the thing, and what to do.
 macro_rules! error { ($($arg:tt)*) => { $crate::log::line($crate::log::LogLevel::Error, format_args!($($arg)*)) } }
-/// What looks wrong.
-macro_rules! warning { ($($arg:tt)*) => { $crate::log::line($crate::log::LogLevel::Warn, format_args!($($arg)*)) } }
 /// What was decided.
 macro_rules! info { ($($arg:tt)*) => { $crate::log::line($crate::log::LogLevel::Info, format_args!($($arg)*)) } }
 /// Why something was or was not intercepted.
@@ -80,4 +78,4 @@ macro_rules! debug {
         }
     };
 }
-pub(crate) use {debug, error, info, warning};
+pub(crate) use {debug, error, info};

@@ -880,7 +880,16 @@ hook! {
 
 hook! {
     unsafe fn sigaction(number: c_int, new: *const libc::sigaction, old: *mut libc::sigaction) -> c_int => nm_sigaction {
-        finish(signals::action(number, new, old), || real!(sigaction)(number, new, old))
+        finish(signals::action(number, new, old), || match signals::action_without_ours(new) {
+            Some(new) => real!(sigaction)(number, &raw const new, old),
+            None => real!(sigaction)(number, new, old),
+        })
+    }
+}
+
+hook! {
+    unsafe fn recvmsg(number: c_int, message: *mut libc::msghdr, flags: c_int) -> ssize_t => nm_recvmsg {
+        links::received(message, real!(recvmsg)(number, message, flags))
     }
 }
 

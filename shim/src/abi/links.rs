@@ -124,6 +124,31 @@ pub unsafe fn foreign(path: *const c_char, number: i32) -> i32 {
     number
 }
 
+/// Descriptors that came in a message (SCM_RIGHTS) may be anything, ours too.
+///
+/// # Safety
+/// `message` is what recvmsg(2) just filled, if `result` is not negative.
+pub unsafe fn received(message: *const libc::msghdr, result: isize) -> isize {
+    if result < 0 {
+        return result;
+    }
+    // SAFETY: the caller's; the macros walk what the kernel wrote.
+    unsafe {
+        let mut at = libc::CMSG_FIRSTHDR(message);
+        while let Some(header) = at.as_ref() {
+            if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
+                let data = libc::CMSG_DATA(at) as *const i32;
+                let bytes = (header.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+                for i in 0..bytes / size_of::<i32>() {
+                    fds::forget(data.add(i).read_unaligned());
+                }
+            }
+            at = libc::CMSG_NXTHDR(message, at);
+        }
+    }
+    result
+}
+
 /// Whether noting anything about a descriptor would edit the parent's table. Asked only where the table would change.
 fn in_shared_memory_child_quick(number: i32) -> bool {
     fds::is_ours(number) && in_shared_memory_child()

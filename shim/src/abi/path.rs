@@ -19,6 +19,11 @@ pub unsafe fn local(directory: i32, path: *const c_char) -> Outcome<CString> {
     // SAFETY: the caller's.
     let Some(name) = (unsafe { name_of(directory, path) }) else {
         // `/netmem/..` and the like lead out of the prefix, which need not be there for the kernel.
+        let prefix = crate::host::config().prefix_directory().as_bytes();
+        // SAFETY: the caller's.
+        if !unsafe { crate::sys::app::path_starts_with(path, prefix) } {
+            return Err(NOT_OURS);
+        }
         // SAFETY: the caller's.
         let outside =
             unsafe { crate::sys::app::path(path) }.and_then(|path| paths::outside(&path)).ok_or(NOT_OURS)?;

@@ -36,6 +36,22 @@ pub unsafe fn action(signal: i32, new: *const libc::sigaction, old: *mut libc::s
     Ok(0)
 }
 
+/// An action for another signal whose mask would block SIGSEGV while its handler runs, without that.
+///
+/// # Safety
+/// `new` is null or a signal action.
+pub unsafe fn action_without_ours(new: *const libc::sigaction) -> Option<libc::sigaction> {
+    if !owns_sigsegv() {
+        return None;
+    }
+    // SAFETY: the caller's; libc's mask begins with the kernel's 64 bits.
+    unsafe {
+        let mut copy = *new.as_ref()?;
+        *(&raw mut copy.sa_mask as *mut Set) &= !bit(libc::SIGSEGV);
+        Some(copy)
+    }
+}
+
 /// signal(3) for SIGSEGV.
 pub fn simple(signal: i32, handler: usize) -> Outcome<usize> {
     if signal != libc::SIGSEGV || !owns_sigsegv() {

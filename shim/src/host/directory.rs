@@ -54,7 +54,10 @@ impl Root {
             return Err(Errno(libc::EACCES));
         }
         if !is_tmpfs(&path) {
-            log::warning!("{path}: not on a tmpfs; the page cache will cause disk writes. Set NETMEM_DIR");
+            log::error!(
+                "{path}: not on a tmpfs, where page caches must lie; set NETMEM_DIR to a directory on one"
+            );
+            return Err(Errno(libc::EINVAL));
         }
         let lock = file::open(&format!("{path}/lock"), OFlags::RDWR | OFlags::CREATE, 0o600)?;
         file::lock_exclusive(&lock)?;
