@@ -5,6 +5,7 @@
  *
  *     open PATH r|w|rw[c][x][t]      a descriptor number     unlink PATH, rename A B, mkdir PATH, size PATH
  *     close FD  fsync FD             truncate FD BYTES       pread FD OFF COUNT   pwrite FD OFF TEXT
+ *     punch FD OFF COUNT             fallocate, which makes a hole
  *     map FD OFF LENGTH shared|private r|w                   a mapping's number
  *     unmap M OFF LENGTH             protect M OFF LENGTH none|r|rw
  *     anonymous M OFF LENGTH         puts anonymous memory over a part of it
@@ -14,11 +15,13 @@
  *     sync M OFF LENGTH FLAGS        letters s, a, i; - for none
  *     lock FD, unlock FD             lockf
  *     forked LINE                    LINE in a child, which answers and ends with _exit
+ *     aside LINE                     LINE in a thread, without an answer; join: waits for it, and gives its answer
  *     threads                        tasks of this process
  *     exit N, _exit N, abort, kill N, exec PROGRAM
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -35,7 +38,9 @@ enum { MAPPINGS_MAX = 64, LINE_MAX_BYTES = 8192 };
 
 static char *mapping[MAPPINGS_MAX];
 static int mappings;
-static sigjmp_buf jump;
+static _Thread_local sigjmp_buf jump;
+/* Where this thread's answers go. */
+static _Thread_local int out = STDOUT_FILENO;
 
 static void on_signal(int signal)
 {
@@ -45,18 +50,18 @@ static void on_signal(int signal)
 static void answer_number(long value)
 {
     if (value < 0)
-        dprintf(STDOUT_FILENO, "err %s\n", strerrorname_np(errno));
+        dprintf(out, "err %s\n", strerrorname_np(errno));
     else
-        dprintf(STDOUT_FILENO, "ok %ld\n", value);
+        dprintf(out, "ok %ld\n", value);
 }
 
 /* Zero or an errno, as the functions of POSIX that have no value. */
 static void answer(long result)
 {
     if (result < 0)
-        dprintf(STDOUT_FILENO, "err %s\n", strerrorname_np(errno));
+        dprintf(out, "err %s\n", strerrorname_np(errno));
     else
-        dprintf(STDOUT_FILENO, "ok\n");
+        dprintf(out, "ok\n");
 }
 
 static void answer_bytes(const char *bytes, size_t count)
@@ -66,7 +71,7 @@ static void answer_bytes(const char *bytes, size_t count)
         count = sizeof copy;
     for (size_t i = 0; i < count; i++)
         copy[i] = bytes[i] == 0 ? '.' : bytes[i];
-    dprintf(STDOUT_FILENO, "ok %.*s\n", (int)count, copy);
+    dprintf(out, "ok %.*s\n", (int)count, copy);
 }
 
 static int open_flags(const char *letters)
@@ -128,6 +133,9 @@ static int file_call(char *word[6])
         answer(fsync(fd));
     else if (strcmp(call, "truncate") == 0)
         answer(ftruncate(fd, strtoll(word[2], NULL, 0)));
+    else if (strcmp(call, "punch") == 0)
+        answer(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, strtoll(word[2], NULL, 0),
+                         strtoll(word[3], NULL, 0)));
     else if (strcmp(call, "lock") == 0)
         answer(lockf(fd, F_LOCK, 0));
     else if (strcmp(call, "unlock") == 0)
@@ -207,12 +215,12 @@ static int memory_call(char *word[6])
         size_t i = 0;
         while (i < count && base[i] == word[4][0])
             i++;
-        dprintf(STDOUT_FILENO, i == count ? "ok yes\n" : "ok no, at %zu\n", i);
+        dprintf(out, i == count ? "ok yes\n" : "ok no, at %zu\n", i);
     } else if (strcmp(call, "sum") == 0) {
         uint64_t hash = 0xcbf29ce484222325;
         for (size_t i = 0; i < count; i++)
             hash = (hash ^ (unsigned char)base[i]) * 0x100000001b3;
-        dprintf(STDOUT_FILENO, "ok %016jx\n", (uintmax_t)hash);
+        dprintf(out, "ok %016jx\n", (uintmax_t)hash);
     } else
         return 0;
     return 1;
@@ -234,11 +242,44 @@ static void end(const char *call, const char *value)
         answer_number(threads());
         return;
     }
-    dprintf(STDOUT_FILENO, "what is %s?\n", call);
+    dprintf(out, "what is %s?\n", call);
+}
+
+static void obey(char *line);
+
+static pthread_t thread;
+static char aside[LINE_MAX_BYTES];
+static int answers[2];
+
+static void *obey_aside(void *line)
+{
+    out = answers[1];
+    obey(line);
+    return NULL;
+}
+
+/* The answer of the one thread that may be told something. */
+static void join_aside(void)
+{
+    static char text[LINE_MAX_BYTES];
+    pthread_join(thread, NULL);
+    ssize_t count = read(answers[0], text, sizeof text);
+    close(answers[0]);
+    close(answers[1]);
+    dprintf(out, "%.*s", (int)count, text);
 }
 
 static void obey(char *line)
 {
+    if (strncmp(line, "aside ", 6) == 0) {
+        if (pipe(answers) == 0)
+            pthread_create(&thread, NULL, obey_aside, strcpy(aside, line + 6));
+        return;
+    }
+    if (strncmp(line, "join", 4) == 0) {
+        join_aside();
+        return;
+    }
     if (strncmp(line, "forked ", 7) == 0) {
         pid_t child = fork();
         if (child == 0) {
@@ -248,13 +289,13 @@ static void obey(char *line)
         waitpid(child, NULL, 0);
         return;
     }
-    char *word[6] = {0};
+    char *word[6] = {0}, *rest;
     int count = 0;
-    for (char *next = strtok(line, " \n"); next != NULL && count < 6; next = strtok(NULL, " \n"))
+    for (char *next = strtok_r(line, " \n", &rest); next != NULL && count < 6; next = strtok_r(NULL, " \n", &rest))
         word[count++] = next;
     int signal = sigsetjmp(jump, 1);
     if (signal != 0)
-        dprintf(STDOUT_FILENO, "err SIG%s\n", sigabbrev_np(signal));
+        dprintf(out, "err SIG%s\n", sigabbrev_np(signal));
     else if (count > 0 && !file_call(word) && !range_call(word) && !memory_call(word))
         end(word[0], count > 1 ? word[1] : "0");
 }

@@ -7,7 +7,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long something that must come may take.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// What the wire does.
 #[derive(Debug, Default)]
@@ -16,6 +19,10 @@ struct State {
     cut: bool,
     /// Bytes are held.
     stalled: bool,
+    /// The server's bytes are held.
+    mute: bool,
+    /// Parts of a stream that wait now, towards the server and back.
+    held: [usize; 2],
     /// Each part of the stream is this late.
     delay: Duration,
     /// Bytes towards the server until the wire is cut by itself.
@@ -47,10 +54,13 @@ impl Wire {
 
     /// Waits while the wire is stalled, and counts. False: it is cut.
     fn pass(&self, bytes: u64, towards_server: bool) -> bool {
-        let mut state = self.lock();
-        while state.stalled && !state.cut && !state.ended {
+        let (mut state, direction) = (self.lock(), usize::from(!towards_server));
+        state.held[direction] += 1;
+        self.changed.notify_all();
+        while (state.stalled || state.mute && !towards_server) && !state.cut && !state.ended {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.held[direction] -= 1;
         if towards_server && let Some(left) = state.left {
             state.left = Some(left.saturating_sub(bytes));
             if left < bytes {
@@ -115,6 +125,21 @@ impl Proxy {
         self.wire.lock().stalled = true;
     }
 
+    /// Passes on what goes to the server, and nothing that comes from it.
+    pub fn mute(&self) {
+        self.wire.lock().mute = true;
+    }
+
+    /// Waits until a stalled wire holds a request, or a mute one an answer.
+    pub fn wait_until_held(&self) {
+        let (mut state, until) = (self.wire.lock(), Instant::now() + LIMIT);
+        while state.held[usize::from(state.mute)] == 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "nothing came in {LIMIT:?}");
+            (state, _) = self.wire.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Makes each part of the stream late.
     pub fn delay(&self, delay: Duration) {
         self.wire.lock().delay = delay;
@@ -123,7 +148,8 @@ impl Proxy {
     /// All well again.
     pub fn heal(&self) {
         let mut state = self.wire.lock();
-        (state.cut, state.stalled, state.left, state.delay) = (false, false, None, Duration::ZERO);
+        (state.cut, state.stalled, state.mute, state.left) = (false, false, false, None);
+        state.delay = Duration::ZERO;
         drop(state);
         self.wire.changed.notify_all();
     }

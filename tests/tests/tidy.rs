@@ -263,7 +263,7 @@ fn the_headers_compile_in_every_standard_without_a_warning() {
 
 #[test]
 fn the_programs_and_examples_compile_without_a_warning() {
-    for directory in ["tests/programs", "tests/floor", "tests/agent", "examples-c"] {
+    for directory in ["tests/programs", "tests/floor", "tests/agent", "tests/races", "examples-c"] {
         for source in files(directory, &[".c"]) {
             netmem_tests::built::compile(&source.path, &["-lm"]);
         }

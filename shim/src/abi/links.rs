@@ -138,7 +138,7 @@ pub unsafe fn received(message: *const libc::msghdr, result: isize) -> isize {
         while let Some(header) = at.as_ref() {
             if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
                 let data = libc::CMSG_DATA(at) as *const i32;
-                let bytes = (header.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+                let bytes = header.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
                 for i in 0..bytes / size_of::<i32>() {
                     fds::forget(data.add(i).read_unaligned());
                 }
