@@ -27,6 +27,7 @@ on_each_rung! {
     a_commit_whose_answer_was_lost_is_not_forgotten
     memory_that_replaced_a_mapping_during_a_time_out_is_left_alone
     a_mapping_is_split_many_times_under_a_load
+    a_child_reads_a_file_that_nobody_may_write
     what_a_vfork_child_opens_is_not_its_parents
     o_directory_has_no_third_argument
     a_mapping_that_is_refused_leaves_the_old_one
@@ -270,6 +271,17 @@ fn a_mapping_is_split_many_times_under_a_load(engine: Engine) {
     wire.heal();
     assert_eq!(agent.ok("join"), "ff");
     assert_eq!(agent.ok(&format!("same 0 {} 8192 f", 700 * PAGE)), "yes");
+}
+
+fn a_child_reads_a_file_that_nobody_may_write(engine: Engine) {
+    let (server, host) = (Server::start(), Host::new(engine));
+    let script = "printf readable > /netmem/f && chmod 444 /netmem/f && ls -l /netmem/f";
+    let made = Run::on(&host, server.url(), "/bin/sh").args(["-c", script]).ok();
+    assert!(made.stdout.starts_with("-r--r--r--"), "{made}");
+    let mut agent = Agent::start(&host, server.url());
+    let fd = agent.ok("open /netmem/f r");
+    assert_eq!(agent.ok(&format!("forked pread {fd} 0 8")), "readable");
+    assert_eq!(agent.ok(&format!("forked forked pread {fd} 4 4")), "able");
 }
 
 fn what_a_vfork_child_opens_is_not_its_parents(engine: Engine) {
