@@ -3,11 +3,13 @@
 //! Owns: turning written ranges into dirty marks. Called by: host before a commit, the engines before a range goes. Must not:
 //! lose a range: a scan arms again in the same step, so what it names is known to nobody else.
 
+use core::sync::atomic::Ordering;
+
 use crate::host::cache_file::RegionFile;
 use crate::host::{Handle, Runtime};
 use crate::log;
-use crate::pager::Region;
 use crate::pager::table::{Tracking, WINDOW_PAGES};
+use crate::pager::{Board, Region};
 use crate::sys::mem;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::proc;
@@ -82,7 +84,14 @@ pub fn harvest(runtime: &Runtime, handle: &Handle) {
     if region.cache.bury_the_dead() {
         region.suspect_everything();
     }
-    for (pid, tracking) in region.cache.peers() {
+    let peers = region.cache.peers();
+    let marks = |tracking: Tracking| tracking == Tracking::Marks;
+    let unarmed = runtime.engine().loses_arming() || peers.iter().any(|(_, tracking)| marks(*tracking));
+    if unarmed && region.cache.control().cuts.load(Ordering::SeqCst) != 0 {
+        // Somewhere a page may be mapped again, unprotected and without a mark: checksums settle it.
+        region.suspect_everything();
+    }
+    for (pid, tracking) in peers {
         if tracking == Tracking::PageTables && !harvest_peer(pid, region) {
             region.suspect_everything();
         }

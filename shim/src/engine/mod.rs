@@ -86,6 +86,12 @@ impl Engine {
         }
     }
 
+    /// Whether a page that was cut off and came back can be stored into without a mark: the kernel drops its protection, and on
+    /// this rung a store without protection is silent. (PROT_WRITE of a block stays away; asynchronous notes read as written.)
+    pub fn loses_arming(&self) -> bool {
+        matches!(self, Engine::Uffd(engine) if engine.stores == StoreTracking::Sync)
+    }
+
     /// Whether a system call may be given a pointer into a mapping of ours as it is.
     pub fn kernel_faults(&self) -> bool {
         match self {

@@ -34,6 +34,7 @@ impl<C: Board + Frames> Region<C> {
             control.fetchable.fetch_min(PageIndex::ceil(size).0, Ordering::SeqCst);
             control.cut.fetch_min(size, Ordering::SeqCst);
             control.size_changed.store(1, Ordering::SeqCst);
+            control.cuts.fetch_add(1, Ordering::SeqCst);
             self.cache.set_size(size)?;
             self.reset_entries(PageIndex::ceil(size).0, end, Event::Cut);
             self.mark_dirty(tail, 1);
@@ -77,6 +78,7 @@ impl<C: Board + Frames> Region<C> {
             }
             self.reset_entry(page, Event::Overwrite)?;
         }
+        self.cache.control().cuts.fetch_add(1, Ordering::SeqCst);
         self.cache.punch(offset, end - offset)?;
         let first = PageIndex::containing(offset).0;
         self.mark_dirty(first, PageIndex::ceil(end).0 - first);

@@ -97,7 +97,8 @@ impl Default for Control {
             unnamed: AtomicU64::new(0),
             unlinked: AtomicU64::new(0),
             behind: AtomicU64::new(0),
-            reserved: [const { AtomicU64::new(0) }; 4],
+            cuts: AtomicU64::new(0),
+            reserved: [const { AtomicU64::new(0) }; 3],
             chunks: [const { AtomicU64::new(0) }; CHUNKS_MAX / 64],
             slots: [const {
                 Slot {
@@ -139,8 +140,10 @@ pub struct Control {
     /// 1 after a commit that was merged with another host's, while the merged pages could not be brought here yet: until then
     /// nothing may be committed, or bytes of the first commit would overwrite theirs.
     pub behind: AtomicU64,
+    /// How often pages were cut off or punched. The kernel drops the protection of such pages from every process's page tables.
+    pub cuts: AtomicU64,
     /// Room for words to come.
-    pub reserved: [AtomicU64; 4],
+    pub reserved: [AtomicU64; 3],
     /// A bit for each chunk that was ever used.
     pub chunks: [AtomicU64; CHUNKS_MAX / 64],
     /// The attached processes.

@@ -186,6 +186,7 @@ impl<C: Board + Frames> Region<C> {
         }
         if server_size < size {
             gate.drain(PageIndex::containing(server_size).0, PageIndex::ceil(size).0)?;
+            control.cuts.fetch_add(1, Ordering::SeqCst);
             self.cache.set_size(server_size)?;
             self.reset_entries(PageIndex::ceil(server_size).0, PageIndex::ceil(size).0, Event::Cut);
         } else {
