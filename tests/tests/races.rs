@@ -33,6 +33,7 @@ on_each_rung! {
     a_mapping_that_is_refused_leaves_the_old_one
     a_buffer_behind_the_end_is_efault
     a_received_number_is_what_was_received
+    many_files_in_turn_need_few_descriptors
     a_handler_that_blocks_every_signal_may_load
 }
 
@@ -174,7 +175,7 @@ fn two_writers_beyond_the_end_leave_no_zeros(engine: Engine) {
 }
 
 fn a_write_that_meets_a_truncation_ends_no_program(engine: Engine) {
-    as_on_the_kernel(engine, "write_and_truncate", &["150"]);
+    as_on_the_kernel(engine, "write_and_truncate", &["600"]);
 }
 
 fn a_small_file_that_grows_elsewhere_can_be_opened(engine: Engine) {
@@ -285,7 +286,10 @@ fn a_child_reads_a_file_that_nobody_may_write(engine: Engine) {
 }
 
 fn what_a_vfork_child_opens_is_not_its_parents(engine: Engine) {
-    as_on_the_kernel(engine, "vfork_child_opens", &[]);
+    let (server, host) = (Server::start(), Host::new(engine));
+    import(&server, "f", b"here");
+    let output = race(&host, &server, "vfork_child_opens", &["/netmem/f"]).ok();
+    assert_eq!(output.stdout, "child 0, then 4 bytes: here\n");
 }
 
 fn o_directory_has_no_third_argument(engine: Engine) {
@@ -301,7 +305,14 @@ fn a_buffer_behind_the_end_is_efault(engine: Engine) {
 }
 
 fn a_received_number_is_what_was_received(engine: Engine) {
-    as_on_the_kernel(engine, "received_number", &[]);
+    let (server, host) = (Server::start(), Host::new(engine));
+    import(&server, "f", b"here");
+    let output = race(&host, &server, "received_number", &["/netmem/f"]).ok();
+    assert_eq!(output.stdout, "4 bytes: here\n");
+}
+
+fn many_files_in_turn_need_few_descriptors(engine: Engine) {
+    as_on_the_kernel(engine, "descriptors_come_back", &["120"]);
 }
 
 fn a_handler_that_blocks_every_signal_may_load(engine: Engine) {
