@@ -112,7 +112,9 @@ impl HostDirectory {
 
 fn make_directory(path: &str) -> Result<(), Errno> {
     match rustix::fs::mkdir(path, Mode::from_raw_mode(0o700)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        // Ours, whatever the program's umask.
+        Ok(()) => Ok(rustix::fs::chmod(path, Mode::from_raw_mode(0o700))?),
+        Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(errno) => {
             log::error!("{path}: {errno}; set NETMEM_DIR to a directory on a tmpfs");
             Err(errno.into())

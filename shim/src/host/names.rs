@@ -234,7 +234,7 @@ fn make_local_directory(runtime: &Runtime, name: &str) -> Result<(), Errno> {
     for part in name.split('/').filter(|part| !part.is_empty()) {
         path = format!("{path}/{part}");
         match rustix::fs::mkdir(path.as_str(), Mode::from_raw_mode(0o755)) {
-            Ok(()) => {}
+            Ok(()) => rustix::fs::chmod(path.as_str(), Mode::from_raw_mode(0o755))?,
             Err(rustix::io::Errno::EXIST) => {
                 let stat = rustix::fs::lstat(path.as_str())?;
                 if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {

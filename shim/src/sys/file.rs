@@ -9,9 +9,12 @@ use rustix::io::retry_on_intr;
 use super::errno::Errno;
 use super::fd::OwnFd;
 
-/// Opens with CLOEXEC, high.
+/// Opens with CLOEXEC, high. A file that is made gets exactly `mode`, whatever the program's umask: it is ours.
 pub fn open(path: &str, flags: OFlags, mode: u32) -> Result<OwnFd, Errno> {
     let fd = retry_on_intr(|| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode)))?;
+    if flags.contains(OFlags::CREATE) {
+        let _ = rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode));
+    }
     Ok(OwnFd::from_rustix(fd))
 }
 
