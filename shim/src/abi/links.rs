@@ -16,7 +16,7 @@ use crate::log;
 use crate::pager::commit::CommitOptions;
 use crate::sys::errno::Errno;
 use crate::sys::syscall::call;
-use crate::sys::{app, fd};
+use crate::sys::{app, fd, file};
 
 /// The name of a path argument, if it is ours. Cheap for what is not: the first bytes, and the working directory once.
 ///
@@ -81,10 +81,16 @@ pub fn open_name(name: &Name, flags: i32, mode: u32) -> Outcome<i32> {
             fds::set(number, Descriptor::Directory);
             Ok(number)
         }
-        Opened::Region(local, handle, _created) => {
+        Opened::Region(local, handle, created) => {
             // A descriptor open for writing to /proc/self/fd of ours would do as well, but the mode bits have to be checked.
-            let number =
-                open_local(&local, flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_DIRECT))?;
+            let flags_here = flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_DIRECT);
+            let number = match open_local(&local, flags_here) {
+                // Whoever makes a file may open it in any way, whatever mode it gave it.
+                Err(Errno(libc::EACCES)) if created => {
+                    file::with_access(&local, || open_local(&local, flags_here))?
+                }
+                opened => opened?,
+            };
             fds::set(number, Descriptor::Region(handle.handle()));
             if flags & libc::O_TRUNC != 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && handle.size()? != 0
             {

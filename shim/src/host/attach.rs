@@ -150,14 +150,7 @@ pub fn attach_unnamed(runtime: &'static Runtime, size: u64) -> Result<Held, Errn
 /// A descriptor for reading and writing of a file that is ours, whatever its mode says to the program.
 fn open_both_ways(path: &str) -> Result<OwnFd, Errno> {
     match file::open(path, OFlags::RDWR, 0) {
-        Err(Errno(libc::EACCES)) => {
-            let stat = rustix::fs::stat(path)?;
-            let mode = rustix::fs::Mode::from_raw_mode(stat.st_mode & 0o7777);
-            rustix::fs::chmod(path, mode | rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
-            let opened = file::open(path, OFlags::RDWR, 0);
-            rustix::fs::chmod(path, mode)?;
-            opened
-        }
+        Err(Errno(libc::EACCES)) => file::with_access(path, || file::open(path, OFlags::RDWR, 0)),
         opened => opened,
     }
 }
