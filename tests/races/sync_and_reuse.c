@@ -30,16 +30,17 @@ int main(int argc, char **argv)
     int a = open(argv[1], O_RDWR | O_CREAT, 0600), b = open(argv[2], O_RDWR | O_CREAT, 0600), same = 0;
     uint32_t loops = (uint32_t)atoi(argv[3]);
     must(a >= 0 && b >= 0 && ftruncate(a, LENGTH) == 0 && ftruncate(b, (off_t)loops * LENGTH) == 0);
-    char page[PAGE];
+    static const char page[PAGE] = "there before, so that a store is no fault of ours";
     for (uint32_t number = 0; number < loops * PAGES; number++)
-        must(pread(b, page, PAGE, (off_t)number * PAGE) == PAGE);
+        must(pwrite(b, page, PAGE, (off_t)number * PAGE) == PAGE);
+    must(fsync(b) == 0);
     pid_t child = strcmp(argv[4], "peer") == 0 ? peer(a) : 0;
     for (uint32_t loop = 0; loop < loops; loop++) {
         char *first = shared(a, 0, LENGTH);
         for (int page = 1; page < PAGES; page += 4)
             store_word(first + page * PAGE, loop);
         must(child != 0 || msync(first, LENGTH, MS_ASYNC) == 0);
-        for (volatile uint32_t turn = 0; turn < loop * 37 % 20000; turn++)
+        for (volatile uint32_t turn = 0; turn < loop * 37 % 30000; turn++)
             continue;
         must(munmap(first, LENGTH) == 0);
         char *second = shared(b, (off_t)loop * LENGTH, LENGTH);

@@ -175,7 +175,7 @@ fn two_writers_beyond_the_end_leave_no_zeros(engine: Engine) {
 }
 
 fn a_write_that_meets_a_truncation_ends_no_program(engine: Engine) {
-    as_on_the_kernel(engine, "write_and_truncate", &["600"]);
+    as_on_the_kernel(engine, "write_and_truncate", &["4000"]);
 }
 
 fn a_small_file_that_grows_elsewhere_can_be_opened(engine: Engine) {
@@ -206,13 +206,13 @@ fn stores_through_several_mappings_are_committed(engine: Engine) {
 
 fn a_background_commit_does_not_take_the_next_mappings_stores(engine: Engine) {
     let (server, host) = (Server::start(), Host::new(engine));
-    race(&host, &server, "sync_and_reuse", &["/netmem/a", "/netmem/f", "400", "async"]).ok();
+    race(&host, &server, "sync_and_reuse", &["/netmem/a", "/netmem/f", "800", "async"]).ok();
     assert_eq!(lost(&server, "f"), []);
 }
 
 fn a_peers_commit_does_not_take_the_next_mappings_stores(engine: Engine) {
     let (server, host) = (Server::start(), Host::new(engine));
-    race(&host, &server, "sync_and_reuse", &["/netmem/a", "/netmem/f", "300", "peer"]).ok();
+    race(&host, &server, "sync_and_reuse", &["/netmem/a", "/netmem/f", "800", "peer"]).ok();
     assert_eq!(lost(&server, "f"), []);
 }
 
