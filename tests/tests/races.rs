@@ -35,6 +35,8 @@ on_each_rung! {
     a_received_number_is_what_was_received
     many_files_in_turn_need_few_descriptors
     a_handler_that_blocks_every_signal_may_load
+    a_store_beside_a_truncation_and_a_peers_load_is_committed
+    a_strict_umask_spoils_no_cache
 }
 
 const PAGE: usize = 4096;
@@ -320,4 +322,29 @@ fn a_handler_that_blocks_every_signal_may_load(engine: Engine) {
     import(&server, "f", &[b'h'; 64 * PAGE]);
     let output = race(&host, &server, "handler_loads", &["/netmem/f"]).ok();
     assert_eq!(output.stdout, "in a handler: h\nafter it: h\n");
+}
+
+/// A truncation drops the protection of the pages that go; what comes back through another process is not protected here.
+fn a_store_beside_a_truncation_and_a_peers_load_is_committed(engine: Engine) {
+    const PAGES: usize = 2048;
+    let (server, host) = (Server::start(), Host::new(engine));
+    let (mut one, fd) = open(&host, server.url(), PAGES, &[]);
+    let (mut peer, _) = open(&host, server.url(), PAGES, &[]);
+    one.ok(&format!("fill 0 {} 4096 A", 700 * PAGE));
+    one.ok(&format!("truncate {fd} 4096"));
+    one.ok(&format!("truncate {fd} {}", PAGES * PAGE));
+    assert_eq!(peer.ok(&format!("load 0 {} 1", 700 * PAGE)), ".");
+    one.ok(&format!("fill 0 {} 4096 X", 700 * PAGE));
+    one.ok(&format!("sync 0 0 {} s", PAGES * PAGE));
+    assert!(holds(&server, 700, b'X'));
+}
+
+/// The cache's own files are not the program's: its umask must not keep the next program, or this one, out of them.
+fn a_strict_umask_spoils_no_cache(engine: Engine) {
+    let (server, host) = (Server::start(), Host::new(engine));
+    let script = "umask 0333 && printf x > /netmem/f && mkdir /netmem/d && printf y > /netmem/g";
+    Run::on(&host, server.url(), "/bin/sh").args(["-c", script]).ok();
+    let output =
+        Run::on(&host, server.url(), "/bin/sh").args(["-c", "cat /netmem/f /netmem/g; ls -d /netmem/d"]).ok();
+    assert_eq!(output.stdout, "xy/netmem/d\n");
 }
