@@ -1,5 +1,5 @@
 //! Link arguments of the library: its constructor runs before and its destructor after everyone else's (`-z initfirst`), it is
-//! never unloaded, and only the names in exports.rs are visible.
+//! never unloaded, and only the names in abi/exports/ are visible.
 
 fn main() {
     cc::Build::new()

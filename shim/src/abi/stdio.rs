@@ -124,18 +124,18 @@ fn number(cookie: *mut c_void) -> c_int {
 
 unsafe extern "C" fn read(cookie: *mut c_void, into: *mut c_char, length: usize) -> isize {
     // SAFETY: libc's own buffer.
-    unsafe { super::exports::nm_read(number(cookie), into.cast(), length) }
+    unsafe { super::exports::transfers::nm_read(number(cookie), into.cast(), length) }
 }
 
 unsafe extern "C" fn write(cookie: *mut c_void, from: *const c_char, length: usize) -> isize {
     // SAFETY: libc's own buffer.
-    unsafe { super::exports::nm_write(number(cookie), from.cast(), length) }
+    unsafe { super::exports::transfers::nm_write(number(cookie), from.cast(), length) }
 }
 
 unsafe extern "C" fn seek(cookie: *mut c_void, position: *mut i64, whence: c_int) -> c_int {
     // SAFETY: libc's own variable.
     unsafe {
-        let at = super::exports::nm_lseek(number(cookie), *position, whence);
+        let at = super::exports::files::nm_lseek(number(cookie), *position, whence);
         if at < 0 {
             return -1;
         }
@@ -147,5 +147,5 @@ unsafe extern "C" fn seek(cookie: *mut c_void, position: *mut i64, whence: c_int
 unsafe extern "C" fn close(cookie: *mut c_void) -> c_int {
     STREAMS.lock().retain(|(_, descriptor)| *descriptor != number(cookie));
     // SAFETY: the stream's own descriptor.
-    unsafe { super::exports::nm_close(number(cookie)) }
+    unsafe { super::exports::descriptors::nm_close(number(cookie)) }
 }

@@ -1,4 +1,4 @@
-/* execl, execlp and execle: Rust can't define variadic functions. exports.rs jumps here with the registers as they came; the
+/* execl, execlp and execle: Rust can't define variadic functions. exports/processes.rs jumps here with the registers as they came; the
    arguments become an array, and the call goes on to the hooks of execv, execvp and execve. Must not: allocate from the
    program's heap (a signal handler or a vfork child may be calling). */
 #include <errno.h>

@@ -1,0 +1,150 @@
+//! Every symbol that the library exports, and nothing else: a file a family.
+//!
+//! Owns: the names. Called by: the program. Must not: do more than convert and call an operation; one expression a body.
+//!
+//! The file calls go on to libc's own function (found lazily by redhook), so that cancellation points stay ones; the mmap
+//! family goes on as a raw system call (kernel-level mmap is called before anything of libc works, and by dlsym itself).
+//! Comparing a change with shim/exports.txt is what a test does; a new name is a line there.
+#![allow(
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    static_mut_refs,
+    clippy::missing_safety_doc
+)]
+#![allow(
+    unsafe_op_in_unsafe_fn,
+    missing_docs,
+    clippy::undocumented_unsafe_blocks,
+    clippy::too_many_arguments
+)]
+
+pub mod descriptors;
+pub mod files;
+pub mod handlers;
+pub mod header;
+pub mod memory;
+pub mod names;
+pub mod processes;
+pub mod streams;
+pub mod transfers;
+
+use core::ffi::{c_char, c_int, c_uint, c_void};
+use std::ffi::CString;
+
+use libc::{iovec, mode_t, off_t, size_t, ssize_t};
+use redhook::{hook, real};
+
+use super::file::Direction::{Read, Write};
+use super::map::Request;
+use super::outcome::{Exit, Outcome, finish, raw_result};
+use super::transfer::End;
+use super::{capi, file, links, map, path, process, range, signal as signals, stdio, transfer};
+use crate::sys::app::Span;
+use crate::sys::errno::{self, Errno};
+use crate::sys::syscall::call;
+
+const CREATE: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+
+unsafe fn sys3(number: libc::c_long, fd: c_int, second: usize, third: usize) -> Result<usize, Errno> {
+    call(number, [fd as usize, second, third, 0, 0, 0])
+}
+
+unsafe fn sys4(
+    number: libc::c_long,
+    fd: c_int,
+    second: usize,
+    third: usize,
+    offset: off_t,
+) -> Result<usize, Errno> {
+    call(number, [fd as usize, second, third, offset as usize, 0, 0])
+}
+
+/// The spans of a vector, for calls on our files and for buffers that need care; nothing for all others.
+unsafe fn spans(number: c_int, vectors: *const iovec, count: c_int) -> Vec<Span> {
+    if file::is_plain(number) { Vec::new() } else { file::spans(vectors, count) }
+}
+
+unsafe fn v2(
+    number: c_int,
+    direction: file::Direction,
+    vectors: *const iovec,
+    count: c_int,
+    offset: off_t,
+    flags: c_int,
+) -> Outcome<ssize_t> {
+    let system_call = if direction == Read { libc::SYS_preadv2 } else { libc::SYS_pwritev2 };
+    let make = || {
+        call(
+            system_call,
+            [number as usize, vectors as usize, count as usize, offset as usize, 0, flags as usize],
+        )
+    };
+    if offset == -1 {
+        file::at_position(number, direction, &spans(number, vectors, count), make)
+    } else {
+        file::at_offset(number, direction, &spans(number, vectors, count), offset, make)
+    }
+}
+
+unsafe fn with_local<T: super::outcome::CReturn>(
+    local: Outcome<CString>,
+    given: *const c_char,
+    make: impl FnOnce(*const c_char) -> T,
+) -> T {
+    match local {
+        Ok(local) => make(local.as_ptr()),
+        Err(Exit::Pass(_)) => make(given),
+        Err(Exit::Fail(failed)) => {
+            errno::set(failed);
+            T::FAILED
+        }
+    }
+}
+
+/// Around exec: what is dirty goes up first; if the exec fails the program goes on.
+unsafe fn executed(make: impl FnOnce() -> c_int) -> c_int {
+    process::before_exec();
+    let result = make();
+    let failed = errno::get();
+    process::after_failed_exec();
+    errno::set(failed);
+    result
+}
+
+/// Ends a hook whose call returns null when it sets errno.
+unsafe fn pointer(outcome: Outcome<*mut c_void>, pass: impl FnOnce() -> *mut c_void) -> *mut c_void {
+    match outcome {
+        Ok(pointer) => pointer,
+        Err(Exit::Pass(_)) => pass(),
+        Err(Exit::Fail(failed)) => {
+            errno::set(failed);
+            core::ptr::null_mut()
+        }
+    }
+}
+
+unsafe fn with_local_pointer(
+    local: Outcome<CString>,
+    given: *const c_char,
+    make: impl FnOnce(*const c_char) -> *mut c_void,
+) -> *mut c_void {
+    let result = with_local(local, given, make);
+    if result as usize == usize::MAX { core::ptr::null_mut() } else { result }
+}
+
+/// A path that libc gave back, as the program is to see it. What is shown is never longer than what is there.
+unsafe fn show_path(real: *mut c_char) -> *mut c_char {
+    if let Some(text) = crate::sys::app::path(real)
+        && let Some(shown) = path::shown(&text)
+        && shown.len() <= text.len()
+    {
+        core::ptr::copy_nonoverlapping(shown.as_ptr().cast(), real, shown.len());
+        real.add(shown.len()).write(0);
+    }
+    real
+}
+
+unsafe fn raw6(number: libc::c_long, args: [usize; 6]) -> isize {
+    raw_result(call(number, args))
+}
