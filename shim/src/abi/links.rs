@@ -39,7 +39,7 @@ pub unsafe fn name_of(directory: i32, path: *const c_char) -> Option<Name> {
             };
             prefixed || !config.paths.is_empty() || in_tree()
         } else {
-            cwd::may_be_ours(directory)
+            cwd::may_be_ours(directory) || paths::may_enter(path)
         };
         if !could_be {
             return None;
@@ -55,7 +55,14 @@ pub unsafe fn name_of(directory: i32, path: *const c_char) -> Option<Name> {
 pub unsafe fn open(directory: i32, path: *const c_char, flags: i32, mode: u32) -> Outcome<i32> {
     // SAFETY: the caller's.
     let Some(name) = (unsafe { name_of(directory, path) }) else {
-        return Err(NOT_OURS);
+        // SAFETY: the caller's.
+        let elsewhere = unsafe { super::path::elsewhere(directory, path) }.ok_or(NOT_OURS)?;
+        let at = libc::AT_FDCWD as isize as usize;
+        let args = [at, elsewhere.as_ptr() as usize, flags as usize, mode as usize, 0, 0];
+        // SAFETY: the path is a C string.
+        let number = unsafe { call(libc::SYS_openat, args)? } as i32;
+        // SAFETY: the same.
+        return Ok(unsafe { foreign(elsewhere.as_ptr(), number) });
     };
     let runtime = runtime()?;
     // SAFETY: the caller's.

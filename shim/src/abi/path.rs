@@ -9,7 +9,48 @@ use super::links::name_of;
 use super::outcome::{NOT_OURS, Outcome};
 use crate::host::paths::Name;
 use crate::host::{cwd, names, paths, runtime, runtime_if_started};
+use crate::sys::app;
 use crate::sys::errno::Errno;
+use crate::sys::syscall::call;
+
+/// AT_FDCWD as an argument of a system call.
+const AT: usize = libc::AT_FDCWD as isize as usize;
+
+/// Where a path leads that climbs out of the prefix (`/netmem/..`, or `../..` in a working directory of ours): the prefix need not
+/// be there for the kernel, and a directory of ours is somewhere else for it.
+///
+/// # Safety
+/// `path` is null or a C string.
+pub unsafe fn elsewhere(directory: i32, path: *const c_char) -> Option<CString> {
+    if path.is_null() || super::process::disabled() {
+        return None;
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        let prefix = crate::host::config().prefix_directory().as_bytes();
+        let absolute = app::path_starts_with(path, b"/");
+        let could_be =
+            if absolute { app::path_starts_with(path, prefix) } else { cwd::may_be_ours(directory) };
+        if !could_be {
+            return None;
+        }
+        CString::new(paths::outside(directory, &app::path(path)?)?).ok()
+    }
+}
+
+/// A call on a path that climbs out, made with where it leads; NOT_OURS if it does not.
+///
+/// # Safety
+/// `path` is null or a C string.
+unsafe fn made_elsewhere(
+    directory: i32,
+    path: *const c_char,
+    make: impl FnOnce(usize) -> Result<usize, Errno>,
+) -> Outcome<i32> {
+    // SAFETY: the caller's.
+    let elsewhere = unsafe { elsewhere(directory, path) }.ok_or(NOT_OURS)?;
+    Ok(make(elsewhere.as_ptr() as usize)? as i32)
+}
 
 /// The local path for a call that looks a path up.
 ///
@@ -18,16 +59,8 @@ use crate::sys::errno::Errno;
 pub unsafe fn local(directory: i32, path: *const c_char) -> Outcome<CString> {
     // SAFETY: the caller's.
     let Some(name) = (unsafe { name_of(directory, path) }) else {
-        // `/netmem/..` and the like lead out of the prefix, which need not be there for the kernel.
-        let prefix = crate::host::config().prefix_directory().as_bytes();
         // SAFETY: the caller's.
-        if !unsafe { crate::sys::app::path_starts_with(path, prefix) } {
-            return Err(NOT_OURS);
-        }
-        // SAFETY: the caller's.
-        let outside =
-            unsafe { crate::sys::app::path(path) }.and_then(|path| paths::outside(&path)).ok_or(NOT_OURS)?;
-        return CString::new(outside).map_err(|_| Errno(libc::EINVAL).into());
+        return unsafe { elsewhere(directory, path) }.ok_or(NOT_OURS);
     };
     let (local, _) = names::lookup(runtime()?, &name)?;
     CString::new(local).map_err(|_| Errno(libc::EINVAL).into())
@@ -50,7 +83,13 @@ pub unsafe fn local_directory(path: *const c_char) -> Outcome<CString> {
 /// `path` is null or a C string.
 pub unsafe fn remove(directory: i32, path: *const c_char, is_directory: bool) -> Outcome<i32> {
     // SAFETY: the caller's.
-    let name = unsafe { name_of(directory, path) }.ok_or(NOT_OURS)?;
+    let Some(name) = (unsafe { name_of(directory, path) }) else {
+        let flags = if is_directory { libc::AT_REMOVEDIR } else { 0 } as usize;
+        // SAFETY: the caller's, and what it gives is a C string.
+        return unsafe {
+            made_elsewhere(directory, path, |path| call(libc::SYS_unlinkat, [AT, path, flags, 0, 0, 0]))
+        };
+    };
     names::remove(runtime()?, &name, is_directory)?;
     Ok(0)
 }
@@ -76,13 +115,33 @@ pub unsafe fn remove_any(path: *const c_char) -> Outcome<i32> {
 pub unsafe fn rename(from: (i32, *const c_char), to: (i32, *const c_char), flags: u32) -> Outcome<i32> {
     // SAFETY: the caller's.
     match unsafe { (name_of(from.0, from.1), name_of(to.0, to.1)) } {
-        (None, None) => Err(NOT_OURS),
+        // SAFETY: the caller's.
+        (None, None) => unsafe { rename_elsewhere(from, to, flags) },
         (Some(from), Some(to)) => {
             names::rename(runtime()?, &from, &to, flags)?;
             Ok(0)
         }
         (Some(_), None) | (None, Some(_)) => Err(Errno(libc::EXDEV).into()),
     }
+}
+
+/// A rename between two paths that are not ours, one of which climbs out of the prefix.
+///
+/// # Safety
+/// Both paths are null or C strings.
+unsafe fn rename_elsewhere(from: (i32, *const c_char), to: (i32, *const c_char), flags: u32) -> Outcome<i32> {
+    // SAFETY: the caller's.
+    let (first, second) = unsafe { (elsewhere(from.0, from.1), elsewhere(to.0, to.1)) };
+    if first.is_none() && second.is_none() {
+        return Err(NOT_OURS);
+    }
+    let end = |elsewhere: &Option<CString>, given: (i32, *const c_char)| match elsewhere {
+        Some(path) => (AT, path.as_ptr() as usize),
+        None => (given.0 as isize as usize, given.1 as usize),
+    };
+    let (from, to) = (end(&first, from), end(&second, to));
+    // SAFETY: C strings, or the program's own arguments.
+    Ok(unsafe { call(libc::SYS_renameat2, [from.0, from.1, to.0, to.1, flags as usize, 0])? } as i32)
 }
 
 /// link and symlink: regions have one name and no links point to them.
@@ -103,7 +162,14 @@ pub unsafe fn link(from: Option<*const c_char>, to: (i32, *const c_char)) -> Out
 /// `path` is null or a C string.
 pub unsafe fn make_directory(directory: i32, path: *const c_char, mode: u32) -> Outcome<i32> {
     // SAFETY: the caller's.
-    let name = unsafe { name_of(directory, path) }.ok_or(NOT_OURS)?;
+    let Some(name) = (unsafe { name_of(directory, path) }) else {
+        // SAFETY: the caller's, and what it gives is a C string.
+        return unsafe {
+            made_elsewhere(directory, path, |path| {
+                call(libc::SYS_mkdirat, [AT, path, mode as usize, 0, 0, 0])
+            })
+        };
+    };
     names::make_directory(runtime()?, &name, mode)?;
     Ok(0)
 }
@@ -146,10 +212,10 @@ pub unsafe fn shared_memory_name(name: *const c_char) -> Option<Name> {
     }
     // SAFETY: the caller's.
     unsafe {
-        if !crate::sys::app::path_starts_with(name, b"/netmem.") {
+        if !app::path_starts_with(name, b"/netmem.") {
             return None;
         }
-        let rest = crate::sys::app::path(name)?.strip_prefix("/netmem.")?.to_owned();
+        let rest = app::path(name)?.strip_prefix("/netmem.")?.to_owned();
         (!rest.contains('/')).then(|| Name(format!("shm/{rest}")))
     }
 }

@@ -37,7 +37,7 @@ pub fn base_of(number: i32) -> Option<String> {
         if CWD.load(Ordering::Relaxed) == FOREIGN {
             return None;
         }
-        let path = rustix::process::getcwd(Vec::new()).ok()?.into_string().ok()?;
+        let path = real_path(number)?;
         let ours = inside(&path).is_some();
         CWD.store(if ours { OURS } else { FOREIGN }, Ordering::Relaxed);
         path
@@ -45,9 +45,18 @@ pub fn base_of(number: i32) -> Option<String> {
         if !matches!(super::fds::classify(number), Ok(super::fds::Descriptor::Directory)) {
             return None;
         }
-        proc::descriptor_path(number)?
+        real_path(number)?
     };
     inside(&path)
+}
+
+/// The kernel's path of a directory.
+pub fn real_path(number: i32) -> Option<String> {
+    if number == libc::AT_FDCWD {
+        rustix::process::getcwd(Vec::new()).ok()?.into_string().ok()
+    } else {
+        proc::descriptor_path(number)
+    }
 }
 
 fn inside(path: &str) -> Option<String> {

@@ -3,7 +3,10 @@
 //! Owns: the prefix, the globs, and normalisation. Called by: abi before a path call. Must not: make a path that is not ours
 //! cost more than a comparison of its first bytes (and of the working directory, once).
 
+use core::ffi::c_char;
+
 use super::{config, cwd, runtime_if_started};
+use crate::sys::app;
 
 /// A name under the prefix, normalised: no empty component, no `.` or `..`. Empty for the directory itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +27,8 @@ fn normalise(path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// Where a path that starts under the prefix and climbs out of it leads.
-pub fn outside(path: &str) -> Option<String> {
-    let rest = path.strip_prefix(config().prefix_directory()).filter(|rest| rest.starts_with('/'))?;
-    if normalise(rest).is_some() {
-        return None;
-    }
+/// An absolute path without `.`, `..` and empty components. Symbolic links are not followed: there are none under the prefix.
+fn lexical(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -38,21 +37,54 @@ pub fn outside(path: &str) -> Option<String> {
             part => parts.push(part),
         }
     }
-    Some(format!("/{}", parts.join("/")))
+    format!("/{}", parts.join("/"))
+}
+
+/// The rest of a path below the prefix; empty for the prefix itself.
+fn below_prefix<'a>(path: &'a str, directory: &str) -> Option<&'a str> {
+    path.strip_prefix(directory).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a relative path may lead below the prefix from a directory that is not there: it does if it begins, after `..`s,
+/// with a component of the prefix's own. Copies nothing: every relative path of the program passes here.
+///
+/// # Safety
+/// `path` is a C string.
+pub unsafe fn may_enter(path: *const c_char) -> bool {
+    // SAFETY: the caller's; nothing behind the terminating zero is read.
+    unsafe {
+        let mut at = path;
+        while matches!(*at as u8, b'.' | b'/') {
+            at = at.add(1);
+        }
+        let mut parts = config().prefix_directory().split('/').filter(|part| !part.is_empty());
+        parts.any(|part| {
+            app::path_starts_with(at, part.as_bytes()) && matches!(*at.add(part.len()) as u8, 0 | b'/')
+        })
+    }
+}
+
+/// Where a path leads that starts under the prefix, or in a directory under it, and climbs out.
+pub fn outside(directory: i32, path: &str) -> Option<String> {
+    let prefix = config().prefix_directory();
+    let whole = if path.starts_with('/') {
+        below_prefix(path, prefix)?;
+        lexical(path)
+    } else {
+        lexical(&format!("{prefix}/{}/{path}", cwd::base_of(directory).filter(|_| !path.is_empty())?))
+    };
+    below_prefix(&whole, prefix).is_none().then_some(whole)
 }
 
 /// The name of an absolute path, if it is one of ours.
 pub fn absolute(path: &str) -> Option<Name> {
     let config = config();
     let directory = config.prefix_directory();
-    if let Some(rest) = path.strip_prefix(directory)
-        && (rest.is_empty() || rest.starts_with('/'))
-    {
-        return normalise(rest).map(Name);
+    if below_prefix(path, directory).is_some() {
+        return below_prefix(&lexical(path), directory).and_then(normalise).map(Name);
     }
     if let Some(runtime) = runtime_if_started()
-        && let Some(rest) = path.strip_prefix(runtime.directory.tree.as_str())
-        && (rest.is_empty() || rest.starts_with('/'))
+        && let Some(rest) = below_prefix(path, &runtime.directory.tree)
     {
         return normalise(rest).map(Name);
     }
@@ -65,11 +97,15 @@ pub fn resolve(directory: i32, path: &str) -> Option<Name> {
     if path.starts_with('/') {
         return absolute(path);
     }
-    let base = cwd::base_of(directory)?;
     if path.is_empty() {
         return None;
     }
-    normalise(&format!("{base}/{path}")).map(Name)
+    let prefix = config().prefix_directory();
+    let whole = match cwd::base_of(directory) {
+        Some(base) => format!("{prefix}/{base}/{path}"),
+        None => format!("{}/{path}", cwd::real_path(directory)?),
+    };
+    below_prefix(&lexical(&whole), prefix).and_then(normalise).map(Name)
 }
 
 /// Whether a name came in by a glob, so that its directories are made as needed.
@@ -93,7 +129,7 @@ pub fn shown(path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{matches, normalise};
+    use super::{below_prefix, lexical, matches, normalise};
 
     #[test]
     fn names_are_normalised_and_never_climb_out() {
@@ -107,6 +143,16 @@ mod tests {
         ] {
             assert_eq!(normalise(path).as_deref(), name, "{path}");
         }
+        for (path, whole) in [
+            ("/", "/"),
+            ("/a/../..", "/"),
+            ("/netmem/../netmem//x/.", "/netmem/x"),
+            ("/netmem/a/../../x", "/x"),
+        ] {
+            assert_eq!(lexical(path), whole, "{path}");
+        }
+        assert_eq!(below_prefix("/netmem", "/netmem"), Some(""));
+        assert_eq!(below_prefix("/netmemory", "/netmem"), None);
         assert!(matches("/data/*.db", "/data/x.db"));
         assert!(!matches("/data/*.db", "/data/y/x.db"));
     }
