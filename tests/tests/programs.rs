@@ -63,7 +63,7 @@ programs!(
     Uffd uffd, UffdSync uffd_sync, UffdUser uffd_user, UffdUserSync uffd_user_sync,
     SigsegvGuard sigsegv_guard, SigsegvMprotect sigsegv_mprotect;
     (
-        abort_keeps_synced, append, dup_shares_offset, exit_commits, fallocate_absent,
+        abort_keeps_synced, append, buffers_beside_msync, buffers_of_files, buffers_of_sockets, buffers_of_structs, dup_shares_offset, exit_commits, fallocate_absent,
         fcntl_getfl_and_dupfd, fork_child_sees_and_writes, fork_private_cow, lseek_set_cur_end_data_hole,
         madvise_dontneed_shared_keeps, map_errors, map_netmem_flag, map_private_isolated,
         mkdir_readdir_rmdir, mprotect_none_and_back, msync_errors, open_flags, osync_write, partial_munmap,

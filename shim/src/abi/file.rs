@@ -3,19 +3,18 @@
 //! Owns: bringing pages in before the kernel reads the cache file, and noting what a write changed. Called by: exports. Must
 //! not: let the kernel see a hole that is an absent page.
 
+use super::buffers::{self, Kind, Step};
 use super::outcome::{NOT_OURS, Outcome};
-use super::range::with_buffers;
 use crate::host::handle::OffsetLock;
 use crate::host::{Handle, fds, runtime_if_started};
 use crate::log;
 use crate::pager::commit::CommitOptions;
-use crate::sys::app;
 use crate::sys::app::Span;
 use crate::sys::errno::Errno;
 use crate::sys::syscall::call;
 
 /// The most bytes that one read or write moves on Linux.
-const RW_BYTES_MAX: usize = 0x7fff_f000;
+pub const RW_BYTES_MAX: usize = 0x7fff_f000;
 
 /// Which way bytes go, and from which offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +47,9 @@ pub fn at_position(
     number: i32,
     direction: Direction,
     spans: &[Span],
-    make: impl Fn() -> Result<usize, Errno>,
+    make: impl Fn(Step<'_>) -> Result<usize, Errno>,
 ) -> Outcome<isize> {
-    let handle = match ours(number) {
-        Ok(handle) => handle,
-        Err(exit) => return foreign(spans, direction, exit, make),
-    };
+    let handle = ours(number)?;
     let offset = handle.lock_offset()?;
     let at = position(number)?;
     transfer(handle, number, direction, spans, (at, Some(offset)), make)
@@ -65,27 +61,24 @@ pub fn at_offset(
     direction: Direction,
     spans: &[Span],
     offset: i64,
-    make: impl Fn() -> Result<usize, Errno>,
+    make: impl Fn(Step<'_>) -> Result<usize, Errno>,
 ) -> Outcome<isize> {
-    let handle = match ours(number) {
-        Ok(handle) => handle,
-        Err(exit) => return foreign(spans, direction, exit, make),
-    };
+    let handle = ours(number)?;
     // A negative offset is the kernel's to refuse.
     transfer(handle, number, direction, spans, (u64::try_from(offset).unwrap_or(u64::MAX), None), make)
 }
 
-/// Not our file, but the buffer may be our memory.
-fn foreign(
-    spans: &[Span],
+/// A transfer of a descriptor that is not ours, whose buffers may be our memory.
+pub fn foreign(
+    number: i32,
     direction: Direction,
-    exit: super::outcome::Exit,
-    make: impl Fn() -> Result<usize, Errno>,
-) -> Outcome<isize> {
-    if exit != NOT_OURS || !spans.iter().any(|span| super::range::needs_care(*span)) {
-        return Err(exit);
+    spans: &[Span],
+    make: impl Fn(Step<'_>) -> Result<usize, Errno>,
+) -> Result<usize, Errno> {
+    match direction {
+        Direction::Read => buffers::fill(spans, || buffers::kind_of(number), make),
+        Direction::Write => buffers::drain(spans, || buffers::kind_of(number), make),
     }
-    Ok(with_buffers(spans, direction == Direction::Read, make)? as isize)
 }
 
 fn transfer(
@@ -94,21 +87,21 @@ fn transfer(
     direction: Direction,
     spans: &[Span],
     at: (u64, Option<OffsetLock>),
-    make: impl Fn() -> Result<usize, Errno>,
+    make: impl Fn(Step<'_>) -> Result<usize, Errno>,
 ) -> Outcome<isize> {
     let (at, offset) = at;
     let length =
         spans.iter().fold(0usize, |sum, span| sum.saturating_add(span.length)).min(RW_BYTES_MAX) as u64;
     if at == u64::MAX || length == 0 {
-        return Ok(make()? as isize);
+        return Ok(buffers::drain(spans, || Kind::Regular, make)? as isize);
     }
     if direction == Direction::Read {
         handle.bring_in_for_read(at, length)?;
-        return Ok(with_buffers(spans, true, make)? as isize);
+        return Ok(buffers::fill(spans, || Kind::Regular, make)? as isize);
     }
     let flags = status_flags(number)?;
     if flags & libc::O_ACCMODE == libc::O_RDONLY {
-        return Ok(make()? as isize);
+        return Ok(buffers::drain(spans, || Kind::Regular, make)? as isize);
     }
     // A write that makes the file longer first clears what lies behind its end, which nobody else may be extending meanwhile.
     let append = flags & libc::O_APPEND != 0;
@@ -121,7 +114,7 @@ fn transfer(
     if at.saturating_add(length) > size && !size.is_multiple_of(4096) {
         handle.zero_tail(size)?;
     }
-    let done = with_buffers(spans, false, make)?;
+    let done = buffers::drain(spans, || Kind::Regular, make)?;
     handle.wrote(at, done as u64);
     if flags & (libc::O_SYNC | libc::O_DSYNC) != 0 {
         handle.commit(CommitOptions::default())?;
@@ -225,15 +218,6 @@ pub fn posix_allocate(number: i32, offset: i64, length: i64) -> Outcome<i32> {
     }
 }
 
-/// The spans of an I/O vector.
-///
-/// # Safety
-/// As for readv(2).
-pub unsafe fn spans(vectors: *const libc::iovec, count: i32) -> Vec<Span> {
-    // SAFETY: the caller's.
-    unsafe { app::vectors(vectors, count) }
-}
-
 /// Brings in what calls that do not pass through us may read or write around: all of a file that can be read; of one that can only
 /// be written, what lies at and behind the offset, and the last page.
 pub fn fill_for_inner_calls(handle: &Handle, number: i32) -> Result<(), Errno> {
@@ -264,8 +248,5 @@ pub fn make_unusable(number: i32) {
 
 /// Whether a call on a descriptor needs no look at its buffers.
 pub fn is_plain(number: i32) -> bool {
-    match runtime_if_started() {
-        None => matches!(fds::region(number), Ok(None)),
-        Some(runtime) => runtime.mappings.is_empty() && matches!(fds::region(number), Ok(None)),
-    }
+    buffers::idle() && matches!(fds::region(number), Ok(None))
 }

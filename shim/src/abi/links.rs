@@ -26,6 +26,7 @@ pub unsafe fn name_of(directory: i32, path: *const c_char) -> Option<Name> {
     if path.is_null() || disabled() {
         return None;
     }
+    super::buffers::path_ready(path);
     let config = crate::host::config();
     // SAFETY: the caller's.
     unsafe {

@@ -5,11 +5,13 @@
 #![allow(clippy::missing_safety_doc)]
 
 mod boot;
+mod buffers;
 mod capi;
 mod exports;
 mod file;
 mod links;
 mod map;
+mod messages;
 mod outcome;
 mod path;
 mod process;

@@ -1,6 +1,6 @@
 //! Ranges of addresses that a call names: which parts are mappings of ours.
 //!
-//! Owns: buffers of system calls (bringing them in where the kernel can't fault), msync, madvise. Called by: exports and the
+//! Owns: msync, madvise. Called by: exports and the
 //! other families. Must not: change the mapping table.
 
 use super::outcome::{NOT_OURS, Outcome};
@@ -8,64 +8,9 @@ use super::worker;
 use crate::engine::mappings::Mapping;
 use crate::host::{Handle, handle, runtime_if_started};
 use crate::pager::commit::CommitOptions;
-use crate::sys::app::Span;
 use crate::sys::errno::Errno;
 use crate::sys::mem::{self, PAGE};
 use crate::sys::syscall::call;
-
-/// Calls on a buffer are tried again so often when another thread's harvest protects it in between.
-pub const BUFFER_TRIES: u32 = 16;
-
-/// Makes a buffer ready for the kernel to read, or with `write` to fill. Does nothing where kernel faults are served.
-pub fn prepare(span: Span, write: bool) -> Result<(), Errno> {
-    let Some(runtime) = runtime_if_started() else { return Ok(()) };
-    if runtime.engine().kernel_faults() || !runtime.mappings.may_overlap(span.at, span.end()) {
-        return Ok(());
-    }
-    for mapping in runtime.mappings.overlapping(span.at, span.end()) {
-        // Behind the end of the file there is nothing to bring in; the kernel says EFAULT there.
-        let inside = handle(mapping.handle).pages_inside()?;
-        if inside <= mapping.first_page {
-            continue;
-        }
-        let end = mapping.address_of(inside.min(mapping.end_page()) - 1) + PAGE;
-        let (from, to) = (span.at.max(mapping.start), span.end().min(end));
-        if mapping.prot != libc::PROT_NONE && from < to {
-            runtime.engine().prepare(&mapping, from, to, write)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a buffer needs [`prepare`] at all.
-#[inline]
-pub fn needs_care(span: Span) -> bool {
-    runtime_if_started().is_some_and(|runtime| {
-        runtime.mappings.may_overlap(span.at, span.end()) && !runtime.engine().kernel_faults()
-    })
-}
-
-/// Makes a call whose buffers were prepared, again if a harvest came in between.
-pub fn with_buffers(
-    spans: &[Span],
-    write: bool,
-    make: impl Fn() -> Result<usize, Errno>,
-) -> Result<usize, Errno> {
-    if !spans.iter().any(|span| needs_care(*span)) {
-        return make();
-    }
-    let mut tries = 0;
-    loop {
-        for span in spans {
-            prepare(*span, write)?;
-        }
-        let result = make();
-        tries += 1;
-        if result != Err(Errno(libc::EFAULT)) || tries == BUFFER_TRIES {
-            return result;
-        }
-    }
-}
 
 fn pieces(at: usize, length: usize) -> Result<Vec<Mapping>, super::outcome::Exit> {
     let runtime = runtime_if_started().ok_or(NOT_OURS)?;

@@ -1,9 +1,14 @@
 //! The program's memory: never a reference to it, always a copy.
 //!
-//! Owns: [`Span`], copying strings and I/O vectors out. Called by: abi. Must not: be used with a lock held (rule 4): any
+//! Owns: [`Span`], copying in and out. Called by: abi. Must not: be used with a lock held (rule 4): any
 //! byte may be an absent page of ours.
 
 use core::ffi::{CStr, c_char};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::errno::Errno;
+use super::mem::PAGE;
+use super::syscall::call;
 
 /// Some bytes of the program: an address and a length, nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,17 +60,65 @@ pub unsafe fn path_starts_with(at: *const c_char, prefix: &[u8]) -> bool {
     true
 }
 
-/// Copies an I/O vector. At most `IOV_MAX` entries; the kernel refuses more.
-///
-/// # Safety
-/// The pointer names `count` entries, as for readv(2).
-pub unsafe fn vectors(at: *const libc::iovec, count: i32) -> Vec<Span> {
-    let count = usize::try_from(count).unwrap_or(0).min(1024);
-    (0..count)
-        .map(|i| {
-            // SAFETY: the caller's.
-            let vector = unsafe { at.add(i).read() };
-            Span::new(vector.iov_base, vector.iov_len)
-        })
-        .collect()
+/// Set once the kernel refused to copy for us (a seccomp filter).
+static NO_KERNEL_COPIES: AtomicBool = AtomicBool::new(false);
+
+/// Copies between our memory and the program's as the kernel does it: stops at the first byte that can't be had, and takes no
+/// fault. How many bytes were copied.
+fn kernel_copy(number: libc::c_long, ours: usize, program: usize, length: usize) -> usize {
+    let step = |done: usize, length: usize| -> Result<usize, Errno> {
+        let local = libc::iovec { iov_base: (ours + done) as *mut _, iov_len: length };
+        let remote = libc::iovec { iov_base: (program + done) as *mut _, iov_len: length };
+        let me = rustix::process::getpid().as_raw_nonzero().get() as usize;
+        // SAFETY: the caller's for our side; the kernel checks the program's.
+        unsafe { call(number, [me, &raw const local as usize, 1, &raw const remote as usize, 1, 0]) }
+    };
+    let mut done = 0;
+    while done < length {
+        let to_page_end = PAGE - (program + done) % PAGE;
+        // What is not all there may still be there up to the end of a page.
+        let copied = match step(done, length - done) {
+            Err(Errno(libc::EFAULT)) => step(done, (length - done).min(to_page_end)),
+            copied => copied,
+        };
+        match copied {
+            Ok(copied) if copied > 0 => done += copied,
+            Err(Errno(libc::ENOSYS | libc::EPERM | libc::EACCES)) => {
+                NO_KERNEL_COPIES.store(true, Ordering::Relaxed);
+                break;
+            }
+            _ => break,
+        }
+    }
+    done
+}
+
+/// Copies bytes of the program to memory of ours; how many came before one that can't be read now.
+pub fn copy_in(at: usize, into: &mut [u8]) -> usize {
+    let mut done = 0;
+    if !NO_KERNEL_COPIES.load(Ordering::Relaxed) {
+        done = kernel_copy(libc::SYS_process_vm_readv, into.as_mut_ptr() as usize, at, into.len());
+    }
+    if NO_KERNEL_COPIES.load(Ordering::Relaxed) {
+        let rest = &mut into[done..];
+        // SAFETY: the program named these bytes; a fault on them is served, or its own.
+        unsafe { core::ptr::copy((at + done) as *const u8, rest.as_mut_ptr(), rest.len()) };
+        done += rest.len();
+    }
+    done
+}
+
+/// Copies bytes of ours to the program; how many went before one that can't be stored now.
+pub fn copy_out(at: usize, from: &[u8]) -> usize {
+    let mut done = 0;
+    if !NO_KERNEL_COPIES.load(Ordering::Relaxed) {
+        done = kernel_copy(libc::SYS_process_vm_writev, from.as_ptr() as usize, at, from.len());
+    }
+    if NO_KERNEL_COPIES.load(Ordering::Relaxed) {
+        let rest = &from[done..];
+        // SAFETY: the program named these bytes; a fault on them is served, or its own.
+        unsafe { core::ptr::copy(rest.as_ptr(), (at + done) as *mut u8, rest.len()) };
+        done += rest.len();
+    }
+    done
 }

@@ -16,9 +16,12 @@
     unsafe_op_in_unsafe_fn,
     missing_docs,
     clippy::undocumented_unsafe_blocks,
-    clippy::too_many_arguments
+    clippy::too_many_arguments,
+    clippy::wildcard_imports
 )]
 
+pub mod blocks;
+pub mod buffered;
 pub mod descriptors;
 pub mod files;
 pub mod handlers;
@@ -26,6 +29,7 @@ pub mod header;
 pub mod memory;
 pub mod names;
 pub mod processes;
+pub mod sockets;
 pub mod streams;
 pub mod transfers;
 
@@ -35,56 +39,21 @@ use std::ffi::CString;
 use libc::{iovec, mode_t, off_t, size_t, ssize_t};
 use redhook::{hook, real};
 
+use super::buffers::{self, Bounce, Step};
 use super::file::Direction::{Read, Write};
 use super::map::Request;
 use super::outcome::{Exit, Outcome, finish, raw_result};
 use super::transfer::End;
-use super::{capi, file, links, map, path, process, range, signal as signals, stdio, transfer};
+use super::{capi, file, links, map, messages, path, process, range, signal as signals, stdio, transfer};
 use crate::sys::app::Span;
 use crate::sys::errno::{self, Errno};
 use crate::sys::syscall::call;
 
 const CREATE: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
 
-unsafe fn sys3(number: libc::c_long, fd: c_int, second: usize, third: usize) -> Result<usize, Errno> {
-    call(number, [fd as usize, second, third, 0, 0, 0])
-}
-
-unsafe fn sys4(
-    number: libc::c_long,
-    fd: c_int,
-    second: usize,
-    third: usize,
-    offset: off_t,
-) -> Result<usize, Errno> {
-    call(number, [fd as usize, second, third, offset as usize, 0, 0])
-}
-
-/// The spans of a vector, for calls on our files and for buffers that need care; nothing for all others.
-unsafe fn spans(number: c_int, vectors: *const iovec, count: c_int) -> Vec<Span> {
-    if file::is_plain(number) { Vec::new() } else { file::spans(vectors, count) }
-}
-
-unsafe fn v2(
-    number: c_int,
-    direction: file::Direction,
-    vectors: *const iovec,
-    count: c_int,
-    offset: off_t,
-    flags: c_int,
-) -> Outcome<ssize_t> {
-    let system_call = if direction == Read { libc::SYS_preadv2 } else { libc::SYS_pwritev2 };
-    let make = || {
-        call(
-            system_call,
-            [number as usize, vectors as usize, count as usize, offset as usize, 0, flags as usize],
-        )
-    };
-    if offset == -1 {
-        file::at_position(number, direction, &spans(number, vectors, count), make)
-    } else {
-        file::at_offset(number, direction, &spans(number, vectors, count), offset, make)
-    }
+/// What libc's own function returned.
+fn of_libc(result: ssize_t) -> Result<usize, Errno> {
+    if result < 0 { Err(errno::get()) } else { Ok(result as usize) }
 }
 
 unsafe fn with_local<T: super::outcome::CReturn>(

@@ -6,79 +6,79 @@ use super::*;
 
 hook! {
     unsafe fn stat(path: *const c_char, into: *mut c_void) -> c_int => nm_stat {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(stat)(local, into))
+        buffers::filled(into, size_of::<libc::stat>(), |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(stat)(local, into)))
     }
 }
 
 hook! {
     unsafe fn lstat(path: *const c_char, into: *mut c_void) -> c_int => nm_lstat {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(lstat)(local, into))
+        buffers::filled(into, size_of::<libc::stat>(), |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(lstat)(local, into)))
     }
 }
 
 hook! {
     unsafe fn stat64(path: *const c_char, into: *mut c_void) -> c_int => nm_stat64 {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(stat64)(local, into))
+        buffers::filled(into, size_of::<libc::stat>(), |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(stat64)(local, into)))
     }
 }
 
 hook! {
     unsafe fn lstat64(path: *const c_char, into: *mut c_void) -> c_int => nm_lstat64 {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(lstat64)(local, into))
+        buffers::filled(into, size_of::<libc::stat>(), |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(lstat64)(local, into)))
     }
 }
 
 hook! {
     unsafe fn fstatat(directory: c_int, path: *const c_char, into: *mut c_void, flags: c_int) -> c_int => nm_fstatat {
-        with_local(path::local(directory, path), path, |local| real!(fstatat)(directory, local, into, flags))
+        buffers::filled(into, size_of::<libc::stat>(), |into| with_local(path::local(directory, path), path, |local| real!(fstatat)(directory, local, into, flags)))
     }
 }
 
 hook! {
     unsafe fn fstatat64(directory: c_int, path: *const c_char, into: *mut c_void, flags: c_int) -> c_int => nm_fstatat64 {
-        with_local(path::local(directory, path), path, |local| real!(fstatat64)(directory, local, into, flags))
+        buffers::filled(into, size_of::<libc::stat>(), |into| with_local(path::local(directory, path), path, |local| real!(fstatat64)(directory, local, into, flags)))
     }
 }
 
 hook! {
     unsafe fn statx(directory: c_int, path: *const c_char, flags: c_int, mask: c_uint, into: *mut c_void) -> c_int => nm_statx {
-        with_local(path::local(directory, path), path, |local| real!(statx)(directory, local, flags, mask, into))
+        buffers::filled(into, size_of::<libc::statx>(), |into| with_local(path::local(directory, path), path, |local| real!(statx)(directory, local, flags, mask, into)))
     }
 }
 
 hook! {
     unsafe fn __xstat(version: c_int, path: *const c_char, into: *mut c_void) -> c_int => nm___xstat {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(__xstat)(version, local, into))
+        buffers::filled(into, size_of::<libc::stat>(), |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(__xstat)(version, local, into)))
     }
 }
 
 hook! {
     unsafe fn __lxstat(version: c_int, path: *const c_char, into: *mut c_void) -> c_int => nm___lxstat {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(__lxstat)(version, local, into))
+        buffers::filled(into, size_of::<libc::stat>(), |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(__lxstat)(version, local, into)))
     }
 }
 
 hook! {
     unsafe fn __xstat64(version: c_int, path: *const c_char, into: *mut c_void) -> c_int => nm___xstat64 {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(__xstat64)(version, local, into))
+        buffers::filled(into, size_of::<libc::stat>(), |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(__xstat64)(version, local, into)))
     }
 }
 
 hook! {
     unsafe fn __lxstat64(version: c_int, path: *const c_char, into: *mut c_void) -> c_int => nm___lxstat64 {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(__lxstat64)(version, local, into))
+        buffers::filled(into, size_of::<libc::stat>(), |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(__lxstat64)(version, local, into)))
     }
 }
 
 hook! {
     unsafe fn __fxstatat(version: c_int, directory: c_int, path: *const c_char, into: *mut c_void, flags: c_int) -> c_int => nm___fxstatat {
-        with_local(path::local(directory, path), path, |local| real!(__fxstatat)(version, directory, local, into, flags))
+        buffers::filled(into, size_of::<libc::stat>(), |into| with_local(path::local(directory, path), path, |local| real!(__fxstatat)(version, directory, local, into, flags)))
     }
 }
 
 hook! {
     unsafe fn __fxstatat64(version: c_int, directory: c_int, path: *const c_char, into: *mut c_void, flags: c_int) -> c_int => nm___fxstatat64 {
-        with_local(path::local(directory, path), path, |local| real!(__fxstatat64)(version, directory, local, into, flags))
+        buffers::filled(into, size_of::<libc::stat>(), |into| with_local(path::local(directory, path), path, |local| real!(__fxstatat64)(version, directory, local, into, flags)))
     }
 }
 
@@ -108,13 +108,13 @@ hook! {
 
 hook! {
     unsafe fn statfs(path: *const c_char, into: *mut c_void) -> c_int => nm_statfs {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(statfs)(local, into))
+        buffers::filled(into, size_of::<libc::statfs>(), |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(statfs)(local, into)))
     }
 }
 
 hook! {
     unsafe fn statfs64(path: *const c_char, into: *mut c_void) -> c_int => nm_statfs64 {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(statfs64)(local, into))
+        buffers::filled(into, size_of::<libc::statfs>(), |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(statfs64)(local, into)))
     }
 }
 
@@ -132,43 +132,43 @@ hook! {
 
 hook! {
     unsafe fn readlink(path: *const c_char, into: *mut c_char, length: size_t) -> ssize_t => nm_readlink {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(readlink)(local, into, length))
+        buffers::filled(into, length, |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(readlink)(local, into, length)))
     }
 }
 
 hook! {
     unsafe fn readlinkat(directory: c_int, path: *const c_char, into: *mut c_char, length: size_t) -> ssize_t => nm_readlinkat {
-        with_local(path::local(directory, path), path, |local| real!(readlinkat)(directory, local, into, length))
+        buffers::filled(into, length, |into| with_local(path::local(directory, path), path, |local| real!(readlinkat)(directory, local, into, length)))
     }
 }
 
 hook! {
     unsafe fn getxattr(path: *const c_char, name: *const c_char, into: *mut c_void, length: size_t) -> ssize_t => nm_getxattr {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(getxattr)(local, name, into, length))
+        buffers::filled(into, length, |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(getxattr)(local, name, into, length)))
     }
 }
 
 hook! {
     unsafe fn lgetxattr(path: *const c_char, name: *const c_char, into: *mut c_void, length: size_t) -> ssize_t => nm_lgetxattr {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(lgetxattr)(local, name, into, length))
+        buffers::filled(into, length, |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(lgetxattr)(local, name, into, length)))
     }
 }
 
 hook! {
     unsafe fn listxattr(path: *const c_char, into: *mut c_char, length: size_t) -> ssize_t => nm_listxattr {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(listxattr)(local, into, length))
+        buffers::filled(into, length, |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(listxattr)(local, into, length)))
     }
 }
 
 hook! {
     unsafe fn llistxattr(path: *const c_char, into: *mut c_char, length: size_t) -> ssize_t => nm_llistxattr {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(llistxattr)(local, into, length))
+        buffers::filled(into, length, |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(llistxattr)(local, into, length)))
     }
 }
 
 hook! {
     unsafe fn utimensat(directory: c_int, path: *const c_char, times: *const c_void, flags: c_int) -> c_int => nm_utimensat {
-        with_local(path::local(directory, path), path, |local| real!(utimensat)(directory, local, times, flags))
+        buffers::given(times, 32, |times| with_local(path::local(directory, path), path, |local| real!(utimensat)(directory, local, times, flags)))
     }
 }
 
@@ -216,7 +216,8 @@ hook! {
 
 hook! {
     unsafe fn getcwd(into: *mut c_char, length: size_t) -> *mut c_char => nm_getcwd {
-        show_path(real!(getcwd)(into, length))
+        let found = buffers::filled(into, length, |into| real!(getcwd)(into, length));
+        show_path(if found.is_null() || into.is_null() { found } else { into })
     }
 }
 

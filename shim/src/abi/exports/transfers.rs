@@ -4,99 +4,165 @@
 
 use super::*;
 
+/// A transfer, at an offset or the descriptor's own: ours by a raw call, another's by libc's function if its buffers need care,
+/// else not ours.
+pub(super) unsafe fn moved(
+    number: c_int,
+    direction: file::Direction,
+    spans: &[Span],
+    at: Option<off_t>,
+    flags: c_int,
+) -> Outcome<ssize_t> {
+    let behind = |done: usize| at.map_or(-1, |at| at + done as off_t);
+    let raw = |step: Step<'_>| {
+        let (vectors, count) = (step.vectors.as_ptr() as usize, step.vectors.len());
+        let offset = behind(step.done) as usize;
+        let system_call = match (direction, at) {
+            (Read, None) if flags == 0 => libc::SYS_readv,
+            (Write, None) if flags == 0 => libc::SYS_writev,
+            (Read, Some(_)) if flags == 0 => libc::SYS_preadv,
+            (Write, Some(_)) if flags == 0 => libc::SYS_pwritev,
+            (Read, _) => libc::SYS_preadv2,
+            (Write, _) => libc::SYS_pwritev2,
+        };
+        call(system_call, [number as usize, vectors, count, offset, 0, flags as usize])
+    };
+    let outcome = match at {
+        None => file::at_position(number, direction, spans, raw),
+        Some(at) => file::at_offset(number, direction, spans, at, raw),
+    };
+    if !matches!(outcome, Err(Exit::Pass(_)))
+        || buffers::idle()
+        || !spans.iter().any(|span| buffers::touches(*span))
+    {
+        return outcome;
+    }
+    let libcs = |step: Step<'_>| {
+        let (vectors, count, offset) =
+            (step.vectors.as_ptr(), step.vectors.len() as c_int, behind(step.done));
+        of_libc(match (direction, at) {
+            (Read, None) if flags == 0 => real!(readv)(number, vectors, count),
+            (Write, None) if flags == 0 => real!(writev)(number, vectors, count),
+            (Read, Some(_)) if flags == 0 => real!(preadv64)(number, vectors, count, offset),
+            (Write, Some(_)) if flags == 0 => real!(pwritev64)(number, vectors, count, offset),
+            (Read, _) => real!(preadv64v2)(number, vectors, count, offset, flags),
+            (Write, _) => real!(pwritev64v2)(number, vectors, count, offset, flags),
+        })
+    };
+    Ok(file::foreign(number, direction, spans, libcs)? as ssize_t)
+}
+
+unsafe fn moved_vectors(
+    number: c_int,
+    direction: file::Direction,
+    vectors: *const iovec,
+    count: c_int,
+    at: Option<off_t>,
+    flags: c_int,
+) -> Outcome<ssize_t> {
+    if file::is_plain(number) {
+        return Err(super::super::outcome::NOT_OURS);
+    }
+    // What can't be read or counted is the kernel's to refuse.
+    match buffers::vectors(vectors, count) {
+        Ok(spans) => moved(number, direction, &spans, at, flags),
+        Err(_) => Err(super::super::outcome::NOT_OURS),
+    }
+}
+
 hook! {
     unsafe fn read(number: c_int, buffer: *mut c_void, length: size_t) -> ssize_t => nm_read {
-        finish(file::at_position(number, Read, &[Span::new(buffer, length)], || sys3(libc::SYS_read, number, buffer as usize, length)), || real!(read)(number, buffer, length))
+        finish(moved(number, Read, &[Span::new(buffer, length)], None, 0), || real!(read)(number, buffer, length))
     }
 }
 
 hook! {
     unsafe fn pread(number: c_int, buffer: *mut c_void, length: size_t, offset: off_t) -> ssize_t => nm_pread {
-        finish(file::at_offset(number, Read, &[Span::new(buffer, length)], offset, || sys4(libc::SYS_pread64, number, buffer as usize, length, offset)), || real!(pread)(number, buffer, length, offset))
+        finish(moved(number, Read, &[Span::new(buffer, length)], Some(offset), 0), || real!(pread)(number, buffer, length, offset))
     }
 }
 
 hook! {
     unsafe fn pread64(number: c_int, buffer: *mut c_void, length: size_t, offset: off_t) -> ssize_t => nm_pread64 {
-        finish(file::at_offset(number, Read, &[Span::new(buffer, length)], offset, || sys4(libc::SYS_pread64, number, buffer as usize, length, offset)), || real!(pread64)(number, buffer, length, offset))
+        finish(moved(number, Read, &[Span::new(buffer, length)], Some(offset), 0), || real!(pread64)(number, buffer, length, offset))
     }
 }
 
 hook! {
     unsafe fn readv(number: c_int, vectors: *const iovec, count: c_int) -> ssize_t => nm_readv {
-        finish(file::at_position(number, Read, &spans(number, vectors, count), || sys3(libc::SYS_readv, number, vectors as usize, count as usize)), || real!(readv)(number, vectors, count))
+        finish(moved_vectors(number, Read, vectors, count, None, 0), || real!(readv)(number, vectors, count))
     }
 }
 
 hook! {
     unsafe fn preadv(number: c_int, vectors: *const iovec, count: c_int, offset: off_t) -> ssize_t => nm_preadv {
-        finish(file::at_offset(number, Read, &spans(number, vectors, count), offset, || sys4(libc::SYS_preadv, number, vectors as usize, count as usize, offset)), || real!(preadv)(number, vectors, count, offset))
+        finish(moved_vectors(number, Read, vectors, count, Some(offset), 0), || real!(preadv)(number, vectors, count, offset))
     }
 }
 
 hook! {
     unsafe fn preadv64(number: c_int, vectors: *const iovec, count: c_int, offset: off_t) -> ssize_t => nm_preadv64 {
-        finish(file::at_offset(number, Read, &spans(number, vectors, count), offset, || sys4(libc::SYS_preadv, number, vectors as usize, count as usize, offset)), || real!(preadv64)(number, vectors, count, offset))
+        finish(moved_vectors(number, Read, vectors, count, Some(offset), 0), || real!(preadv64)(number, vectors, count, offset))
     }
 }
 
 hook! {
     unsafe fn preadv2(number: c_int, vectors: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t => nm_preadv2 {
-        finish(v2(number, Read, vectors, count, offset, flags), || real!(preadv2)(number, vectors, count, offset, flags))
+        finish(moved_vectors(number, Read, vectors, count, (offset != -1).then_some(offset), flags), || real!(preadv2)(number, vectors, count, offset, flags))
     }
 }
 
 hook! {
     unsafe fn preadv64v2(number: c_int, vectors: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t => nm_preadv64v2 {
-        finish(v2(number, Read, vectors, count, offset, flags), || real!(preadv64v2)(number, vectors, count, offset, flags))
+        finish(moved_vectors(number, Read, vectors, count, (offset != -1).then_some(offset), flags), || real!(preadv64v2)(number, vectors, count, offset, flags))
     }
 }
 
 hook! {
     unsafe fn write(number: c_int, buffer: *const c_void, length: size_t) -> ssize_t => nm_write {
-        finish(file::at_position(number, Write, &[Span::new(buffer, length)], || sys3(libc::SYS_write, number, buffer as usize, length)), || real!(write)(number, buffer, length))
+        finish(moved(number, Write, &[Span::new(buffer, length)], None, 0), || real!(write)(number, buffer, length))
     }
 }
 
 hook! {
     unsafe fn pwrite(number: c_int, buffer: *const c_void, length: size_t, offset: off_t) -> ssize_t => nm_pwrite {
-        finish(file::at_offset(number, Write, &[Span::new(buffer, length)], offset, || sys4(libc::SYS_pwrite64, number, buffer as usize, length, offset)), || real!(pwrite)(number, buffer, length, offset))
+        finish(moved(number, Write, &[Span::new(buffer, length)], Some(offset), 0), || real!(pwrite)(number, buffer, length, offset))
     }
 }
 
 hook! {
     unsafe fn pwrite64(number: c_int, buffer: *const c_void, length: size_t, offset: off_t) -> ssize_t => nm_pwrite64 {
-        finish(file::at_offset(number, Write, &[Span::new(buffer, length)], offset, || sys4(libc::SYS_pwrite64, number, buffer as usize, length, offset)), || real!(pwrite64)(number, buffer, length, offset))
+        finish(moved(number, Write, &[Span::new(buffer, length)], Some(offset), 0), || real!(pwrite64)(number, buffer, length, offset))
     }
 }
 
 hook! {
     unsafe fn writev(number: c_int, vectors: *const iovec, count: c_int) -> ssize_t => nm_writev {
-        finish(file::at_position(number, Write, &spans(number, vectors, count), || sys3(libc::SYS_writev, number, vectors as usize, count as usize)), || real!(writev)(number, vectors, count))
+        finish(moved_vectors(number, Write, vectors, count, None, 0), || real!(writev)(number, vectors, count))
     }
 }
 
 hook! {
     unsafe fn pwritev(number: c_int, vectors: *const iovec, count: c_int, offset: off_t) -> ssize_t => nm_pwritev {
-        finish(file::at_offset(number, Write, &spans(number, vectors, count), offset, || sys4(libc::SYS_pwritev, number, vectors as usize, count as usize, offset)), || real!(pwritev)(number, vectors, count, offset))
+        finish(moved_vectors(number, Write, vectors, count, Some(offset), 0), || real!(pwritev)(number, vectors, count, offset))
     }
 }
 
 hook! {
     unsafe fn pwritev64(number: c_int, vectors: *const iovec, count: c_int, offset: off_t) -> ssize_t => nm_pwritev64 {
-        finish(file::at_offset(number, Write, &spans(number, vectors, count), offset, || sys4(libc::SYS_pwritev, number, vectors as usize, count as usize, offset)), || real!(pwritev64)(number, vectors, count, offset))
+        finish(moved_vectors(number, Write, vectors, count, Some(offset), 0), || real!(pwritev64)(number, vectors, count, offset))
     }
 }
 
 hook! {
     unsafe fn pwritev2(number: c_int, vectors: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t => nm_pwritev2 {
-        finish(v2(number, Write, vectors, count, offset, flags), || real!(pwritev2)(number, vectors, count, offset, flags))
+        finish(moved_vectors(number, Write, vectors, count, (offset != -1).then_some(offset), flags), || real!(pwritev2)(number, vectors, count, offset, flags))
     }
 }
 
 hook! {
     unsafe fn pwritev64v2(number: c_int, vectors: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t => nm_pwritev64v2 {
-        finish(v2(number, Write, vectors, count, offset, flags), || real!(pwritev64v2)(number, vectors, count, offset, flags))
+        finish(moved_vectors(number, Write, vectors, count, (offset != -1).then_some(offset), flags), || real!(pwritev64v2)(number, vectors, count, offset, flags))
     }
 }
 
@@ -123,13 +189,13 @@ hook! {
 
 hook! {
     unsafe fn sendfile(to: c_int, from: c_int, offset: *mut off_t, length: size_t) -> ssize_t => nm_sendfile {
-        finish(transfer::send_file(to, End { number: from, offset: offset as usize }, length), || real!(sendfile)(to, from, offset, length))
+        buffers::filled(offset, 8, |offset| finish(transfer::send_file(to, End { number: from, offset: offset as usize }, length), || real!(sendfile)(to, from, offset, length)))
     }
 }
 
 hook! {
     unsafe fn sendfile64(to: c_int, from: c_int, offset: *mut off_t, length: size_t) -> ssize_t => nm_sendfile64 {
-        finish(transfer::send_file(to, End { number: from, offset: offset as usize }, length), || real!(sendfile64)(to, from, offset, length))
+        buffers::filled(offset, 8, |offset| finish(transfer::send_file(to, End { number: from, offset: offset as usize }, length), || real!(sendfile64)(to, from, offset, length)))
     }
 }
 
@@ -141,11 +207,5 @@ hook! {
                 length,
                 flags,
             ), || real!(copy_file_range)(from, from_offset, to, to_offset, length, flags))
-    }
-}
-
-hook! {
-    unsafe fn recvmsg(number: c_int, message: *mut libc::msghdr, flags: c_int) -> ssize_t => nm_recvmsg {
-        links::received(message, real!(recvmsg)(number, message, flags))
     }
 }

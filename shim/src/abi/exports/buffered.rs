@@ -1,0 +1,173 @@
+//! Calls that are served only for their buffers: a table of which argument is one, how long, and which way it goes.
+//!
+//! Owns: the names below. Called by: the program. Must not: have more than a line a call.
+//!
+//! `input[bytes]` is read by the call, `output[bytes]` filled or changed; what has neither goes on as it came.
+
+use super::*;
+
+macro_rules! buffered {
+    ($($name:ident ($($arg:ident: $type:ty $(= $way:ident [$length:expr])?),*) -> $result:ty => $hook:ident;)*) => {$(
+        hook! {
+            unsafe fn $name($($arg: $type),*) -> $result => $hook {
+                if buffers::idle() {
+                    return real!($name)($($arg),*);
+                }
+                let mut bounce = Bounce::new();
+                $($(let $arg = bounce.$way($arg, || $length);)?)*
+                let result = real!($name)($($arg),*);
+                bounce.finish();
+                result
+            }
+        }
+    )*};
+}
+
+type In = *const c_void;
+type Out = *mut c_void;
+type Size = *mut u32;
+
+const TIME: usize = size_of::<libc::timespec>();
+const TIMER: usize = size_of::<libc::itimerspec>();
+const SIGNALS: usize = size_of::<libc::sigset_t>();
+const SIGNAL: usize = size_of::<libc::siginfo_t>();
+const STAT: usize = size_of::<libc::stat>();
+const STATFS: usize = size_of::<libc::statfs>();
+const LIMIT: usize = size_of::<libc::rlimit>();
+const USAGE: usize = size_of::<libc::rusage>();
+const QUEUE: usize = size_of::<libc::mq_attr>();
+const POLL: usize = size_of::<libc::pollfd>();
+const EVENT: usize = size_of::<libc::epoll_event>();
+
+/// Bytes of an fd_set that select looks at: whole words.
+fn fd_set(count: c_int) -> usize {
+    count.max(0) as usize / 8 / 8 * 8 + if count > 0 && count % 64 != 0 { 8 } else { 0 }
+}
+
+/// Bytes behind an ioctl's argument: what its number says; a few old numbers say nothing.
+fn argument(request: libc::c_ulong) -> usize {
+    const SIZE_SHIFT: u32 = 16;
+    match request {
+        libc::FIONREAD
+        | libc::FIONBIO
+        | libc::FIOASYNC
+        | libc::TIOCOUTQ
+        | libc::TIOCGPGRP
+        | libc::TIOCSPGRP => 4,
+        libc::TIOCMGET | libc::TIOCMSET | libc::TIOCGSID | libc::TIOCGETD | libc::TIOCSETD => 4,
+        libc::TIOCGWINSZ | libc::TIOCSWINSZ => size_of::<libc::winsize>(),
+        libc::TCGETS | libc::TCSETS | libc::TCSETSW | libc::TCSETSF => 36,
+        _ if request >> 30 & 3 != 0 => (request >> SIZE_SHIFT & 0x3fff) as usize,
+        _ => 0,
+    }
+}
+
+buffered! {
+    // Descriptors and sockets.
+    accept(number: c_int, address: Out = output[buffers::word(size as usize)], size: Size = output[4]) -> c_int => nm_accept;
+    accept4(number: c_int, address: Out = output[buffers::word(size as usize)], size: Size = output[4], flags: c_int) -> c_int => nm_accept4;
+    bind(number: c_int, address: In = input[size as usize], size: u32) -> c_int => nm_bind;
+    connect(number: c_int, address: In = input[size as usize], size: u32) -> c_int => nm_connect;
+    getpeername(number: c_int, address: Out = output[buffers::word(size as usize)], size: Size = output[4]) -> c_int => nm_getpeername;
+    getsockname(number: c_int, address: Out = output[buffers::word(size as usize)], size: Size = output[4]) -> c_int => nm_getsockname;
+    getsockopt(number: c_int, level: c_int, option: c_int, value: Out = output[buffers::word(size as usize)], size: Size = output[4]) -> c_int => nm_getsockopt;
+    setsockopt(number: c_int, level: c_int, option: c_int, value: In = input[size as usize], size: u32) -> c_int => nm_setsockopt;
+    pipe(ends: Out = output[8]) -> c_int => nm_pipe;
+    pipe2(ends: Out = output[8], flags: c_int) -> c_int => nm_pipe2;
+    socketpair(domain: c_int, kind: c_int, protocol: c_int, ends: Out = output[8]) -> c_int => nm_socketpair;
+    ioctl(number: c_int, request: libc::c_ulong, value: Out = output[argument(request)]) -> c_int => nm_ioctl;
+    eventfd_read(number: c_int, value: Out = output[8]) -> c_int => nm_eventfd_read;
+    getdents64(number: c_int, entries: Out = output[length], length: size_t) -> ssize_t => nm_getdents64;
+    fgetxattr(number: c_int, name: In = string[0], value: Out = output[length], length: size_t) -> ssize_t => nm_fgetxattr;
+    fsetxattr(number: c_int, name: In = string[0], value: In = input[length], length: size_t, flags: c_int) -> c_int => nm_fsetxattr;
+    flistxattr(number: c_int, names: Out = output[length], length: size_t) -> ssize_t => nm_flistxattr;
+    fremovexattr(number: c_int, name: In = string[0]) -> c_int => nm_fremovexattr;
+    memfd_create(name: In = string[0], flags: c_uint) -> c_int => nm_memfd_create;
+    splice(from: c_int, from_at: Out = output[8], to: c_int, to_at: Out = output[8], length: size_t, flags: c_uint) -> ssize_t => nm_splice;
+
+    // What a descriptor is.
+    fstat(number: c_int, into: Out = output[STAT]) -> c_int => nm_fstat;
+    fstat64(number: c_int, into: Out = output[STAT]) -> c_int => nm_fstat64;
+    __fxstat(version: c_int, number: c_int, into: Out = output[STAT]) -> c_int => nm___fxstat;
+    __fxstat64(version: c_int, number: c_int, into: Out = output[STAT]) -> c_int => nm___fxstat64;
+    fstatfs(number: c_int, into: Out = output[STATFS]) -> c_int => nm_fstatfs;
+    fstatfs64(number: c_int, into: Out = output[STATFS]) -> c_int => nm_fstatfs64;
+    futimens(number: c_int, stamps: In = input[2 * TIME]) -> c_int => nm_futimens;
+
+    // Waiting for descriptors.
+    poll(entries: Out = output[count as usize * POLL], count: libc::nfds_t, limit: c_int) -> c_int => nm_poll;
+    __poll_chk(entries: Out = output[count as usize * POLL], count: libc::nfds_t, limit: c_int, room: size_t) -> c_int => nm___poll_chk;
+    ppoll(entries: Out = output[count as usize * POLL], count: libc::nfds_t, limit: In = input[TIME], mask: In = input[SIGNALS]) -> c_int => nm_ppoll;
+    __ppoll_chk(entries: Out = output[count as usize * POLL], count: libc::nfds_t, limit: In = input[TIME], mask: In = input[SIGNALS], room: size_t) -> c_int => nm___ppoll_chk;
+    select(count: c_int, reads: Out = output[fd_set(count)], writes: Out = output[fd_set(count)], others: Out = output[fd_set(count)], limit: Out = output[TIME]) -> c_int => nm_select;
+    pselect(count: c_int, reads: Out = output[fd_set(count)], writes: Out = output[fd_set(count)], others: Out = output[fd_set(count)], limit: In = input[TIME], mask: In = input[SIGNALS]) -> c_int => nm_pselect;
+    epoll_ctl(number: c_int, operation: c_int, other: c_int, event: Out = output[EVENT]) -> c_int => nm_epoll_ctl;
+    epoll_wait(number: c_int, events: Out = output[count.max(0) as usize * EVENT], count: c_int, limit: c_int) -> c_int => nm_epoll_wait;
+    epoll_pwait(number: c_int, events: Out = output[count.max(0) as usize * EVENT], count: c_int, limit: c_int, mask: In = input[SIGNALS]) -> c_int => nm_epoll_pwait;
+    epoll_pwait2(number: c_int, events: Out = output[count.max(0) as usize * EVENT], count: c_int, limit: In = input[TIME], mask: In = input[SIGNALS]) -> c_int => nm_epoll_pwait2;
+
+    // Time.
+    clock_getres(clock: c_int, into: Out = output[TIME]) -> c_int => nm_clock_getres;
+    clock_gettime(clock: c_int, into: Out = output[TIME]) -> c_int => nm_clock_gettime;
+    clock_settime(clock: c_int, time: In = input[TIME]) -> c_int => nm_clock_settime;
+    clock_nanosleep(clock: c_int, flags: c_int, time: In = input[TIME], left: Out = output[TIME]) -> c_int => nm_clock_nanosleep;
+    nanosleep(time: In = input[TIME], left: Out = output[TIME]) -> c_int => nm_nanosleep;
+    getitimer(which: c_int, into: Out = output[TIMER]) -> c_int => nm_getitimer;
+    setitimer(which: c_int, new: In = input[TIMER], old: Out = output[TIMER]) -> c_int => nm_setitimer;
+    timer_create(clock: c_int, event: In = input[size_of::<libc::sigevent>()], timer: Out = output[8]) -> c_int => nm_timer_create;
+    timer_gettime(timer: *mut c_void, into: Out = output[TIMER]) -> c_int => nm_timer_gettime;
+    timer_settime(timer: *mut c_void, flags: c_int, new: In = input[TIMER], old: Out = output[TIMER]) -> c_int => nm_timer_settime;
+    timerfd_gettime(number: c_int, into: Out = output[TIMER]) -> c_int => nm_timerfd_gettime;
+    timerfd_settime(number: c_int, flags: c_int, new: In = input[TIMER], old: Out = output[TIMER]) -> c_int => nm_timerfd_settime;
+    times(into: Out = output[size_of::<libc::tms>()]) -> libc::clock_t => nm_times;
+
+    // Processes.
+    wait(status: Out = output[4]) -> c_int => nm_wait;
+    waitpid(child: c_int, status: Out = output[4], options: c_int) -> c_int => nm_waitpid;
+    wait3(status: Out = output[4], options: c_int, usage: Out = output[USAGE]) -> c_int => nm_wait3;
+    wait4(child: c_int, status: Out = output[4], options: c_int, usage: Out = output[USAGE]) -> c_int => nm_wait4;
+    waitid(kind: c_uint, id: c_uint, info: Out = output[SIGNAL], options: c_int) -> c_int => nm_waitid;
+    getgroups(count: c_int, groups: Out = output[count.max(0) as usize * 4]) -> c_int => nm_getgroups;
+    setgroups(count: size_t, groups: In = input[count * 4]) -> c_int => nm_setgroups;
+    getresuid(real: Out = output[4], effective: Out = output[4], saved: Out = output[4]) -> c_int => nm_getresuid;
+    getresgid(real: Out = output[4], effective: Out = output[4], saved: Out = output[4]) -> c_int => nm_getresgid;
+    getrlimit(which: c_uint, into: Out = output[LIMIT]) -> c_int => nm_getrlimit;
+    getrlimit64(which: c_uint, into: Out = output[LIMIT]) -> c_int => nm_getrlimit64;
+    setrlimit(which: c_uint, limit: In = input[LIMIT]) -> c_int => nm_setrlimit;
+    setrlimit64(which: c_uint, limit: In = input[LIMIT]) -> c_int => nm_setrlimit64;
+    prlimit(process: c_int, which: c_uint, new: In = input[LIMIT], old: Out = output[LIMIT]) -> c_int => nm_prlimit;
+    prlimit64(process: c_int, which: c_uint, new: In = input[LIMIT], old: Out = output[LIMIT]) -> c_int => nm_prlimit64;
+    getrusage(who: c_int, into: Out = output[USAGE]) -> c_int => nm_getrusage;
+    sched_getaffinity(process: c_int, length: size_t, set: Out = output[length]) -> c_int => nm_sched_getaffinity;
+    sched_setaffinity(process: c_int, length: size_t, set: In = input[length]) -> c_int => nm_sched_setaffinity;
+    sched_getparam(process: c_int, into: Out = output[4]) -> c_int => nm_sched_getparam;
+    sched_setparam(process: c_int, from: In = input[4]) -> c_int => nm_sched_setparam;
+    sched_setscheduler(process: c_int, policy: c_int, from: In = input[4]) -> c_int => nm_sched_setscheduler;
+    sched_rr_get_interval(process: c_int, into: Out = output[TIME]) -> c_int => nm_sched_rr_get_interval;
+    pthread_getaffinity_np(thread: libc::pthread_t, length: size_t, set: Out = output[length]) -> c_int => nm_pthread_getaffinity_np;
+    pthread_setaffinity_np(thread: libc::pthread_t, length: size_t, set: In = input[length]) -> c_int => nm_pthread_setaffinity_np;
+
+    // The system.
+    getrandom(into: Out = output[length], length: size_t, flags: c_uint) -> ssize_t => nm_getrandom;
+    getentropy(into: Out = output[length], length: size_t) -> c_int => nm_getentropy;
+    sysinfo(into: Out = output[size_of::<libc::sysinfo>()]) -> c_int => nm_sysinfo;
+    uname(into: Out = output[size_of::<libc::utsname>()]) -> c_int => nm_uname;
+
+    // Signals.
+    sigpending(into: Out = output[SIGNALS]) -> c_int => nm_sigpending;
+    sigtimedwait(set: In = input[SIGNALS], info: Out = output[SIGNAL], limit: In = input[TIME]) -> c_int => nm_sigtimedwait;
+    sigwaitinfo(set: In = input[SIGNALS], info: Out = output[SIGNAL]) -> c_int => nm_sigwaitinfo;
+    signalfd(number: c_int, set: In = input[SIGNALS], flags: c_int) -> c_int => nm_signalfd;
+
+    // Queues.
+    mq_getattr(queue: c_int, into: Out = output[QUEUE]) -> c_int => nm_mq_getattr;
+    mq_setattr(queue: c_int, new: In = input[QUEUE], old: Out = output[QUEUE]) -> c_int => nm_mq_setattr;
+    mq_send(queue: c_int, message: In = input[length], length: size_t, priority: c_uint) -> c_int => nm_mq_send;
+    mq_timedsend(queue: c_int, message: In = input[length], length: size_t, priority: c_uint, limit: In = input[TIME]) -> c_int => nm_mq_timedsend;
+    mq_receive(queue: c_int, message: Out = output[length], length: size_t, priority: Out = output[4]) -> ssize_t => nm_mq_receive;
+    mq_timedreceive(queue: c_int, message: Out = output[length], length: size_t, priority: Out = output[4], limit: In = input[TIME]) -> ssize_t => nm_mq_timedreceive;
+    msgsnd(queue: c_int, message: In = input[8 + length], length: size_t, flags: c_int) -> c_int => nm_msgsnd;
+    msgrcv(queue: c_int, message: Out = output[8 + length], length: size_t, kind: libc::c_long, flags: c_int) -> ssize_t => nm_msgrcv;
+    semop(set: c_int, operations: In = input[count * 6], count: size_t) -> c_int => nm_semop;
+    semtimedop(set: c_int, operations: In = input[count * 6], count: size_t, limit: In = input[TIME]) -> c_int => nm_semtimedop;
+}
