@@ -93,7 +93,7 @@ impl Commits<'_> {
             );
             return Err(Refusal::new(ErrorCode::Invalid, text));
         }
-        let size = change.size.unwrap_or_else(|| current.size.max(staged_end(change.staged)));
+        let size = change.size.unwrap_or_else(|| staged_size(current.size, change.staged));
         if size > self.region_bytes_max {
             let text = format!(
                 "region {}: {size} bytes are more than the {} that this server allows (--max-region)",
@@ -156,13 +156,15 @@ impl Staged {
     }
 }
 
-/// Bytes up to the end of the last staged page.
-fn staged_end(staged: &[Staged]) -> u64 {
+/// The size that a commit without one leaves: a staged page that lies wholly behind the end makes the region longer. The page
+/// that the end lies in does not: what it holds behind the end is no part of the region.
+fn staged_size(size: u64, staged: &[Staged]) -> u64 {
     let end = |part: &Staged| match part {
         Staged::Data(page, _) => page + 1,
         Staged::Zero(_, end) => *end,
     };
-    staged.iter().map(end).max().unwrap_or(0).saturating_mul(PAGE)
+    let end = staged.iter().map(end).max().unwrap_or(0);
+    if end > size.div_ceil(PAGE) { end.saturating_mul(PAGE) } else { size }
 }
 
 /// A root under construction.

@@ -156,6 +156,17 @@ fn what_lies_behind_the_size_is_dropped_and_stays_zeros_when_the_region_grows() 
 }
 
 #[test]
+fn a_page_that_the_end_lies_in_does_not_move_the_end() {
+    let bench = bench(100);
+    let odd = control::Commit { size: Some(PAGE + 10), ..bench.request(1) };
+    bench.commit(ME, &odd, &[(1, page(3, &[]))]).expect("a commit");
+    let done = bench.put(ME, 2, &[(1, page(4, &[]))]).expect("the last page again");
+    assert_eq!(done.size, PAGE + 10);
+    let done = bench.put(ME, 3, &[(2, page(5, &[]))]).expect("a page behind it");
+    assert_eq!(done.size, 3 * PAGE);
+}
+
+#[test]
 fn my_store_behind_my_own_cut_wins_even_if_it_equals_the_base() {
     let bench = bench(100);
     bench.put(ME, 1, &[(0, page(5, &[]))]).expect("a base");
@@ -270,7 +281,8 @@ fn apply(bytes: &mut Vec<u8>, step: &Step) {
         bytes[cut..].fill(0);
     }
     let end = step.pages.iter().map(|(page, _)| (page + 1) * PAGE).max().unwrap_or(0) as usize;
-    let size = step.size.map_or(before.max(end), |size| size as usize);
+    let kept = if end > before.next_multiple_of(PAGE_SIZE) { end } else { before };
+    let size = step.size.map_or(kept, |size| size as usize);
     bytes.resize(size.max(end).max(before), 0);
     for (page, fill) in &step.pages {
         bytes[(*page * PAGE) as usize..][..PAGE_SIZE].fill(*fill);
