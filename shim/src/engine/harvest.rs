@@ -5,6 +5,7 @@
 
 use core::sync::atomic::Ordering;
 
+use super::mappings::Mapping;
 use crate::host::cache_file::RegionFile;
 use crate::host::{Handle, Runtime};
 use crate::log;
@@ -14,54 +15,104 @@ use crate::sys::mem;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::proc;
 
-/// Marks every written page of an address range that shows the region from `first_page` on, and arms the range again. Only
-/// windows in which a page ever was are looked at.
-pub fn scan(pagemap: &Pagemap, start: usize, end: usize, first_page: u64, region: &Region<RegionFile>) {
-    scan_as(pagemap, (start, end), first_page, region, true);
+/// A range of addresses that shows a region from a page on.
+#[derive(Clone, Copy)]
+pub struct Shown {
+    /// First byte, on a page.
+    pub start: usize,
+    /// First byte behind, on a page.
+    pub end: usize,
+    /// The region's page at `start`.
+    pub first_page: u64,
 }
 
-fn scan_as(
-    pagemap: &Pagemap,
-    range: (usize, usize),
-    first_page: u64,
-    region: &Region<RegionFile>,
-    arm: bool,
-) {
-    let (start, end) = range;
-    let end_page = first_page + ((end - start) / mem::PAGE) as u64;
-    let (mut from, mut to) = (0, 0);
-    let scan_run = |from: u64, to: u64| {
-        let address = |page: u64| start + (page - first_page) as usize * mem::PAGE;
-        let failed = pagemap.scan(address(from), address(to), arm, &mut |written, behind| {
-            let first = first_page + ((written - start) / mem::PAGE) as u64;
-            region.mark_dirty(first, ((behind - written) / mem::PAGE) as u64);
+impl Shown {
+    fn of(mapping: &Mapping) -> Shown {
+        Shown { start: mapping.start, end: mapping.end, first_page: mapping.first_page }
+    }
+
+    fn page_at(&self, address: usize) -> u64 {
+        self.first_page + ((address - self.start) / mem::PAGE) as u64
+    }
+
+    fn address_of(&self, page: u64) -> usize {
+        self.start + (page - self.first_page) as usize * mem::PAGE
+    }
+
+    /// Marks what is shown between two addresses, as far as it lies inside.
+    fn mark(&self, from: usize, to: usize, region: &Region<RegionFile>) {
+        let (from, to) = (from.max(self.start), to.min(self.end));
+        if from < to {
+            region.mark_dirty(self.page_at(from), ((to - from) / mem::PAGE) as u64);
+        }
+    }
+}
+
+/// Marks every written page of ranges that show the region, in the order of their addresses, and with `arm` arms them again. Only
+/// windows in which a page ever was are looked at. Ranges that lie side by side are looked at with one call: a program may map
+/// one file some thousand times (fsx does, and keeps the mappings).
+pub fn scan(pagemap: &Pagemap, shown: &[Shown], region: &Region<RegionFile>, arm: bool) {
+    let mut windows = Vec::new();
+    region.each_resident_window(|window| windows.push(window));
+    let mut span = Span { from: 0, to: 0, first: 0, behind: 0 };
+    for (number, piece) in shown.iter().enumerate() {
+        let end_page = piece.page_at(piece.end);
+        let skip = windows.partition_point(|window| window + WINDOW_PAGES <= piece.first_page);
+        for window in windows[skip..].iter().take_while(|window| **window < end_page) {
+            let from = piece.address_of((*window).max(piece.first_page));
+            let to = piece.address_of((window + WINDOW_PAGES).min(end_page));
+            if span.to != from {
+                span.scan(pagemap, shown, region, arm);
+                span = Span { from, to, first: number, behind: number };
+            }
+            (span.to, span.behind) = (to, number + 1);
+        }
+    }
+    span.scan(pagemap, shown, region, arm);
+}
+
+/// Addresses without a gap, and the ranges `first..behind` that show something there.
+struct Span {
+    from: usize,
+    to: usize,
+    first: usize,
+    behind: usize,
+}
+
+impl Span {
+    fn scan(&self, pagemap: &Pagemap, shown: &[Shown], region: &Region<RegionFile>, arm: bool) {
+        if self.from == self.to {
+            return;
+        }
+        let shown = &shown[self.first..self.behind];
+        let scanned = pagemap.scan(self.from, self.to, arm, &mut |written, behind| {
+            let skip = shown.partition_point(|piece| piece.end <= written);
+            for piece in shown[skip..].iter().take_while(|piece| piece.start < behind) {
+                piece.mark(written, behind, region);
+            }
         });
-        if let Err(errno) = failed {
+        let Err(errno) = scanned else { return };
+        if let [piece] = shown {
             log::debug!(
                 "scan of {:#x}-{:#x}: {errno}; taking every page there for written",
-                address(from),
-                address(to)
+                self.from,
+                self.to
             );
-            region.mark_dirty(from, to - from);
-        }
-    };
-    region.each_resident_window(|window| {
-        let (first, behind) = (window.max(first_page), (window + WINDOW_PAGES).min(end_page));
-        if first >= behind {
+            piece.mark(self.from, self.to, region);
             return;
         }
-        if first == to {
-            to = behind;
-            return;
+        // One of them can't be scanned; the others can.
+        for (number, piece) in shown.iter().enumerate() {
+            let (from, to) = (self.from.max(piece.start), self.to.min(piece.end));
+            Span { from, to, first: number, behind: number + 1 }.scan(pagemap, shown, region, arm);
         }
-        if from < to {
-            scan_run(from, to);
-        }
-        (from, to) = (first, behind);
-    });
-    if from < to {
-        scan_run(from, to);
     }
+}
+
+/// The same for mappings of this process, which are all of one region and shared.
+pub fn scan_mappings(pagemap: &Pagemap, mappings: &[Mapping], region: &Region<RegionFile>) {
+    let shown: Vec<Shown> = mappings.iter().map(Shown::of).collect();
+    scan(pagemap, &shown, region, true);
 }
 
 /// Everything that any process of this host stored through a mapping of the region becomes a mark.
@@ -70,15 +121,12 @@ pub fn harvest(runtime: &Runtime, handle: &Handle) {
         // While the table can't change, each address shows what its row says: a scan of what was mapped there before would
         // swallow another region's notes.
         let _table = runtime.mappings.write();
-        let pieces = runtime.mappings.of_handle(handle.index);
+        let mut pieces = runtime.mappings.of_handle(handle.index);
+        pieces.retain(|mapping| !mapping.private);
         // In two passes (D3): a page that is mapped twice must not lose the tag of a store made through the one mapping while
         // the other is harvested.
-        for mapping in &pieces {
-            runtime.engine().clear_writers(mapping, handle);
-        }
-        for mapping in &pieces {
-            runtime.engine().harvest_piece(mapping, handle);
-        }
+        runtime.engine().clear_writers(&pieces, handle);
+        runtime.engine().harvest_pieces(&pieces, handle);
     }
     let region = &handle.region;
     if region.cache.bury_the_dead() {
@@ -107,10 +155,16 @@ fn harvest_peer(pid: i32, region: &Region<RegionFile>) -> bool {
         return true;
     }
     let Ok(pagemap) = Pagemap::open(Some(pid)) else { return false };
-    for mapping in mappings {
-        // Without arming: the peer may have mapped something else there by now, whose notes are not ours to take. What it wrote
-        // is named again next time, and dropped by its checksum, until it looks itself.
-        scan_as(&pagemap, (mapping.start, mapping.end), mapping.offset / mem::PAGE as u64, region, false);
-    }
+    let shown: Vec<Shown> = mappings
+        .iter()
+        .map(|mapping| Shown {
+            start: mapping.start,
+            end: mapping.end,
+            first_page: mapping.offset / mem::PAGE as u64,
+        })
+        .collect();
+    // Without arming: the peer may have mapped something else there by now, whose notes are not ours to take. What it wrote
+    // is named again next time, and dropped by its checksum, until it looks itself.
+    scan(&pagemap, &shown, region, false);
     true
 }

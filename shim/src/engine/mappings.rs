@@ -158,32 +158,44 @@ impl Mappings {
         found
     }
 
-    /// Every mapping of a region.
+    /// Every mapping of a region, in the order of their addresses.
     pub fn of_handle(&self, handle: u32) -> Vec<Mapping> {
-        let mut all = self.overlapping(0, usize::MAX);
-        all.retain(|mapping| mapping.handle == handle);
-        all
+        self.read(|count| {
+            let rows = self.rows[..count].iter();
+            let of_it = rows.filter(|row| row[3].load(Ordering::Relaxed) == u64::from(handle));
+            of_it.map(|row| row.each_ref().map(|word| word.load(Ordering::Relaxed))).collect::<Vec<_>>()
+        })
+        .into_iter()
+        .map(decode)
+        .collect()
+    }
+
+    /// Whether anything shows a region.
+    pub fn shows(&self, handle: u32) -> bool {
+        self.read(|count| {
+            self.rows[..count].iter().any(|row| row[3].load(Ordering::Relaxed) == u64::from(handle))
+        })
     }
 
     fn first_ending_behind(&self, address: usize) -> Option<Mapping> {
+        self.read(|count| {
+            let at =
+                self.rows[..count].partition_point(|row| row[1].load(Ordering::Relaxed) as usize <= address);
+            (at < count).then(|| self.rows[at].each_ref().map(|word| word.load(Ordering::Relaxed)))
+        })
+        .map(decode)
+    }
+
+    /// What `body` makes of that many rows, which no writer changed meanwhile; so it runs again if one did, and must not take what
+    /// it sees for rows that belong together.
+    fn read<T>(&self, body: impl Fn(usize) -> T) -> T {
         loop {
             let before = self.sequence.load(Ordering::Acquire);
             if before & 1 == 0 {
-                let count = self.count.load(Ordering::Relaxed).min(MAPPINGS_MAX);
-                let (mut low, mut high) = (0, count);
-                while low < high {
-                    let middle = low + (high - low) / 2;
-                    if self.rows[middle][1].load(Ordering::Relaxed) as usize <= address {
-                        low = middle + 1;
-                    } else {
-                        high = middle;
-                    }
-                }
-                let row =
-                    (low < count).then(|| self.rows[low].each_ref().map(|word| word.load(Ordering::Relaxed)));
+                let seen = body(self.count.load(Ordering::Relaxed).min(MAPPINGS_MAX));
                 fence(Ordering::Acquire);
                 if self.sequence.load(Ordering::Relaxed) == before {
-                    return row.map(decode);
+                    return seen;
                 }
             }
             // A writer is at it, with signals blocked and no fault possible; it will be done soon.
@@ -205,7 +217,7 @@ impl Writer<'_> {
         if count == MAPPINGS_MAX {
             return Err(Errno(libc::ENOMEM));
         }
-        let at = (0..count).rev().find(|i| self.start_of(*i) < mapping.start).map_or(0, |i| i + 1);
+        let at = self.first_from(mapping.start);
         self.change(|| {
             for i in (at..count).rev() {
                 self.copy_row(i, i + 1);
@@ -222,7 +234,7 @@ impl Writer<'_> {
     pub fn remove(&mut self, start: usize) -> Option<Mapping> {
         let table = self.table;
         let count = table.count.load(Ordering::Relaxed);
-        let at = (0..count).find(|i| self.start_of(*i) == start)?;
+        let at = self.row_of(start)?;
         let gone = decode(table.rows[at].each_ref().map(|word| word.load(Ordering::Relaxed)));
         self.change(|| {
             for i in at..count - 1 {
@@ -248,7 +260,7 @@ impl Writer<'_> {
         if count == MAPPINGS_MAX {
             return Err(Errno(libc::ENOMEM));
         }
-        let Some(at) = (0..count).find(|i| self.start_of(*i) == whole.start) else { return Ok(()) };
+        let Some(at) = self.row_of(whole.start) else { return Ok(()) };
         // Blocks stay as they are while they are copied; who waits for one looks the mapping up again.
         let states: Vec<u8> = (0..whole.state.blocks.len()).map(|block| whole.state.lock(block)).collect();
         let (left, right) = (whole.part(whole.start, address), whole.part(address, whole.end));
@@ -274,16 +286,25 @@ impl Writer<'_> {
         let mut pieces = self.table.overlapping(start, end);
         for piece in &mut pieces {
             piece.prot = prot;
-            let count = self.table.count.load(Ordering::Relaxed);
-            if let Some(at) = (0..count).find(|i| self.start_of(*i) == piece.start) {
+            if let Some(at) = self.row_of(piece.start) {
                 self.change(|| self.store(at, piece));
             }
         }
         Ok(pieces)
     }
 
-    fn start_of(&self, row: usize) -> usize {
-        self.table.rows[row][0].load(Ordering::Relaxed) as usize
+    /// The first row that starts at an address or behind.
+    fn first_from(&self, start: usize) -> usize {
+        let count = self.table.count.load(Ordering::Relaxed);
+        self.table.rows[..count].partition_point(|row| (row[0].load(Ordering::Relaxed) as usize) < start)
+    }
+
+    /// The row of the mapping that starts at an address.
+    fn row_of(&self, start: usize) -> Option<usize> {
+        let row = self.first_from(start);
+        let found = row < self.table.count.load(Ordering::Relaxed)
+            && self.table.rows[row][0].load(Ordering::Relaxed) as usize == start;
+        found.then_some(row)
     }
 
     fn change(&self, body: impl FnOnce()) {

@@ -149,25 +149,50 @@ impl Engine {
         }
     }
 
-    /// This process can no longer store unnoticed through a piece: true once [`Self::harvest_piece`] has run, which must follow.
-    pub fn clear_writers(&self, mapping: &Mapping, handle: &Handle) {
+    /// This process can no longer store unnoticed through shared mappings of a region: true once [`Self::harvest_pieces`] has
+    /// run, which must follow.
+    pub fn clear_writers(&self, mappings: &[Mapping], handle: &Handle) {
+        if self.tracking() != Tracking::Marks {
+            return;
+        }
+        let me = crate::pager::Board::me(&handle.region.cache);
+        // A page that is mapped a thousand times has one tag.
+        let mut ranges: Vec<(u64, u64)> =
+            mappings.iter().map(|mapping| (mapping.first_page, mapping.end_page())).collect();
+        ranges.sort_unstable();
+        ranges.dedup_by(|next, last| {
+            let joined = next.0 <= last.1;
+            if joined {
+                last.1 = last.1.max(next.1);
+            }
+            joined
+        });
+        handle.region.each_dirty_window(|window| {
+            let end = window + crate::pager::table::WINDOW_PAGES;
+            let skip = ranges.partition_point(|range| range.1 <= window);
+            for (from, to) in ranges[skip..].iter().take_while(|range| range.0 < end) {
+                handle.region.clear_writer(window.max(*from), end.min(*to), me);
+            }
+        });
+    }
+
+    /// Notes what was stored through shared mappings of a region, and arms them again.
+    pub fn harvest_pieces(&self, mappings: &[Mapping], handle: &Handle) {
         let _looking = state::Looking::start();
-        if !mapping.private && self.tracking() == Tracking::Marks {
-            let me = crate::pager::Board::me(&handle.region.cache);
-            handle.region.each_dirty_window(|window| {
-                let from = window.max(mapping.first_page);
-                let to = (window + crate::pager::table::WINDOW_PAGES).min(mapping.end_page());
-                handle.region.clear_writer(from, to.max(from), me);
-            });
+        match self {
+            Engine::Uffd(engine) => engine.harvest_pieces(mappings, handle),
+            Engine::Sigsegv(engine) => {
+                for mapping in mappings {
+                    engine.harvest_piece(mapping, handle);
+                }
+            }
         }
     }
 
-    /// Notes what was stored through one piece, and arms it again.
+    /// The same for one mapping that is about to go; nothing for a private one.
     pub fn harvest_piece(&self, mapping: &Mapping, handle: &Handle) {
-        let _looking = state::Looking::start();
-        match self {
-            Engine::Uffd(engine) => engine.harvest_piece(mapping, handle),
-            Engine::Sigsegv(engine) => engine.harvest_piece(mapping, handle),
+        if !mapping.private {
+            self.harvest_pieces(core::slice::from_ref(mapping), handle);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::sync::QuietMutex;
 pub const COLD: u8 = 0;
 /// Stores are not let through; or, on uffd, the window is armed.
 pub const READ: u8 = 1;
-/// Stores go through unnoticed.
+/// Stores go through unnoticed; on uffd with synchronous tracking, to some of its pages.
 pub const WRITE: u8 = 2;
 /// Set while one thread changes the block's protection.
 const BUSY: u8 = 0x80;
@@ -72,6 +72,11 @@ impl MapState {
             }
             rustix::thread::sched_yield();
         }
+    }
+
+    /// Whether no store went into a block since it was protected, and none is let in just now.
+    pub fn is_quiet(&self, block: usize) -> bool {
+        self.blocks[block].load(Ordering::SeqCst) & (WRITE | BUSY) == 0
     }
 
     /// In a forked child: frees the blocks that a thread of the parent had locked, and names them.

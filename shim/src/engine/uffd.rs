@@ -106,42 +106,40 @@ impl UffdEngine {
         self.register(mapping, handle)
     }
 
-    /// Marks what was stored through a mapping and arms it again.
-    pub fn harvest_piece(&self, mapping: &Mapping, handle: &Handle) {
-        if mapping.private {
+    /// Marks what was stored through shared mappings of a region and arms them again.
+    pub fn harvest_pieces(&self, mappings: &[Mapping], handle: &Handle) {
+        let region = &handle.region;
+        if let (StoreTracking::Async, Some(pagemap)) = (self.stores, &self.pagemap) {
+            super::harvest::scan_mappings(pagemap, mappings, region);
             return;
         }
-        let region = &handle.region;
-        match (self.stores, &self.pagemap) {
-            (StoreTracking::Async, Some(pagemap)) => {
-                super::harvest::scan(pagemap, mapping.start, mapping.end, mapping.first_page, region);
-            }
-            (StoreTracking::Async | StoreTracking::Sync, _) => {
-                region.each_dirty_window(|window| {
-                    let from = window.max(mapping.first_page);
-                    let to = (window + WINDOW_PAGES).min(mapping.end_page());
-                    if from < to {
-                        self.protect_window(
-                            mapping,
-                            mapping.address_of(from),
-                            (to - from) as usize * mem::PAGE,
-                        );
-                    }
-                });
+        let mut windows = Vec::new();
+        region.each_dirty_window(|window| windows.push(window));
+        for mapping in mappings {
+            let skip = windows.partition_point(|window| window + WINDOW_PAGES <= mapping.first_page);
+            for window in windows[skip..].iter().take_while(|window| **window < mapping.end_page()) {
+                let from = (*window).max(mapping.first_page);
+                let to = (window + WINDOW_PAGES).min(mapping.end_page());
+                let length = (to - from) as usize * mem::PAGE;
+                self.protect_window(mapping, mapping.address_of(from), length);
             }
         }
     }
 
     /// Protects a part of a mapping again, one block after the other, so that the thread that lets a store through is either
-    /// before the mark or behind the protection (D3).
+    /// before the mark or behind the protection (D3). A block that no store was let into since is protected still; one that is
+    /// locked may have a store let in just now, whose mark was taken already.
     fn protect_window(&self, mapping: &Mapping, start: usize, length: usize) {
         let _quiet = crate::sys::signal::SignalMask::block_all();
         let state = mapping.state;
         for block in state.number(start)..=state.number(start + length - 1) {
-            let (from, to) = state.range(block, start, start + length);
+            if state.is_quiet(block) {
+                continue;
+            }
+            let (from, to) = state.range(block, mapping.start, mapping.end);
             let now = state.lock(block);
-            let _ = self.uffd.write_protect(from, to - from, true);
-            state.unlock(block, now);
+            let done = self.uffd.write_protect(from, to - from, true).is_ok();
+            state.unlock(block, if done { READ } else { now });
         }
     }
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use netmem_protocol::{PAGE_SIZE, Run};
 
 use super::count_fault;
+use super::harvest::Shown;
 use super::mappings::Mapping;
-use super::state::{COLD, Looking, READ};
+use super::state::{COLD, Looking, READ, WRITE};
 use super::uffd::UffdEngine;
 use crate::config::Prefetch;
 use crate::host::{self, Handle, Runtime};
@@ -111,10 +112,10 @@ impl Server {
             return;
         };
         let block = mapping.state.number(address);
-        let now = mapping.state.lock(block);
+        mapping.state.lock(block);
         host::handle(mapping.handle).region.mark_writer(mapping.page_at(address), 1);
         let _ = self.uffd.write_protect(address, mem::PAGE, false);
-        mapping.state.unlock(block, now);
+        mapping.state.unlock(block, WRITE);
     }
 
     /// Decides what a fault needs: nothing, zeros, a fetch, or patience.
@@ -206,7 +207,8 @@ impl Server {
         }
         let (from, to) = state.range(block, mapping.start, mapping.end);
         if let super::Engine::Uffd(UffdEngine { pagemap: Some(pagemap), .. }) = runtime.engine() {
-            super::harvest::scan(pagemap, from, to, mapping.page_at(from), &handle.region);
+            let shown = Shown { start: from, end: to, first_page: mapping.page_at(from) };
+            super::harvest::scan(pagemap, &[shown], &handle.region, true);
         }
         state.blocks[block].store(READ, Ordering::SeqCst);
     }

@@ -281,7 +281,7 @@ impl Handle {
 
     /// Whether nothing in this process shows the region any more.
     pub fn is_idle(&self, runtime: &Runtime) -> bool {
-        self.descriptors.load(Ordering::SeqCst) == 0 && runtime.mappings.of_handle(self.index).is_empty()
+        self.descriptors.load(Ordering::SeqCst) == 0 && !runtime.mappings.shows(self.index)
     }
 
     /// Somebody may have written to the file without a word: every page inside it counts as written, checksums settle it.

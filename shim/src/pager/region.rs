@@ -380,8 +380,8 @@ impl<C: Board + Frames> Region<C> {
     /// The chunks that were ever used, in order.
     pub fn used_chunks(&self) -> impl Iterator<Item = u64> + '_ {
         let words = self.cache.control().chunks.iter().enumerate();
-        words.flat_map(|(i, word)| {
-            let bits = word.load(Ordering::SeqCst);
+        let words = words.map(|(i, word)| (i, word.load(Ordering::SeqCst))).filter(|(_, bits)| *bits != 0);
+        words.flat_map(|(i, bits)| {
             (0..64).filter(move |bit| bits & (1 << bit) != 0).map(move |bit| i as u64 * 64 + bit)
         })
     }
