@@ -67,10 +67,11 @@ programs!(
         fcntl_getfl_and_dupfd, fork_child_sees_and_writes, fork_private_cow, lseek_set_cur_end_data_hole,
         madvise_dontneed_shared_keeps, map_errors, map_netmem_flag, map_private_isolated,
         mkdir_readdir_rmdir, mprotect_none_and_back, msync_errors, open_flags, osync_write, partial_munmap,
-        partial_write_absent, paths_in_and_out, pread_absent, readonly_fd_shared_map, readv_writev, relative_paths_chdir,
-        rename_then_open, shm_open_door, sigbus_past_end, stat_family_sizes, stdin_redirect_read,
-        stdout_append, store_then_read, tail_zero, threads_fault_together, truncate_shrink_grow_zeros,
-        two_mappings_agree, underscore_exit_commits, unlink_while_mapped, write_then_load,
+        partial_write_absent, paths_in_and_out, pread_absent, raw_syscalls, readonly_fd_shared_map,
+        readv_writev, relative_paths_chdir, rename_then_open, shm_open_door, sigbus_past_end,
+        stat_family_sizes, stdin_redirect_read, stdout_append, store_then_read, tail_zero,
+        threads_fault_together, truncate_shrink_grow_zeros, two_mappings_agree, underscore_exit_commits,
+        unlink_while_mapped, write_then_load,
     )
 );
 

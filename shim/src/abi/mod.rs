@@ -4,6 +4,7 @@
 //! that host does not own.
 #![allow(clippy::missing_safety_doc)]
 
+mod asynchronous;
 mod boot;
 mod buffers;
 mod capi;

@@ -26,9 +26,11 @@ pub mod descriptors;
 pub mod files;
 pub mod handlers;
 pub mod header;
+pub mod later;
 pub mod memory;
 pub mod names;
 pub mod processes;
+pub mod raw;
 pub mod sockets;
 pub mod streams;
 pub mod transfers;
@@ -44,7 +46,9 @@ use super::file::Direction::{Read, Write};
 use super::map::Request;
 use super::outcome::{Exit, Outcome, finish, raw_result};
 use super::transfer::End;
-use super::{capi, file, links, map, messages, path, process, range, signal as signals, stdio, transfer};
+use super::{
+    asynchronous, capi, file, links, map, messages, path, process, range, signal as signals, stdio, transfer,
+};
 use crate::sys::app::Span;
 use crate::sys::errno::{self, Errno};
 use crate::sys::syscall::call;
