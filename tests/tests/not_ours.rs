@@ -91,6 +91,42 @@ fn a_compiler_makes_the_same_program() {
     assert_eq!(output.code(), 0, "{output}");
 }
 
+/// Runs tests/guests/NAME.sh, which needs `program`, with the library and without.
+fn same_script(name: &str, program: &str, package: &str) {
+    let there = Run::plain("/bin/sh").args(["-c", &format!("command -v {program}")]).output();
+    if there.code() != 0 {
+        return skip(package, &format!("{program}: not installed; apt-get install {package}"));
+    }
+    let script = fs::read_to_string(root().join("tests/guests").join(format!("{name}.sh")));
+    let output = same("/bin/bash", &["-euo", "pipefail", "-c", &script.expect("the script")], "");
+    assert_eq!(output.code(), 0, "{output}");
+}
+
+#[test]
+fn git_makes_the_same_commits() {
+    same_script("git", "git", "git");
+}
+
+#[test]
+fn cargo_builds_the_same_crate() {
+    same_script("cargo", "cargo", "cargo");
+}
+
+#[test]
+fn redis_with_jemalloc_and_a_snapshot_by_fork() {
+    same_script("redis", "redis-server", "redis-server");
+}
+
+#[test]
+fn node_has_its_own_threads_and_descriptors() {
+    same_script("node", "node", "nodejs");
+}
+
+#[test]
+fn java_handles_its_own_faults() {
+    same_script("java", "keytool", "openjdk-17-jre-headless");
+}
+
 #[test]
 fn a_program_that_closes_all_descriptors_or_runs_out_of_them() {
     let script = "ulimit -n 20; exec 9>&1; for i in 3 4 5 6 7 8; do eval \"exec $i>&-\"; done; echo still here >&9; ls /proc/self/fd | wc -l";
