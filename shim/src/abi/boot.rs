@@ -58,6 +58,7 @@ fn announce(environment: *const *const c_char) {
 }
 
 extern "C" fn unload() {
+    super::process::flush_streams();
     super::process::at_exit();
 }
 

@@ -3,6 +3,8 @@
 //! Owns: bringing pages in before the kernel reads the cache file, and noting what a write changed. Called by: exports. Must
 //! not: let the kernel see a hole that is an absent page.
 
+use core::sync::atomic::Ordering;
+
 use super::buffers::{self, Kind, Step};
 use super::outcome::{NOT_OURS, Outcome};
 use crate::host::handle::OffsetLock;
@@ -122,8 +124,16 @@ fn transfer(
     Ok(done as isize)
 }
 
+/// After a write by another call.
+pub fn commit_if_synchronous(handle: &Handle, number: i32) -> Result<(), Errno> {
+    if status_flags(number)? & (libc::O_SYNC | libc::O_DSYNC) != 0 {
+        handle.commit(CommitOptions::default())?;
+    }
+    Ok(())
+}
+
 /// How much of a write fits into the largest region the server allows; EFBIG if nothing does.
-fn room(handle: &Handle, at: u64, length: u64) -> Result<u64, Errno> {
+pub fn room(handle: &Handle, at: u64, length: u64) -> Result<u64, Errno> {
     let most = runtime_if_started().map_or(u64::MAX, crate::host::Runtime::region_bytes_max);
     if at.saturating_add(length) <= most {
         return Ok(length);
@@ -185,6 +195,88 @@ pub fn sync(number: i32) -> Outcome<i32> {
     Ok(0)
 }
 
+/// syncfs(2): everything of ours, if the descriptor is.
+pub fn sync_all(number: i32) -> Outcome<i32> {
+    match fds::classify(number)? {
+        fds::Descriptor::Foreign => Err(NOT_OURS),
+        fds::Descriptor::Directory | fds::Descriptor::Region(_) => {
+            let mut result = Ok(0);
+            for handle in crate::host::handle::all() {
+                result = handle.commit(CommitOptions::default()).map_err(Into::into).and(result);
+            }
+            result
+        }
+    }
+}
+
+/// sync_file_range(2): commits all of the region, after the kernel has looked at the arguments.
+pub fn sync_range(number: i32, make: impl FnOnce() -> i32) -> Outcome<i32> {
+    let handle = ours(number)?;
+    if make() < 0 {
+        return Err(crate::sys::errno::get().into());
+    }
+    handle.commit(CommitOptions::default())?;
+    Ok(0)
+}
+
+/// Pages that advice brings in at the most: the caller waits for them here, where the kernel would not.
+const ADVISED_PAGES_MAX: u64 = 2048;
+
+/// posix_fadvise(2) and readahead(2): what will be needed is brought in. Nothing else of an advice means anything here.
+pub fn advise(number: i32, offset: i64, length: i64, advice: i32) {
+    if advice != libc::POSIX_FADV_WILLNEED {
+        return;
+    }
+    let (Ok(Some(handle)), Ok(offset)) = (fds::region(number), u64::try_from(offset)) else { return };
+    // Zero: up to the end.
+    let length = u64::try_from(length).unwrap_or(0);
+    let length = if length == 0 { u64::MAX } else { length };
+    // Advice does not fail for a page that can't be had.
+    let _ = handle.bring_in_for_read(offset, length.min(ADVISED_PAGES_MAX * 4096));
+}
+
+/// The kernel's struct space_resv, of the ioctls that do what fallocate does.
+#[repr(C)]
+struct SpaceRange {
+    kind: i16,
+    whence: i16,
+    start: i64,
+    length: i64,
+    rest: [u32; 6],
+}
+
+/// ioctl(2): the requests that make and punch room in any regular file are fallocate's. All others are the kernel's to answer, as
+/// for any file on a tmpfs.
+pub fn control(number: i32, request: libc::c_ulong, argument: usize) -> Outcome<i32> {
+    const fn space(number: libc::c_ulong) -> libc::c_ulong {
+        1 << 30 | (size_of::<SpaceRange>() as libc::c_ulong) << 16 | (b'X' as libc::c_ulong) << 8 | number
+    }
+    // The upper half is not looked at by the kernel.
+    let request = request & 0xffff_ffff;
+    let mode = if request == const { space(40) } || request == const { space(42) } {
+        libc::FALLOC_FL_KEEP_SIZE
+    } else if request == const { space(41) } || request == const { space(43) } {
+        libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE
+    } else if request == const { space(57) } {
+        libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE
+    } else {
+        return Err(NOT_OURS);
+    };
+    let handle = ours(number)?;
+    if argument == 0 {
+        return Err(Errno(libc::EFAULT).into());
+    }
+    // SAFETY: the program's own structure, which the kernel would read.
+    let range = unsafe { (argument as *const SpaceRange).read_unaligned() };
+    let base = match i32::from(range.whence) {
+        libc::SEEK_SET => 0,
+        libc::SEEK_CUR => position(number)? as i64,
+        libc::SEEK_END => handle.size()? as i64,
+        _ => return Err(Errno(libc::EINVAL).into()),
+    };
+    allocate(number, mode, base.saturating_add(range.start), range.length)
+}
+
 /// fallocate(2). Space is the server's; what remains is the size, and zeros.
 pub fn allocate(number: i32, mode: i32, offset: i64, length: i64) -> Outcome<i32> {
     let handle = ours(number)?;
@@ -230,7 +322,12 @@ pub fn fill_for_inner_calls(handle: &Handle, number: i32) -> Result<(), Errno> {
         (true, true) => tail,
         (true, false) => (position(number)? / 4096).min(tail),
     };
-    handle.bring_in(first, pages)
+    handle.bring_in(first, pages)?;
+    handle.inner_reads.store(true, Ordering::SeqCst);
+    if flags & libc::O_ACCMODE != libc::O_RDONLY {
+        handle.inner_writes.store(true, Ordering::SeqCst);
+    }
+    Ok(())
 }
 
 /// Puts a descriptor that gives an error to every read and write, and can't be opened through /proc, in a descriptor's place: a

@@ -4,6 +4,7 @@
 //! parent's table in a vfork child.
 
 use core::ffi::c_char;
+use core::sync::atomic::Ordering;
 
 use super::outcome::{NOT_OURS, Outcome};
 use super::process::{disabled, in_shared_memory_child};
@@ -100,9 +101,16 @@ pub fn open_name(name: &Name, flags: i32, mode: u32) -> Outcome<i32> {
                 opened => opened?,
             };
             fds::set(number, Descriptor::Region(handle.handle()));
-            if flags & libc::O_TRUNC != 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && handle.size()? != 0
+            if flags & libc::O_TRUNC != 0
+                && flags & libc::O_ACCMODE != libc::O_RDONLY
+                && let Err(errno) = handle.handle().truncate(0)
             {
-                handle.handle().truncate(0)?;
+                let _ = close(number);
+                return Err(errno.into());
+            }
+            if let Err(errno) = fill_standard_stream(number) {
+                let _ = close(number);
+                return Err(errno.into());
             }
             log::debug!("open {}: descriptor {number}", handle.name);
             Ok(number)
@@ -168,6 +176,44 @@ fn in_shared_memory_child_quick(number: i32) -> bool {
     fds::is_ours(number) && in_shared_memory_child()
 }
 
+/// The descriptor of a region is about to be closed while others stay: the record locks of the process on it go with any close,
+/// and what was stored under them is committed before others can have them.
+fn commit_if_locked(number: i32) -> Result<(), Errno> {
+    match fds::known_region(number) {
+        Some(handle) if handle.record_locks.swap(false, Ordering::SeqCst) => {
+            handle.commit(CommitOptions::default()).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whatever used a region without a descriptor is done: if nothing else shows it, this was the last close.
+pub fn settle_if_idle(handle: &'static Handle) -> Result<(), Errno> {
+    let Some(runtime) = runtime_if_started() else { return Ok(()) };
+    if handle.is_idle(runtime) {
+        handle.commit(CommitOptions::default())?;
+        attach::release_if_idle(runtime, handle);
+    }
+    Ok(())
+}
+
+/// libc is about to close a descriptor by an inner call.
+pub fn before_inner_close(number: i32) {
+    if fds::known_region(number).is_some() && !in_shared_memory_child() {
+        let _ = commit_if_locked(number);
+        let _ = commit_if_last(number);
+    }
+    fds::forget(number);
+}
+
+/// A standard stream lies on a file of ours from now on: libc's inner reads must not meet holes that are absent pages.
+fn fill_standard_stream(number: i32) -> Result<(), Errno> {
+    match fds::known_region(number) {
+        Some(handle) if (0..=2).contains(&number) => super::file::fill_for_inner_calls(handle, number),
+        _ => Ok(()),
+    }
+}
+
 fn commit_if_last(number: i32) -> Result<(), Errno> {
     match fds::last_of(number) {
         Some(handle) => handle.commit(CommitOptions::default()).map(drop),
@@ -187,9 +233,11 @@ pub fn close(number: i32) -> Outcome<i32> {
     if in_shared_memory_child() {
         return Err(NOT_OURS);
     }
+    let unlocked = commit_if_locked(number);
     // Forgotten first: of two threads that close the last two, one is the last.
     let last = fds::forget(number);
-    let committed = last.map_or(Ok(()), |handle| handle.commit(CommitOptions::default()).map(drop));
+    let committed =
+        last.map_or(Ok(()), |handle| handle.commit(CommitOptions::default()).map(drop)).and(unlocked);
     // SAFETY: the program's own descriptor.
     unsafe { call(libc::SYS_close, [number as usize, 0, 0, 0, 0, 0])? };
     committed?;
@@ -213,6 +261,7 @@ pub fn close_range(first: u32, last: u32, flags: u32) -> Outcome<i32> {
     }
     if !in_shared_memory_child() {
         for number in fds::ours_between(first, last) {
+            let _ = commit_if_locked(number);
             let _ = commit_if_last(number);
             fds::forget(number);
         }
@@ -248,6 +297,12 @@ pub fn duplicate_onto(from: i32, to: i32, flags: i32) -> Outcome<i32> {
         return Err(NOT_OURS);
     }
     if from != to {
+        if (0..=2).contains(&to)
+            && let Some(handle) = fds::region(from)?
+        {
+            super::file::fill_for_inner_calls(handle, from)?;
+        }
+        commit_if_locked(to)?;
         commit_if_last(to)?;
     }
     // SAFETY: descriptors by value.
@@ -261,61 +316,11 @@ pub fn duplicate_onto(from: i32, to: i32, flags: i32) -> Outcome<i32> {
 pub fn duplicated(from: i32, number: i32) -> i32 {
     if number >= 0 && !in_shared_memory_child() {
         fds::copied(from, number);
+        if let Err(errno) = fill_standard_stream(number) {
+            let _ = close(number);
+            crate::sys::errno::set(errno);
+            return -1;
+        }
     }
     number
-}
-
-/// fcntl(2): duplicates, and record locks, which move the view and commit.
-pub fn control(number: i32, command: i32, argument: usize) -> Outcome<i32> {
-    if fd::is_internal(number) {
-        return Err(Errno(libc::EBADF).into());
-    }
-    let make = || -> Result<i32, Errno> {
-        // SAFETY: the program's own arguments.
-        unsafe { call(libc::SYS_fcntl, [number as usize, command as usize, argument, 0, 0, 0]) }
-            .map(|value| value as i32)
-    };
-    match command {
-        libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => Ok(duplicated(number, make()?)),
-        libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {
-            let Some(handle) = fds::region(number)? else { return Err(NOT_OURS) };
-            let lock = argument as *const libc::flock;
-            // SAFETY: the program's own struct flock, which the kernel reads next.
-            let kind = (!lock.is_null()).then(|| unsafe { (&raw const (*lock).l_type).read_unaligned() });
-            around_lock(handle, kind.is_some_and(|kind| kind != libc::F_WRLCK as i16), make)
-        }
-        _ => Err(NOT_OURS),
-    }
-}
-
-/// Giving a lock up, or an exclusive one for a shared one, commits first; taking one shows the newest commit.
-fn around_lock(handle: &Handle, gives_up: bool, make: impl FnOnce() -> Result<i32, Errno>) -> Outcome<i32> {
-    if gives_up {
-        handle.commit(CommitOptions::default())?;
-    }
-    let result = make()?;
-    handle.refresh()?;
-    Ok(result)
-}
-
-/// lockf(3), which takes a record lock inside libc.
-pub fn section_lock(number: i32, command: i32, make: impl FnOnce() -> i32) -> Outcome<i32> {
-    let Some(handle) = fds::region(number)? else { return Err(NOT_OURS) };
-    if command == libc::F_TEST {
-        return Err(NOT_OURS);
-    }
-    around_lock(handle, command == libc::F_ULOCK, || {
-        let result = make();
-        if result < 0 { Err(crate::sys::errno::get()) } else { Ok(result) }
-    })
-}
-
-/// flock(2).
-pub fn whole_file_lock(number: i32, operation: i32) -> Outcome<i32> {
-    let Some(handle) = fds::region(number)? else { return Err(NOT_OURS) };
-    around_lock(handle, operation & (libc::LOCK_UN | libc::LOCK_SH) != 0, || {
-        // SAFETY: by value.
-        unsafe { call(libc::SYS_flock, [number as usize, operation as usize, 0, 0, 0, 0]) }
-            .map(|value| value as i32)
-    })
 }

@@ -42,12 +42,18 @@ fn suspect_standard_streams() {
     if ours.is_empty() {
         return;
     }
-    // libc flushes its streams after the last destructor, which is too late: what is in them belongs to the file. The one
-    // exception to rule 1.
-    // SAFETY: null means every output stream.
-    unsafe { libc::fflush(core::ptr::null_mut()) };
     for handle in ours {
         handle.suspect_inner_writes();
+    }
+}
+
+/// At exit, and not at `_exit` or exec, which leave what is in a stream's buffer unwritten: libc flushes its streams after the
+/// last destructor, which is too late, since what is in them belongs to the file. The one exception to rule 1.
+pub fn flush_streams() {
+    let standard = || (0..=2).any(|number| matches!(fds::region(number), Ok(Some(_))));
+    if !in_shared_memory_child() && (super::stdio::any() || standard()) {
+        // SAFETY: null means every output stream.
+        unsafe { libc::fflush(core::ptr::null_mut()) };
     }
 }
 

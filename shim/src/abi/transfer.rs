@@ -1,9 +1,9 @@
 //! Calls that move bytes from descriptor to descriptor inside the kernel.
 //!
-//! Owns: copy_file_range and sendfile where either end is ours. Called by: exports. Must not: let the kernel copy a hole that
+//! Owns: copy_file_range, sendfile and splice where either end is ours. Called by: exports. Must not: let the kernel copy a hole that
 //! is an absent page.
 
-use super::outcome::{NOT_OURS, Outcome};
+use super::outcome::{Exit, NOT_OURS, Outcome};
 use crate::host::{Handle, fds};
 use crate::sys::errno::Errno;
 use crate::sys::syscall::call;
@@ -45,63 +45,116 @@ impl End {
 
 /// copy_file_range(2).
 pub fn copy_range(from: End, to: End, length: usize, flags: u32) -> Outcome<isize> {
-    move_bytes(from, to, length, |length| {
-        let args = [from.number as usize, from.offset, to.number as usize, to.offset, length, flags as usize];
-        // SAFETY: the program's own arguments.
+    move_bytes(from, to, length, |offset, length| {
+        let args = [from.number as usize, offset, to.number as usize, to.offset, length, flags as usize];
+        // SAFETY: the program's own arguments, but for an offset of ours.
         unsafe { call(libc::SYS_copy_file_range, args) }
     })
 }
 
 /// sendfile(2).
 pub fn send_file(to: i32, from: End, length: usize) -> Outcome<isize> {
-    move_bytes(from, End { number: to, offset: 0 }, length, |length| {
-        // SAFETY: the program's own arguments.
-        unsafe { call(libc::SYS_sendfile, [to as usize, from.number as usize, from.offset, length, 0, 0]) }
+    move_bytes(from, End { number: to, offset: 0 }, length, |offset, length| {
+        // SAFETY: the program's own arguments, but for an offset of ours.
+        unsafe { call(libc::SYS_sendfile, [to as usize, from.number as usize, offset, length, 0, 0]) }
     })
 }
 
-/// The offsets of both ends, in the order of their numbers; once if they are the same region.
-fn lock_offsets(
-    source: Option<&'static Handle>,
-    target: Option<&'static Handle>,
-) -> Result<Vec<crate::host::handle::OffsetLock>, Errno> {
-    let mut ends: Vec<_> = source.into_iter().chain(target).collect();
-    ends.sort_by_key(|handle| handle.index);
-    ends.dedup_by_key(|handle| handle.index);
-    ends.into_iter().map(Handle::lock_offset).collect()
+/// splice(2): one end is a pipe.
+pub fn splice(from: End, to: End, length: usize, flags: u32) -> Outcome<isize> {
+    let make = |offset: usize, length: usize, flags: u32| {
+        let args = [from.number as usize, offset, to.number as usize, to.offset, length, flags as usize];
+        // SAFETY: the program's own arguments, but for an offset of ours.
+        unsafe { call(libc::SYS_splice, args) }
+    };
+    if to.region()?.is_none() {
+        return move_bytes(from, to, length, |offset, length| make(offset, length, flags));
+    }
+    // Out of a pipe: nobody waits for its other end with an offset locked.
+    let waits = flags & libc::SPLICE_F_NONBLOCK == 0;
+    loop {
+        let length = match available(from.number, waits)? {
+            // An empty pipe: its end, or an error, is the kernel's to tell.
+            0 => return Ok(make(from.offset, length, flags)? as isize),
+            there => length.min(there),
+        };
+        let flags = flags | libc::SPLICE_F_NONBLOCK;
+        match move_bytes(from, to, length, |offset, length| make(offset, length, flags)) {
+            // Somebody else emptied it.
+            Err(Exit::Fail(Errno(libc::EAGAIN))) if waits => {}
+            result => return result,
+        }
+    }
 }
 
+/// Bytes in a pipe; with `wait`, once there are any, or nobody is left to write some. 0 for what is no pipe.
+fn available(number: i32, wait: bool) -> Result<usize, Errno> {
+    if wait {
+        let mut poll = libc::pollfd { fd: number, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one live structure; no time limit, no mask.
+        unsafe { call(libc::SYS_ppoll, [&raw mut poll as usize, 1, 0, 0, 0, 0])? };
+    }
+    let mut bytes = 0i32;
+    // SAFETY: FIONREAD fills an int.
+    let asked = unsafe {
+        call(libc::SYS_ioctl, [number as usize, libc::FIONREAD as usize, &raw mut bytes as usize, 0, 0, 0])
+    };
+    Ok(asked.map_or(0, |_| usize::try_from(bytes).unwrap_or(0)))
+}
+
+/// Moves bytes where one end is ours. `make` gets the address of the source's offset, and how many bytes.
+///
+/// A source's own offset is not locked while the bytes go, since they may go to a pipe whose reader wants the same lock: what is
+/// brought in and what is read are the same bytes because the call reads at an offset of ours, and the descriptor's follows
+/// afterwards, as in the kernel, which does not lock it in these calls either.
 fn move_bytes(
     from: End,
     to: End,
     length: usize,
-    make: impl Fn(usize) -> Result<usize, Errno>,
+    make: impl Fn(usize, usize) -> Result<usize, Errno>,
 ) -> Outcome<isize> {
     let (source, target) = (from.region()?, to.region()?);
     if source.is_none() && target.is_none() {
         return Err(NOT_OURS);
     }
     let mut length = length.min(STEP);
-    let _offsets = lock_offsets(source, target)?;
+    let mut own_offset = None;
     if let Some(source) = source {
-        source.bring_in_for_read(from.position()?, length as u64)?;
+        let at = from.position()?;
+        source.bring_in_for_read(at, length as u64)?;
+        if from.offset == 0 {
+            own_offset = Some(at as i64);
+        }
     }
     // What the source does not have is not written, and must not be made present in the target.
     if let Some(left) = from.left() {
         length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
     }
+    // A file that is made longer has its tail cleared before, which nobody else may be extending meanwhile.
+    let _offset = target.map(Handle::lock_offset).transpose()?;
     let mut at = 0;
     if let Some(target) = target {
         at = to.position()?;
+        super::file::room(target, at, length as u64)?;
         target.bring_in_for_write(at, length as u64)?;
         let size = target.size()?;
         if at.saturating_add(length as u64) > size && !size.is_multiple_of(4096) {
             target.zero_tail(size)?;
         }
     }
-    let done = make(length)?;
+    let done = match own_offset.as_mut() {
+        Some(offset) => make(core::ptr::from_mut(offset) as usize, length)?,
+        None => make(from.offset, length)?,
+    };
+    if let Some(offset) = own_offset {
+        // SAFETY: by value.
+        unsafe {
+            call(libc::SYS_lseek, [from.number as usize, offset as usize, libc::SEEK_SET as usize, 0, 0, 0])?
+        };
+    }
     if let Some(target) = target {
         target.wrote(at, done as u64);
+        super::file::commit_if_synchronous(target, to.number)?;
     }
     Ok(done as isize)
 }

@@ -43,6 +43,7 @@ impl Shown {
     fn mark(&self, from: usize, to: usize, region: &Region<RegionFile>) {
         let (from, to) = (from.max(self.start), to.min(self.end));
         if from < to {
+            region.stored.store(true, Ordering::Relaxed);
             region.mark_dirty(self.page_at(from), ((to - from) / mem::PAGE) as u64);
         }
     }

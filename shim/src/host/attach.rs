@@ -11,10 +11,11 @@ use rustix::fs::OFlags;
 
 use super::cache_file::RegionFile;
 use super::handle::{self, HANDLES_MAX, Handle};
+use super::times::{self, Times};
 use super::{Runtime, config};
 use crate::log;
 use crate::pager::commit::CommitOptions;
-use crate::pager::table::Board;
+use crate::pager::table::{Board, Control};
 use crate::pager::{Frames, Region};
 use crate::remote::RemoteError;
 use crate::sync::{QuietGuard, QuietMutex};
@@ -54,9 +55,18 @@ impl Drop for Held {
 /// Inode → handle.
 pub struct Attached {
     /// Lock order: 1.
-    by_inode: QuietMutex<BTreeMap<u64, u32>>,
+    by_inode: QuietMutex<BTreeMap<u64, Known>>,
     /// Handles ever made, and the numbers of those given up.
     numbers: QuietMutex<(u32, Vec<u32>)>,
+}
+
+/// What is known of an inode.
+pub struct Known {
+    /// Its handle.
+    index: u32,
+    /// Descriptors of the file that a race made one too many. Closing any descriptor of a file drops all record locks that the
+    /// process has on it (fcntl_locking(2)), and those are the program's; so they stay as long as the region.
+    spare: Vec<OwnFd>,
 }
 
 /// Regions that nothing shows any more but that stay attached, for the next open.
@@ -69,6 +79,8 @@ pub struct Peek {
     pub region: RegionId,
     /// The view epoch.
     pub view: u64,
+    /// When it was changed.
+    pub times: Times,
 }
 
 impl Attached {
@@ -80,12 +92,12 @@ impl Attached {
     /// The handle of an inode.
     pub fn find(&self, inode: u64) -> Option<Held> {
         let by_inode = self.by_inode.lock();
-        handle::find(*by_inode.get(&inode)?).map(Held::new)
+        handle::find(by_inode.get(&inode)?.index).map(Held::new)
     }
 
     /// The lock that the fork hook takes.
     #[allow(clippy::type_complexity)]
-    pub fn lock_for_fork(&self) -> (QuietGuard<'_, (u32, Vec<u32>)>, QuietGuard<'_, BTreeMap<u64, u32>>) {
+    pub fn lock_for_fork(&self) -> (QuietGuard<'_, (u32, Vec<u32>)>, QuietGuard<'_, BTreeMap<u64, Known>>) {
         let by_inode = self.by_inode.lock();
         (self.numbers.lock(), by_inode)
     }
@@ -99,22 +111,23 @@ fn refused(name: &str, error: &RemoteError) -> Errno {
 /// What the control file of an inode says, if there is one that says anything.
 pub fn peek(runtime: &Runtime, inode: u64) -> Option<Peek> {
     let control = file::open(&runtime.directory.control_path(inode), OFlags::RDONLY, 0).ok()?;
-    let mut words = [0u8; 32];
+    let mut words = [0u8; core::mem::offset_of!(Control, chunks)];
     file::read_at(&control, &mut words, 0).ok()?;
     let word = |i: usize| words[i * 8..].first_chunk::<8>().map(|word| u64::from_le_bytes(*word));
     let ours = word(0)? == crate::pager::table::MAGIC && word(1)? == crate::pager::table::LAYOUT;
-    ours.then_some(Peek { region: RegionId(word(2)?), view: word(3)? })
+    ours.then_some(Peek { region: RegionId(word(2)?), view: word(3)?, times: times::read(&words) })
 }
 
 /// Attaches to the region of `entry`, whose cache file is at `local`. The server already counts us as a holder.
 pub fn attach(runtime: &'static Runtime, name: &str, local: &str, entry: &Entry) -> Result<Held, Errno> {
-    let file = open_both_ways(local)?;
-    let inode = rustix::fs::fstat(file.borrow())?.st_ino;
-    if let Some(known) = runtime.attached.find(inode) {
+    // Known ones are not opened again: see `Known::spare`.
+    if let Some(known) = runtime.attached.find(rustix::fs::lstat(local)?.st_ino) {
         // The server counts holds; this process needs one.
         let _ = runtime.remote.close(entry.region);
         return Ok(known);
     }
+    let file = open_both_ways(local)?;
+    let inode = rustix::fs::fstat(file.borrow())?.st_ino;
     attach_file(runtime, name, file, inode, entry, false)
 }
 
@@ -164,8 +177,12 @@ fn attach_file(
     unnamed: bool,
 ) -> Result<Held, Errno> {
     let mut by_inode = runtime.attached.by_inode.lock();
-    if let Some(index) = by_inode.get(&inode) {
-        return handle::find(*index).map(Held::new).ok_or(Errno(libc::EIO));
+    if let Some(known) = by_inode.get_mut(&inode) {
+        known.spare.push(file);
+        let index = known.index;
+        drop(by_inode);
+        let _ = runtime.remote.close(entry.region);
+        return handle::find(index).map(Held::new).ok_or(Errno(libc::EIO));
     }
     if by_inode.len() == HANDLES_MAX {
         log::error!("{name}: this process has {HANDLES_MAX} regions open, which is the limit");
@@ -202,11 +219,14 @@ fn attach_file(
         descriptors: AtomicU32::new(0),
         unnamed,
         offset: QuietMutex::new(()),
+        inner_reads: AtomicBool::new(false),
+        inner_writes: AtomicBool::new(false),
+        record_locks: AtomicBool::new(false),
         late_errno: AtomicU32::new(0),
         users: AtomicU32::new(0),
         released: AtomicBool::new(false),
     });
-    by_inode.insert(inode, index);
+    by_inode.insert(inode, Known { index, spare: Vec::new() });
     Ok(Held::new(attached))
 }
 
@@ -225,7 +245,10 @@ pub fn release_if_idle(runtime: &'static Runtime, handle: &'static Handle) {
         // Another thread may have opened it meanwhile, or given it up.
         let inode = handle.region.cache.inode;
         let stays = !nameless && by_inode.len() <= IDLE_KEPT;
-        if stays || by_inode.get(&inode) != Some(&handle.index) || !handle.is_idle(runtime) {
+        if stays
+            || by_inode.get(&inode).map(|known| known.index) != Some(handle.index)
+            || !handle.is_idle(runtime)
+        {
             return;
         }
         by_inode.remove(&inode);
@@ -246,5 +269,6 @@ fn prime(region: &Region<RegionFile>, entry: &Entry, unnamed: bool) -> Result<()
     control.cut.store(u64::MAX, Ordering::SeqCst);
     control.unnamed.store(unnamed.into(), Ordering::SeqCst);
     control.view.store(entry.epoch.0, Ordering::SeqCst);
+    times::prime(control, entry);
     Ok(())
 }

@@ -166,10 +166,15 @@ pub fn copied(from: i32, to: i32) {
     }
 }
 
+/// The region behind a descriptor that is known to be one.
+pub fn known_region(number: i32) -> Option<&'static Handle> {
+    let word = WORDS.get(number as usize)?.load(Ordering::Relaxed);
+    handle::find(word.checked_sub(FIRST_HANDLE)?)
+}
+
 /// The region behind a descriptor, if closing it would be the last close.
 pub fn last_of(number: i32) -> Option<&'static Handle> {
-    let word = WORDS.get(number as usize)?.load(Ordering::Relaxed);
-    let handle = handle::find(word.checked_sub(FIRST_HANDLE)?)?;
+    let handle = known_region(number)?;
     (handle.descriptors.load(Ordering::SeqCst) == 1).then_some(handle)
 }
 

@@ -7,10 +7,11 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use netmem_protocol::{PAGE_SIZE, PageIndex};
 
 use super::cache_file::RegionFile;
-use super::{Runtime, runtime_if_started};
+use super::{Runtime, runtime_if_started, times};
 use crate::engine::harvest;
 use crate::log;
 use crate::pager::commit::{CommitOptions, CommitReport};
+use crate::pager::table::{Board, Tracking};
 use crate::pager::{Frames, PagerError, Region};
 use crate::stats;
 use crate::sync::{QuietGuard, QuietMutex};
@@ -36,6 +37,12 @@ pub struct Handle {
     pub unnamed: bool,
     /// Held around reads and writes at a shared file offset whose pages are not all here. Lock order: 2.
     pub offset: QuietMutex<()>,
+    /// libc reads the file by inner calls, of which nobody tells us: it is all here.
+    pub inner_reads: AtomicBool,
+    /// libc writes it by inner calls: it is compared at every commit.
+    pub inner_writes: AtomicBool,
+    /// The program took a record lock on the file, which any close of any descriptor of it gives up.
+    pub record_locks: AtomicBool,
     /// The last failure of a background commit, for the next sync; an errno, 0 for none.
     pub late_errno: AtomicU32,
     /// Operations under way.
@@ -195,6 +202,7 @@ impl Handle {
                 }
             }
             self.region.mark_dirty(first, end - first);
+            times::touch(self.region.cache.control());
         }
     }
 
@@ -220,11 +228,16 @@ impl Handle {
     pub fn commit(&self, options: CommitOptions) -> Result<CommitReport, Errno> {
         let _pin = self.pin()?;
         let runtime = self.runtime()?;
+        if self.inner_writes.load(Ordering::Relaxed) {
+            self.suspect_inner_writes();
+        }
         let late = self.late_errno.swap(0, Ordering::AcqRel);
+        let before = self.region.view();
         let report = self
             .region
             .commit(&runtime.remote, &|_| harvest::harvest(runtime, self), options, Self::deadline(runtime))
             .map_err(|error| self.report("not committed, still dirty", &error))?;
+        self.note_commit(before.0, report);
         if report.pages != 0 {
             stats::add(&stats::COMMITS, 1);
             stats::add(&stats::PAGES_COMMITTED, report.pages);
@@ -233,12 +246,27 @@ impl Handle {
         if late == 0 { Ok(report) } else { Err(Errno(late as i32)) }
     }
 
+    /// After a commit: whose it was, and if it found what was stored through a mapping, that the file has changed.
+    fn note_commit(&self, before: u64, report: CommitReport) {
+        let control = self.region.cache.control();
+        // Stores that a peer noted itself are told apart from its writes by nobody.
+        let peer = || self.region.cache.peers().iter().any(|(_, tracking)| *tracking == Tracking::Marks);
+        let stored = self.region.stored.swap(false, Ordering::Relaxed);
+        if report.pages != 0 && (stored || peer()) {
+            times::touch(control);
+        }
+        if report.epoch.0 > before {
+            control.own_epoch.store(report.epoch.0, Ordering::Relaxed);
+        }
+    }
+
     /// Moves the view to the newest epoch.
     pub fn refresh(&self) -> Result<(), Errno> {
         let _pin = self.pin()?;
         let runtime = self.runtime()?;
         stats::add(&stats::VIEW_MOVES, 1);
-        self.region.refresh(&runtime.remote).map_err(|error| self.report("not refreshed", &error))
+        self.region.refresh(&runtime.remote).map_err(|error| self.report("not refreshed", &error))?;
+        if self.inner_reads.load(Ordering::Relaxed) { self.bring_in(0, self.pages_inside()?) } else { Ok(()) }
     }
 
     /// ftruncate(2).
@@ -259,7 +287,9 @@ impl Handle {
         }
         self.region
             .truncate(&runtime.remote, size, Self::deadline(runtime))
-            .map_err(|error| self.report("not truncated", &error))
+            .map_err(|error| self.report("not truncated", &error))?;
+        times::touch(self.region.cache.control());
+        Ok(())
     }
 
     /// Bytes behind the end of the file in its last page, which a mapping may have stored, become zeros before the file grows
@@ -276,7 +306,9 @@ impl Handle {
         let runtime = self.runtime()?;
         self.region
             .punch(&runtime.remote, offset, length, Self::deadline(runtime))
-            .map_err(|error| self.report("not punched", &error))
+            .map_err(|error| self.report("not punched", &error))?;
+        times::touch(self.region.cache.control());
+        Ok(())
     }
 
     /// Whether nothing in this process shows the region any more.

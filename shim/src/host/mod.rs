@@ -14,6 +14,7 @@ pub mod names;
 pub mod paths;
 pub mod poison;
 pub mod report;
+pub mod times;
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};

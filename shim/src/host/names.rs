@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::attach::{self, Held, peek};
 use super::paths::Name;
-use super::{Runtime, directory};
+use super::{Runtime, directory, times};
 use crate::log;
 use crate::remote::RemoteError;
 use crate::sync::QuietGuard;
@@ -177,7 +177,9 @@ fn bring_in_line(runtime: &'static Runtime, name: &str, entry: &Entry) -> Result
             directory::remove_all(&local);
         } else if let Some(known) = peek(runtime, stat.st_ino) {
             if known.region == entry.region {
-                return follow(runtime, name, &local, stat.st_ino, (known.view, entry));
+                let local = follow(runtime, name, &local, stat.st_ino, (known.view, entry))?;
+                times::follow(runtime, stat.st_ino, known.times, entry);
+                return Ok(local);
             }
             let _ = rustix::fs::unlink(local.as_str());
         } else {
@@ -213,20 +215,18 @@ fn follow(
     Ok(local.to_owned())
 }
 
-/// Gives a cache file without pages the entry's size, mode and time.
+/// Gives a cache file without pages the entry's size, mode and time. By its path: a close of a descriptor of it would drop the
+/// record locks of a program that is just opening it (see [`attach`]).
 fn dress(local: &str, entry: &Entry) -> Result<(), Errno> {
-    let fd = file::open(local, OFlags::WRONLY, 0).or_else(|_| {
-        rustix::fs::chmod(local, Mode::RUSR | Mode::WUSR)?;
-        file::open(local, OFlags::WRONLY, 0)
-    })?;
-    rustix::fs::ftruncate(fd.borrow(), entry.size)?;
-    rustix::fs::fchmod(fd.borrow(), Mode::from_raw_mode(entry.mode & 0o7777))?;
+    rustix::fs::chmod(local, Mode::RUSR | Mode::WUSR)?;
+    file::truncate(local, entry.size)?;
+    rustix::fs::chmod(local, Mode::from_raw_mode(entry.mode & 0o7777))?;
     let time = rustix::fs::Timespec {
         tv_sec: (entry.modified_ns / 1_000_000_000) as i64,
         tv_nsec: (entry.modified_ns % 1_000_000_000) as _,
     };
     let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-    Ok(rustix::fs::futimens(fd.borrow(), &times)?)
+    Ok(rustix::fs::utimensat(rustix::fs::CWD, local, &times, rustix::fs::AtFlags::empty())?)
 }
 
 fn make_local_directory(runtime: &Runtime, name: &str) -> Result<(), Errno> {
@@ -330,6 +330,26 @@ pub fn change_mode(runtime: &'static Runtime, name: &Name, mode: u32) -> Result<
         .set_attr(&name.0, Some(mode & 0o7777), None)
         .map(drop)
         .map_err(|error| refused(&name.0, &error))
+}
+
+/// utimensat(2) and its kin, with the kernel's own call as `make`: the server keeps when the file was changed.
+pub fn set_times(
+    runtime: &'static Runtime,
+    name: Option<&Name>,
+    inode: u64,
+    modified: Option<u64>,
+    make: impl FnOnce() -> i32,
+) -> Result<i32, Errno> {
+    times::settle(inode, runtime);
+    let result = make();
+    if result < 0 {
+        return Err(crate::sys::errno::get());
+    }
+    if let (Some(name), Some(modified)) = (name, modified) {
+        runtime.remote.set_attr(&name.0, None, Some(modified)).map_err(|error| refused(&name.0, &error))?;
+    }
+    times::set(runtime, inode, modified);
+    Ok(result)
 }
 
 /// The process's umask, read without changing it even for a moment.

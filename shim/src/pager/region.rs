@@ -3,7 +3,7 @@
 //! Owns: [`Region`] and the rules of claims and of the gate (DESIGN.md, invariants C1 to C4). Called by: abi before a read, the
 //! engines in a fault. Must not: keep a claim over anything but one fetch.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
 use netmem_protocol::{Epoch, ErrorCode, FRAME_PAGES_MAX, PAGE_SIZE, RegionId, Run};
@@ -78,6 +78,9 @@ pub struct Region<C> {
     pub maintenance: QuietMutex<()>,
     /// A commit of this process of which nobody knows whether it happened. Used with the maintenance lock held.
     pub(super) unresolved: QuietMutex<Option<Unresolved>>,
+    /// Something may have been stored through a mapping since the last commit; a commit that finds pages then moves the time of
+    /// the last change.
+    pub stored: AtomicBool,
 }
 
 /// What has to be known of a commit once it turns out to have happened.
@@ -110,7 +113,13 @@ impl<C: Board + Frames> Drop for Claims<'_, C> {
 impl<C: Board + Frames> Region<C> {
     /// A region over its files.
     pub fn new(id: RegionId, cache: C) -> Self {
-        Region { id, cache, maintenance: QuietMutex::new(()), unresolved: QuietMutex::new(None) }
+        Region {
+            id,
+            cache,
+            maintenance: QuietMutex::new(()),
+            unresolved: QuietMutex::new(None),
+            stored: AtomicBool::new(false),
+        }
     }
 
     /// The epoch everything is fetched at.
@@ -349,6 +358,7 @@ impl<C: Board + Frames> Region<C> {
     /// Notes pages that this process can store into unnoticed from now on.
     pub fn mark_writer(&self, first: u64, count: u64) {
         let me = self.cache.me();
+        self.stored.store(true, Ordering::Relaxed);
         self.mark_with(first, count, |entry| entry.mark_writer(me));
     }
 

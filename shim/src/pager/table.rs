@@ -12,7 +12,7 @@ use super::page::{Event, State, must};
 use crate::sys::errno::Errno;
 
 /// The version of everything in this file.
-pub const LAYOUT: u64 = 2;
+pub const LAYOUT: u64 = 3;
 /// The first word of a control file.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"netmctl\x01");
 /// Pages whose entries lie in one chunk: 1 GiB of region.
@@ -95,10 +95,12 @@ impl Default for Control {
             cut: AtomicU64::new(u64::MAX),
             size_changed: AtomicU64::new(0),
             unnamed: AtomicU64::new(0),
-            unlinked: AtomicU64::new(0),
+            modified: AtomicU64::new(0),
             behind: AtomicU64::new(0),
             cuts: AtomicU64::new(0),
-            reserved: [const { AtomicU64::new(0) }; 3],
+            changed: AtomicU64::new(0),
+            server_modified: AtomicU64::new(0),
+            own_epoch: AtomicU64::new(0),
             chunks: [const { AtomicU64::new(0) }; CHUNKS_MAX / 64],
             slots: [const {
                 Slot {
@@ -135,15 +137,20 @@ pub struct Control {
     pub size_changed: AtomicU64,
     /// The region has no name and ends with its holders.
     pub unnamed: AtomicU64,
-    /// Set when a file's name was removed: nobody attaches by name any more.
-    pub unlinked: AtomicU64,
+    /// When what the file holds last changed, as its status shows it: nanoseconds since 1970. The kernel's own time of the cache file
+    /// moves when a page is brought in, too.
+    pub modified: AtomicU64,
     /// 1 after a commit that was merged with another host's, while the merged pages could not be brought here yet: until then
     /// nothing may be committed, or bytes of the first commit would overwrite theirs.
     pub behind: AtomicU64,
     /// How often pages were cut off or punched. The kernel drops the protection of such pages from every process's page tables.
     pub cuts: AtomicU64,
-    /// Room for words to come.
-    pub reserved: [AtomicU64; 3],
+    /// When the file's status last changed, likewise.
+    pub changed: AtomicU64,
+    /// The server's time of the last change, as it was last seen.
+    pub server_modified: AtomicU64,
+    /// The epoch of this host's last commit, until the time that it got at the server was seen; else 0.
+    pub own_epoch: AtomicU64,
     /// A bit for each chunk that was ever used.
     pub chunks: [AtomicU64; CHUNKS_MAX / 64],
     /// The attached processes.

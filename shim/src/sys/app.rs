@@ -60,6 +60,15 @@ pub unsafe fn path_starts_with(at: *const c_char, prefix: &[u8]) -> bool {
     true
 }
 
+/// Whether a path argument is an empty string.
+///
+/// # Safety
+/// As [`path`].
+pub unsafe fn is_empty(at: *const c_char) -> bool {
+    // SAFETY: a C string has at least its zero.
+    !at.is_null() && unsafe { *at } == 0
+}
+
 /// Set once the kernel refused to copy for us (a seccomp filter).
 static NO_KERNEL_COPIES: AtomicBool = AtomicBool::new(false);
 

@@ -8,6 +8,7 @@ use rustix::io::retry_on_intr;
 
 use super::errno::Errno;
 use super::fd::OwnFd;
+use super::syscall::call;
 
 /// Opens with CLOEXEC, high. A file that is made gets exactly `mode`, whatever the program's umask: it is ours.
 pub fn open(path: &str, flags: OFlags, mode: u32) -> Result<OwnFd, Errno> {
@@ -79,6 +80,13 @@ pub fn write_at(fd: &OwnFd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
     Ok(())
 }
 
+/// truncate(2).
+pub fn truncate(path: &str, size: u64) -> Result<(), Errno> {
+    let path = std::ffi::CString::new(path).map_err(|_| Errno(libc::EINVAL))?;
+    // SAFETY: the path is a C string.
+    unsafe { call(libc::SYS_truncate, [path.as_ptr() as usize, size as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
 /// Takes the whole-file lock of this open file description, waiting for it. It goes with the descriptor.
 pub fn lock_exclusive(fd: &OwnFd) -> Result<(), Errno> {
     Ok(retry_on_intr(|| rustix::fs::flock(fd.borrow(), rustix::fs::FlockOperation::LockExclusive))?)
@@ -98,6 +106,11 @@ pub fn try_lock_exclusive(fd: &OwnFd) -> bool {
 /// Gives it up.
 pub fn unlock(fd: &OwnFd) {
     let _ = rustix::fs::flock(fd.borrow(), rustix::fs::FlockOperation::Unlock);
+}
+
+/// What a path leads to.
+pub fn status(path: &str) -> Result<rustix::fs::Stat, Errno> {
+    Ok(rustix::fs::stat(path)?)
 }
 
 /// Whether a path is there.

@@ -31,7 +31,6 @@ const TIME: usize = size_of::<libc::timespec>();
 const TIMER: usize = size_of::<libc::itimerspec>();
 const SIGNALS: usize = size_of::<libc::sigset_t>();
 const SIGNAL: usize = size_of::<libc::siginfo_t>();
-const STAT: usize = size_of::<libc::stat>();
 const STATFS: usize = size_of::<libc::statfs>();
 const LIMIT: usize = size_of::<libc::rlimit>();
 const USAGE: usize = size_of::<libc::rusage>();
@@ -75,7 +74,6 @@ buffered! {
     pipe(ends: Out = output[8]) -> c_int => nm_pipe;
     pipe2(ends: Out = output[8], flags: c_int) -> c_int => nm_pipe2;
     socketpair(domain: c_int, kind: c_int, protocol: c_int, ends: Out = output[8]) -> c_int => nm_socketpair;
-    ioctl(number: c_int, request: libc::c_ulong, value: Out = output[argument(request)]) -> c_int => nm_ioctl;
     eventfd_read(number: c_int, value: Out = output[8]) -> c_int => nm_eventfd_read;
     getdents64(number: c_int, entries: Out = output[length], length: size_t) -> ssize_t => nm_getdents64;
     fgetxattr(number: c_int, name: In = string[0], value: Out = output[length], length: size_t) -> ssize_t => nm_fgetxattr;
@@ -83,16 +81,10 @@ buffered! {
     flistxattr(number: c_int, names: Out = output[length], length: size_t) -> ssize_t => nm_flistxattr;
     fremovexattr(number: c_int, name: In = string[0]) -> c_int => nm_fremovexattr;
     memfd_create(name: In = string[0], flags: c_uint) -> c_int => nm_memfd_create;
-    splice(from: c_int, from_at: Out = output[8], to: c_int, to_at: Out = output[8], length: size_t, flags: c_uint) -> ssize_t => nm_splice;
 
     // What a descriptor is.
-    fstat(number: c_int, into: Out = output[STAT]) -> c_int => nm_fstat;
-    fstat64(number: c_int, into: Out = output[STAT]) -> c_int => nm_fstat64;
-    __fxstat(version: c_int, number: c_int, into: Out = output[STAT]) -> c_int => nm___fxstat;
-    __fxstat64(version: c_int, number: c_int, into: Out = output[STAT]) -> c_int => nm___fxstat64;
     fstatfs(number: c_int, into: Out = output[STATFS]) -> c_int => nm_fstatfs;
     fstatfs64(number: c_int, into: Out = output[STATFS]) -> c_int => nm_fstatfs64;
-    futimens(number: c_int, stamps: In = input[2 * TIME]) -> c_int => nm_futimens;
 
     // Waiting for descriptors.
     poll(entries: Out = output[count as usize * POLL], count: libc::nfds_t, limit: c_int) -> c_int => nm_poll;
@@ -170,4 +162,10 @@ buffered! {
     msgrcv(queue: c_int, message: Out = output[8 + length], length: size_t, kind: libc::c_long, flags: c_int) -> ssize_t => nm_msgrcv;
     semop(set: c_int, operations: In = input[count * 6], count: size_t) -> c_int => nm_semop;
     semtimedop(set: c_int, operations: In = input[count * 6], count: size_t, limit: In = input[TIME]) -> c_int => nm_semtimedop;
+}
+
+hook! {
+    unsafe fn ioctl(number: c_int, request: libc::c_ulong, value: *mut c_void) -> c_int => nm_ioctl {
+        buffers::filled(value, argument(request), |value| finish(file::control(number, request, value as usize), || real!(ioctl)(number, request, value)))
+    }
 }

@@ -116,30 +116,30 @@ hook! {
 
 hook! {
     unsafe fn fcntl(number: c_int, command: c_int, argument: usize) -> c_int => nm_fcntl {
-        finish(links::control(number, command, argument), || real!(fcntl)(number, command, argument))
+        finish(lock::control(number, command, argument, |command, argument| real!(fcntl)(number, command, argument)), || real!(fcntl)(number, command, argument))
     }
 }
 
 hook! {
     unsafe fn fcntl64(number: c_int, command: c_int, argument: usize) -> c_int => nm_fcntl64 {
-        finish(links::control(number, command, argument), || real!(fcntl64)(number, command, argument))
+        finish(lock::control(number, command, argument, |command, argument| real!(fcntl64)(number, command, argument)), || real!(fcntl64)(number, command, argument))
     }
 }
 
 hook! {
     unsafe fn lockf(number: c_int, command: c_int, length: off_t) -> c_int => nm_lockf {
-        finish(links::section_lock(number, command, || real!(lockf)(number, command, length)), || real!(lockf)(number, command, length))
+        finish(lock::section(number, command, |command| real!(lockf)(number, command, length)), || real!(lockf)(number, command, length))
     }
 }
 
 hook! {
     unsafe fn lockf64(number: c_int, command: c_int, length: off_t) -> c_int => nm_lockf64 {
-        finish(links::section_lock(number, command, || real!(lockf64)(number, command, length)), || real!(lockf64)(number, command, length))
+        finish(lock::section(number, command, |command| real!(lockf64)(number, command, length)), || real!(lockf64)(number, command, length))
     }
 }
 
 hook! {
     unsafe fn flock(number: c_int, operation: c_int) -> c_int => nm_flock {
-        finish(links::whole_file_lock(number, operation), || real!(flock)(number, operation))
+        finish(lock::whole_file(number, operation, |operation| real!(flock)(number, operation)), || real!(flock)(number, operation))
     }
 }

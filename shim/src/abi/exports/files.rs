@@ -75,3 +75,43 @@ hook! {
         finish(file::sync(number), || real!(fdatasync)(number))
     }
 }
+
+hook! {
+    unsafe fn sync() -> () => nm_sync {
+        process::commit_all();
+        real!(sync)()
+    }
+}
+
+hook! {
+    unsafe fn syncfs(number: c_int) -> c_int => nm_syncfs {
+        finish(file::sync_all(number), || real!(syncfs)(number))
+    }
+}
+
+hook! {
+    unsafe fn sync_file_range(number: c_int, offset: off_t, length: off_t, flags: c_uint) -> c_int => nm_sync_file_range {
+        finish(file::sync_range(number, || real!(sync_file_range)(number, offset, length, flags)), || real!(sync_file_range)(number, offset, length, flags))
+    }
+}
+
+hook! {
+    unsafe fn posix_fadvise(number: c_int, offset: off_t, length: off_t, advice: c_int) -> c_int => nm_posix_fadvise {
+        file::advise(number, offset, length, advice);
+        real!(posix_fadvise)(number, offset, length, advice)
+    }
+}
+
+hook! {
+    unsafe fn posix_fadvise64(number: c_int, offset: off_t, length: off_t, advice: c_int) -> c_int => nm_posix_fadvise64 {
+        file::advise(number, offset, length, advice);
+        real!(posix_fadvise64)(number, offset, length, advice)
+    }
+}
+
+hook! {
+    unsafe fn readahead(number: c_int, offset: off_t, length: size_t) -> ssize_t => nm_readahead {
+        file::advise(number, offset, length as off_t, libc::POSIX_FADV_WILLNEED);
+        real!(readahead)(number, offset, length)
+    }
+}

@@ -20,6 +20,7 @@
     clippy::wildcard_imports
 )]
 
+pub mod attributes;
 pub mod blocks;
 pub mod buffered;
 pub mod descriptors;
@@ -33,9 +34,11 @@ pub mod processes;
 pub mod raw;
 pub mod sockets;
 pub mod streams;
+pub mod temporaries;
 pub mod transfers;
+pub mod walks;
 
-use core::ffi::{c_char, c_int, c_uint, c_void};
+use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
 use std::ffi::CString;
 
 use libc::{iovec, mode_t, off_t, size_t, ssize_t};
@@ -47,11 +50,27 @@ use super::map::Request;
 use super::outcome::{Exit, Outcome, finish, raw_result};
 use super::transfer::End;
 use super::{
-    asynchronous, capi, file, links, map, messages, path, process, range, signal as signals, stdio, transfer,
+    asynchronous, capi, file, links, lock, map, messages, path, process, range, signal as signals, stdio,
+    temporary, transfer, walk,
 };
 use crate::sys::app::Span;
 use crate::sys::errno::{self, Errno};
 use crate::sys::syscall::call;
+
+/// A variadic name: its registers go on to variadic.c as they came.
+macro_rules! jump {
+    ($name:ident, $to:ident) => {
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name() {
+            #[cfg(target_arch = "x86_64")]
+            core::arch::naked_asm!("jmp {to}", to = sym $to);
+            #[cfg(target_arch = "aarch64")]
+            core::arch::naked_asm!("b {to}", to = sym $to);
+        }
+    };
+}
+use jump;
 
 const CREATE: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
 
@@ -87,6 +106,10 @@ unsafe fn executed(make: impl FnOnce() -> c_int) -> c_int {
 
 /// Ends a hook whose call returns null when it sets errno.
 unsafe fn pointer(outcome: Outcome<*mut c_void>, pass: impl FnOnce() -> *mut c_void) -> *mut c_void {
+    pointer_of(outcome, pass)
+}
+
+unsafe fn pointer_of<T>(outcome: Outcome<*mut T>, pass: impl FnOnce() -> *mut T) -> *mut T {
     match outcome {
         Ok(pointer) => pointer,
         Err(Exit::Pass(_)) => pass(),

@@ -63,22 +63,9 @@ unsafe extern "C" {
     fn netmem_execle();
 }
 
-macro_rules! jump {
-    ($name:ident, $to:ident) => {
-        #[unsafe(naked)]
-        #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name() {
-            #[cfg(target_arch = "x86_64")]
-            core::arch::naked_asm!("jmp {to}", to = sym $to);
-            #[cfg(target_arch = "aarch64")]
-            core::arch::naked_asm!("b {to}", to = sym $to);
-        }
-    };
-}
-
-jump!(execl, netmem_execl);
-jump!(execlp, netmem_execlp);
-jump!(execle, netmem_execle);
+super::jump!(execl, netmem_execl);
+super::jump!(execlp, netmem_execlp);
+super::jump!(execle, netmem_execle);
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn netmem_hook_execv(path: *const c_char, arguments: *const *const c_char) -> c_int {

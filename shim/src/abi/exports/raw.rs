@@ -9,8 +9,8 @@
 //! across the call.
 
 use super::{
-    asynchronous, c_char, c_int, c_uint, c_void, call, descriptors, files, finish, hook, iovec, links,
-    memory, mode_t, names, off_t, processes, raw_result, transfers,
+    asynchronous, attributes, c_char, c_int, c_uint, c_void, call, descriptors, files, finish, hook, iovec,
+    links, memory, mode_t, names, off_t, processes, raw_result, transfers, walks,
 };
 use core::ffi::c_long;
 
@@ -90,14 +90,14 @@ unsafe fn by_path(number: c_long, args: Arguments) -> isize {
     let result = match number {
         libc::SYS_open => descriptors::nm_open64(path, b as c_int, c as mode_t),
         libc::SYS_creat => descriptors::nm_creat64(path, b as mode_t),
-        libc::SYS_stat => names::nm_stat64(path, b as *mut c_void),
-        libc::SYS_lstat => names::nm_lstat64(path, b as *mut c_void),
-        libc::SYS_access => names::nm_access(path, b as c_int),
+        libc::SYS_stat => attributes::nm_stat64(path, b as *mut c_void),
+        libc::SYS_lstat => attributes::nm_lstat64(path, b as *mut c_void),
+        libc::SYS_access => attributes::nm_access(path, b as c_int),
         libc::SYS_unlink => names::nm_unlink(path),
         libc::SYS_rmdir => names::nm_rmdir(path),
         libc::SYS_mkdir => names::nm_mkdir(path, b as mode_t),
         libc::SYS_rename => names::nm_rename(path, b as *const c_char),
-        libc::SYS_chmod => names::nm_chmod(path, b as mode_t),
+        libc::SYS_chmod => attributes::nm_chmod(path, b as mode_t),
         libc::SYS_truncate => files::nm_truncate64(path, b as off_t),
         libc::SYS_dup2 => descriptors::nm_dup2(a as c_int, b as c_int),
         _ => return raw_result(call(number, args)),
@@ -176,21 +176,21 @@ unsafe fn open_how(directory: c_int, path: *const c_char, how: *const u64, args:
 unsafe fn name(number: c_long, [a, b, c, d, e, f]: Arguments) -> isize {
     let (directory, path) = (a as c_int, b as *const c_char);
     let result = match number {
-        libc::SYS_statx => names::nm_statx(directory, path, c as c_int, d as c_uint, e as *mut c_void),
-        libc::SYS_newfstatat => names::nm_fstatat64(directory, path, c as *mut c_void, d as c_int),
+        libc::SYS_statx => attributes::nm_statx(directory, path, c as c_int, d as c_uint, e as *mut c_void),
+        libc::SYS_newfstatat => attributes::nm_fstatat64(directory, path, c as *mut c_void, d as c_int),
         // The kernel's own has no flags.
-        libc::SYS_faccessat => names::nm_faccessat(directory, path, c as c_int, 0),
-        libc::SYS_faccessat2 => names::nm_faccessat(directory, path, c as c_int, d as c_int),
+        libc::SYS_faccessat => attributes::nm_faccessat(directory, path, c as c_int, 0),
+        libc::SYS_faccessat2 => attributes::nm_faccessat(directory, path, c as c_int, d as c_int),
         libc::SYS_unlinkat => names::nm_unlinkat(directory, path, c as c_int),
         libc::SYS_renameat2 => {
             names::nm_renameat2(directory, path, c as c_int, d as *const c_char, e as c_uint)
         }
         libc::SYS_mkdirat => names::nm_mkdirat(directory, path, c as mode_t),
         libc::SYS_utimensat if b == 0 => return raw_result(call(number, [a, b, c, d, e, f])),
-        libc::SYS_utimensat => names::nm_utimensat(directory, path, c as *const c_void, d as c_int),
-        libc::SYS_readlinkat => return names::nm_readlinkat(directory, path, c as *mut c_char, d),
-        libc::SYS_chdir => names::nm_chdir(a as *const c_char),
-        _ => names::nm_fchdir(directory),
+        libc::SYS_utimensat => attributes::nm_utimensat(directory, path, c as *const c_void, d as c_int),
+        libc::SYS_readlinkat => return walks::nm_readlinkat(directory, path, c as *mut c_char, d),
+        libc::SYS_chdir => walks::nm_chdir(a as *const c_char),
+        _ => walks::nm_fchdir(directory),
     };
     result as isize
 }

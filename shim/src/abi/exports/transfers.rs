@@ -209,3 +209,14 @@ hook! {
             ), || real!(copy_file_range)(from, from_offset, to, to_offset, length, flags))
     }
 }
+
+hook! {
+    unsafe fn splice(from: c_int, from_offset: *mut off_t, to: c_int, to_offset: *mut off_t, length: size_t, flags: c_uint) -> ssize_t => nm_splice {
+        buffers::filled(from_offset, 8, |from_offset| buffers::filled(to_offset, 8, |to_offset| finish(transfer::splice(
+                End { number: from, offset: from_offset as usize },
+                End { number: to, offset: to_offset as usize },
+                length,
+                flags,
+            ), || real!(splice)(from, from_offset, to, to_offset, length, flags))))
+    }
+}
