@@ -70,15 +70,35 @@ pub fn at_offset(
     transfer(handle, number, direction, spans, (u64::try_from(offset).unwrap_or(u64::MAX), None), make)
 }
 
-/// A transfer of a descriptor that is not ours, whose buffers may be our memory.
+/// What was read and found no place in the program's buffers is read again by the next call, as if the kernel had stopped there.
+fn give_back(number: i32, before: u64, filled: usize) {
+    let behind = before + filled as u64;
+    if position(number).is_ok_and(|now| now > behind) {
+        // SAFETY: by value.
+        let _ = unsafe {
+            call(libc::SYS_lseek, [number as usize, behind as usize, libc::SEEK_SET as usize, 0, 0, 0])
+        };
+    }
+}
+
+/// A transfer of a descriptor that is not ours, at its own offset or not, whose buffers may be our memory.
 pub fn foreign(
     number: i32,
     direction: Direction,
     spans: &[Span],
+    own_offset: bool,
     make: impl Fn(Step<'_>) -> Result<usize, Errno>,
 ) -> Result<usize, Errno> {
     match direction {
-        Direction::Read => buffers::fill(spans, || buffers::kind_of(number), make),
+        Direction::Read => {
+            // What has no offset says so, and keeps what it gave.
+            let before = if own_offset { position(number).ok() } else { None };
+            let filled = buffers::fill(spans, || buffers::kind_of(number), make);
+            if let Some(before) = before {
+                give_back(number, before, filled.unwrap_or(0));
+            }
+            filled
+        }
         Direction::Write => buffers::drain(spans, || buffers::kind_of(number), make),
     }
 }
@@ -99,7 +119,11 @@ fn transfer(
     }
     if direction == Direction::Read {
         handle.bring_in_for_read(at, length)?;
-        return Ok(buffers::fill(spans, || Kind::Regular, make)? as isize);
+        let filled = buffers::fill(spans, || Kind::Regular, make);
+        if offset.is_some() && spans.iter().any(|span| buffers::touches(*span)) {
+            give_back(number, at, filled.unwrap_or(0));
+        }
+        return Ok(filled? as isize);
     }
     let flags = status_flags(number)?;
     if flags & libc::O_ACCMODE == libc::O_RDONLY {
@@ -289,7 +313,9 @@ pub fn allocate(number: i32, mode: i32, offset: i64, length: i64) -> Outcome<i32
     writable(number, libc::EBADF)?;
     let keep = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
     let end = at.checked_add(bytes).filter(|end| *end <= i64::MAX as u64).ok_or(Errno(libc::EFBIG))?;
-    room(handle, at, bytes)?;
+    if !keep {
+        room(handle, at, bytes)?;
+    }
     match mode & !libc::FALLOC_FL_KEEP_SIZE {
         0 => {}
         libc::FALLOC_FL_PUNCH_HOLE if keep => handle.punch(at, bytes)?,

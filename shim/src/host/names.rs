@@ -292,6 +292,11 @@ pub fn rename(runtime: &'static Runtime, from: &Name, to: &Name, flags: u32) -> 
     if rustix::fs::renameat_with(rustix::fs::CWD, old.as_str(), rustix::fs::CWD, new.as_str(), local_flags)
         .is_err()
     {
+        if rename.exchange && rustix::fs::lstat(old.as_str()).is_err() {
+            // The one was never seen here. The other may be open, and is not gone: it has the one's name now.
+            let _ = rustix::fs::rename(new.as_str(), old.as_str());
+            return Ok(());
+        }
         directory::remove_all(&new);
         let _ = rustix::fs::rename(old.as_str(), new.as_str());
     }

@@ -46,7 +46,8 @@ impl<C: Board + Frames> Region<C> {
         Ok(())
     }
 
-    /// fallocate(FALLOC_FL_PUNCH_HOLE) and madvise(MADV_REMOVE) over bytes inside the file.
+    /// fallocate(FALLOC_FL_PUNCH_HOLE) and madvise(MADV_REMOVE). What a mapping stored behind the end of the file in its last page
+    /// is nobody's, and goes with the rest.
     pub fn punch(
         &self,
         source: &dyn PageSource,
@@ -56,7 +57,7 @@ impl<C: Board + Frames> Region<C> {
     ) -> Result<(), PagerError> {
         let end = offset.saturating_add(length).min(self.cache.size()?);
         if offset >= end {
-            return Ok(());
+            return Ok(self.cache.punch(offset, length)?);
         }
         let (first_whole, last_whole) = (PageIndex::ceil(offset).0, end / PAGE_SIZE as u64);
         for edge in [offset, end] {
@@ -79,7 +80,7 @@ impl<C: Board + Frames> Region<C> {
             self.reset_entry(page, Event::Overwrite)?;
         }
         self.cache.control().cuts.fetch_add(1, Ordering::SeqCst);
-        self.cache.punch(offset, end - offset)?;
+        self.cache.punch(offset, length)?;
         let first = PageIndex::containing(offset).0;
         self.mark_dirty(first, PageIndex::ceil(end).0 - first);
         drop(gate);

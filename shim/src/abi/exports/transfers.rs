@@ -49,7 +49,7 @@ pub(super) unsafe fn moved(
             (Write, _) => real!(pwritev64v2)(number, vectors, count, offset, flags),
         })
     };
-    Ok(file::foreign(number, direction, spans, libcs)? as ssize_t)
+    Ok(file::foreign(number, direction, spans, at.is_none(), libcs)? as ssize_t)
 }
 
 unsafe fn moved_vectors(
