@@ -128,21 +128,22 @@ impl fmt::Display for Engine {
 }
 
 /// One test for each rung that this machine has: `on_each_rung!(a_sentence another_sentence)` calls the function of that
-/// name, which takes an [`Engine`], as `RUNG::a_sentence`.
+/// name, which takes an [`Engine`], as `RUNG::a_sentence`. Attributes before a name are the tests'.
 #[macro_export]
 macro_rules! on_each_rung {
-    ($($names:ident)*) => {
-        $crate::on_each_rung!(@ Uffd uffd $($names)*);
-        $crate::on_each_rung!(@ UffdSync uffd_sync $($names)*);
-        $crate::on_each_rung!(@ UffdUser uffd_user $($names)*);
-        $crate::on_each_rung!(@ UffdUserSync uffd_user_sync $($names)*);
-        $crate::on_each_rung!(@ SigsegvGuard sigsegv_guard $($names)*);
-        $crate::on_each_rung!(@ SigsegvMprotect sigsegv_mprotect $($names)*);
+    ($($(#[$attribute:meta])* $names:ident)*) => {
+        $crate::on_each_rung!(@ Uffd uffd $($(#[$attribute])* $names)*);
+        $crate::on_each_rung!(@ UffdSync uffd_sync $($(#[$attribute])* $names)*);
+        $crate::on_each_rung!(@ UffdUser uffd_user $($(#[$attribute])* $names)*);
+        $crate::on_each_rung!(@ UffdUserSync uffd_user_sync $($(#[$attribute])* $names)*);
+        $crate::on_each_rung!(@ SigsegvGuard sigsegv_guard $($(#[$attribute])* $names)*);
+        $crate::on_each_rung!(@ SigsegvMprotect sigsegv_mprotect $($(#[$attribute])* $names)*);
     };
-    (@ $engine:ident $module:ident $($name:ident)*) => {
+    (@ $engine:ident $module:ident $($(#[$attribute:meta])* $name:ident)*) => {
         mod $module {
             $(
                 #[test]
+                $(#[$attribute])*
                 fn $name() {
                     if let Some(engine) = $crate::Engine::$engine.require() {
                         super::$name(engine);

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod engine;
 pub mod hang;
 pub mod host;
+pub mod model;
 pub mod proxy;
 pub mod run;
 pub mod server;

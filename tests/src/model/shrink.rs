@@ -1,0 +1,47 @@
+//! A shorter script that still shows the difference.
+//!
+//! Owns: delta debugging over the lines. Called by: the exploration, when a script differs. Must not: go on without end.
+
+use std::time::{Duration, Instant};
+
+use super::{Script, compare};
+use crate::engine::Engine;
+
+/// Leaves out ever smaller pieces while the rest still differs, until single lines can't be left out or the time is up.
+pub fn shrink(engine: Engine, script: &Script, patience: Duration) -> Script {
+    let until = Instant::now() + patience;
+    let mut smallest = until_it_differs(engine, script);
+    let mut piece = smallest.len().div_ceil(2);
+    while piece > 0 {
+        let mut at = 0;
+        let before = smallest.len();
+        while at < smallest.len() {
+            if Instant::now() > until {
+                return smallest;
+            }
+            let mut shorter = smallest.clone();
+            shorter.drain(at..(at + piece).min(smallest.len()));
+            if compare(engine, &shorter).is_some() {
+                smallest = shorter;
+            } else {
+                at += piece;
+            }
+        }
+        piece = if piece == 1 && smallest.len() < before { 1 } else { piece / 2 };
+    }
+    smallest
+}
+
+/// What comes after the first difference is of no use, if the script differs without it.
+fn until_it_differs(engine: Engine, script: &Script) -> Script {
+    let (mut low, mut high) = (0, script.len());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if compare(engine, &script[..middle].to_vec()).is_some() {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    script[..high].to_vec()
+}
