@@ -71,7 +71,7 @@ programs!(
         partial_munmap, partial_write_absent, paths_in_and_out, pread_absent, raw_syscalls,
         readonly_fd_shared_map, readv_writev, record_locks, relative_paths_chdir, rename_then_open,
         shared_offset_readers, shm_open_door, sigbus_past_end, stat_family_sizes, stdin_redirect_read,
-        stdio_standard, stdio_streams, stdout_append, store_then_read, tail_zero, temporary_names,
+        stdio_standard, stdio_streams, stdout_append, store_then_read, syscall_function, tail_zero, temporary_names,
         threads_fault_together, times, truncate_shrink_grow_zeros, two_mappings_agree,
         underscore_exit_commits, unlink_while_mapped, walks, write_then_load,
     )

@@ -437,7 +437,6 @@ fn behind(spans: &[Span], mut skip: usize) -> Vec<Span> {
     rest
 }
 
-#[allow(dead_code)]
 /// A call on words that the kernel looks at and changes where they are (futexes): they are made ready, and the call is made again
 /// if it found them protected, since it has done nothing then.
 pub fn on_words(

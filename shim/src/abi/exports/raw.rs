@@ -1,28 +1,20 @@
 //! syscall(2): the numbers that have a hook of their own go through it, all others straight to the kernel.
 //!
-//! Owns: `syscall`, and which number is which hook. Called by: the program. Must not: serve a number whose arguments differ
+//! Owns: which number is which hook. Called by: exports::numbers. Must not: serve a number whose arguments differ
 //! from the function's.
 //!
 //! libuv looks files up with `syscall(SYS_statx)`, glib and systemd copy with `syscall(SYS_copy_file_range)`. What a number's hook
-//! passes on goes to libc's function instead of the kernel's call, which for these numbers is the same. A raw vfork or a clone
-//! that shares memory must not come back twice through a frame of ours, which is why this file has no state and no locals that live
-//! across the call.
+//! passes on goes to libc's function instead of the kernel's call, which for these numbers is the same.
 
 use super::{
-    asynchronous, attributes, c_char, c_int, c_uint, c_void, call, descriptors, files, finish, hook, iovec,
-    links, memory, mode_t, names, off_t, processes, raw_result, transfers, walks,
+    asynchronous, attributes, c_char, c_int, c_uint, c_void, call, descriptors, files, finish, iovec, links,
+    memory, mode_t, names, off_t, processes, raw_result, transfers, walks,
 };
 use core::ffi::c_long;
 
 type Arguments = [usize; 6];
 
-hook! {
-    unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long => nm_syscall {
-        served(number, [a, b, c, d, e, f])
-    }
-}
-
-unsafe fn served(number: c_long, args: Arguments) -> c_long {
+pub(super) unsafe fn served(number: c_long, args: Arguments) -> c_long {
     match number {
         libc::SYS_read
         | libc::SYS_write
