@@ -29,7 +29,7 @@ pub unsafe fn open(name: *const c_char, flags: c_int, mode: u32) -> Outcome<c_in
     let text =
         unsafe { app::path(name) }.ok_or(Errno(if name.is_null() { libc::EFAULT } else { libc::EINVAL }))?;
     let text = text.strip_prefix(config().prefix.as_str()).unwrap_or(&text).trim_start_matches('/');
-    super::links::open_name(&Name(text.to_owned()), flags, mode)
+    super::links::open_name(&Name::plain(text.to_owned()), flags, mode)
 }
 
 /// netmem_map.

@@ -142,7 +142,7 @@ fn designated(request: &Request) -> Result<Held, Errno> {
         return Err(Errno(libc::EBADF));
     };
     let runtime = runtime()?;
-    let name = crate::host::paths::Name(name.clone());
+    let name = crate::host::paths::Name::plain(name.clone());
     let flags = libc::O_RDWR | libc::O_CREAT;
     let names::Opened::Region(_, handle, _) = names::open(runtime, &name, flags, 0o666)? else {
         return Err(Errno(libc::EISDIR));

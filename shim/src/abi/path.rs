@@ -96,6 +96,19 @@ pub unsafe fn remove(directory: i32, path: *const c_char, is_directory: bool) ->
     Ok(0)
 }
 
+/// unlinkat(2).
+///
+/// # Safety
+/// `path` is null or a C string.
+pub unsafe fn remove_with(directory: i32, path: *const c_char, flags: i32) -> Outcome<i32> {
+    if flags & !libc::AT_REMOVEDIR != 0 {
+        // The kernel refuses it, whatever the path.
+        return Err(NOT_OURS);
+    }
+    // SAFETY: the caller's.
+    unsafe { remove(directory, path, flags != 0) }
+}
+
 /// remove(3).
 ///
 /// # Safety
@@ -417,7 +430,7 @@ pub unsafe fn shared_memory_name(name: *const c_char) -> Option<Name> {
             return None;
         }
         let rest = app::path(name)?.strip_prefix("/netmem.")?.to_owned();
-        (!rest.contains('/')).then(|| Name(format!("shm/{rest}")))
+        (!rest.contains('/')).then(|| Name::plain(format!("shm/{rest}")))
     }
 }
 

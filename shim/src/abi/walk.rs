@@ -66,7 +66,7 @@ fn list_all(name: &Name) -> Result<(), Errno> {
         let stat = rustix::fs::lstat(format!("{local}/{entry}"))?;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory {
             let below = if name.0.is_empty() { entry } else { format!("{}/{entry}", name.0) };
-            list_all(&Name(below))?;
+            list_all(&Name::plain(below))?;
         }
     }
     Ok(())
@@ -79,7 +79,7 @@ pub fn list_again(number: c_int) {
         && let Ok(runtime) = runtime()
     {
         // What can't be asked now is read as it was.
-        let _ = names::list(runtime, &Name(base));
+        let _ = names::list(runtime, &Name::plain(base));
     }
 }
 

@@ -8,7 +8,7 @@ use netmem_protocol::{ErrorCode, RegionName};
 use rustix::fs::{Mode, OFlags};
 
 use super::attach::{self, Held, peek};
-use super::paths::Name;
+use super::paths::{Name, Tail};
 use super::{Runtime, directory, times};
 use crate::log;
 use crate::remote::RemoteError;
@@ -66,6 +66,9 @@ pub fn lookup(runtime: &'static Runtime, name: &Name) -> Result<(String, Entry),
     match runtime.remote.lookup(&name.0) {
         Ok(entry) => {
             let local = bring_in_line(runtime, &name.0, &entry)?;
+            if name.is_of_directory() && entry.kind == EntryKind::Region {
+                return Err(Errno(libc::ENOTDIR));
+            }
             Ok((local, entry))
         }
         Err(error) => {
@@ -88,6 +91,13 @@ pub enum Opened {
 /// open(2) up to the descriptor: the region is attached, at the newest epoch, and its cache file is there.
 pub fn open(runtime: &'static Runtime, name: &Name, flags: i32, mode: u32) -> Result<Opened, Errno> {
     check(name)?;
+    if name.is_of_directory() {
+        if name.1 == Tail::Slash && flags & libc::O_CREAT != 0 {
+            return Err(Errno(libc::EISDIR));
+        }
+        // Nothing is made by such a name, and a file that is there is none.
+        lookup(runtime, name)?;
+    }
     let create = match (flags & libc::O_CREAT != 0, flags & libc::O_EXCL != 0) {
         (false, _) => Create::Never,
         (true, false) => Create::IfMissing,
@@ -251,6 +261,15 @@ fn make_local_directory(runtime: &Runtime, name: &str) -> Result<(), Errno> {
 /// unlink(2), and rmdir(2) with `directory`.
 pub fn remove(runtime: &'static Runtime, name: &Name, is_directory: bool) -> Result<(), Errno> {
     check(name)?;
+    if name.is_of_directory() {
+        lookup(runtime, name)?;
+        match (is_directory, name.1) {
+            (false, _) => return Err(Errno(libc::EISDIR)),
+            (true, Tail::Dot) => return Err(Errno(libc::EINVAL)),
+            (true, Tail::DotDot) => return Err(Errno(libc::ENOTEMPTY)),
+            (true, Tail::Slash | Tail::None) => {}
+        }
+    }
     let _names = lock(runtime)?;
     let result = runtime.remote.remove(&name.0, is_directory);
     let local = runtime.directory.local(&name.0);
@@ -275,6 +294,15 @@ pub fn rename(runtime: &'static Runtime, from: &Name, to: &Name, flags: u32) -> 
     if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE) != 0 {
         return Err(Errno(libc::EINVAL));
     }
+    if matches!(from.1, Tail::Dot | Tail::DotDot) || matches!(to.1, Tail::Dot | Tail::DotDot) {
+        return Err(Errno(libc::EBUSY));
+    }
+    // A slash behind either name: what moves is a directory.
+    if (from.is_of_directory() || to.is_of_directory())
+        && lookup(runtime, from)?.1.kind != EntryKind::Directory
+    {
+        return Err(Errno(libc::ENOTDIR));
+    }
     let _names = lock(runtime)?;
     let rename = Rename {
         from: from.0.clone(),
@@ -282,7 +310,7 @@ pub fn rename(runtime: &'static Runtime, from: &Name, to: &Name, flags: u32) -> 
         no_replace: flags & libc::RENAME_NOREPLACE != 0,
         exchange: flags & libc::RENAME_EXCHANGE != 0,
     };
-    runtime.remote.rename(&rename).map_err(|error| refused(&from.0, &error))?;
+    runtime.remote.rename(&rename).map_err(|error| rename_refused(runtime, &rename, &error))?;
     // The server has done it; the local tree only follows, and is rebuilt from the server where it can't.
     let (old, new) = (runtime.directory.local(&from.0), runtime.directory.local(&to.0));
     if let Some((parent, _)) = to.0.rsplit_once('/') {
@@ -303,11 +331,37 @@ pub fn rename(runtime: &'static Runtime, from: &Name, to: &Name, flags: u32) -> 
     Ok(())
 }
 
+/// The kernel looks at the directories of both names before anything else, and finds that what would be replaced is not empty where it
+/// holds the other.
+fn rename_refused(runtime: &Runtime, rename: &Rename, error: &RemoteError) -> Errno {
+    let parent = |name: &str| {
+        let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
+        runtime.remote.lookup(parent).map(|entry| entry.kind)
+    };
+    match error.code() {
+        Some(ErrorCode::NotFound)
+            if parent(&rename.from).is_ok()
+                && parent(&rename.to).is_ok_and(|kind| kind == EntryKind::Region) =>
+        {
+            Errno(libc::ENOTDIR)
+        }
+        Some(ErrorCode::IsDirectory) if rename.from.starts_with(&format!("{}/", rename.to)) => {
+            Errno(libc::ENOTEMPTY)
+        }
+        // Everyday answers, too: a program may ask to find out.
+        Some(ErrorCode::Invalid) => Errno(error.errno()),
+        Some(_) | None => refused(&rename.from, error),
+    }
+}
+
 /// mkdir(2).
 pub fn make_directory(runtime: &'static Runtime, name: &Name, mode: u32) -> Result<(), Errno> {
     check(name)?;
     if name.0.is_empty() {
         return Err(Errno(libc::EEXIST));
+    }
+    if matches!(name.1, Tail::Dot | Tail::DotDot) {
+        return lookup(runtime, name).and(Err(Errno(libc::EEXIST)));
     }
     let _names = lock(runtime)?;
     let mode = mode & !umask() & 0o7777;
@@ -330,6 +384,9 @@ pub fn make_parents(runtime: &'static Runtime, name: &Name) {
 /// chmod(2).
 pub fn change_mode(runtime: &'static Runtime, name: &Name, mode: u32) -> Result<(), Errno> {
     check(name)?;
+    if name.is_of_directory() {
+        lookup(runtime, name)?;
+    }
     runtime
         .remote
         .set_attr(&name.0, Some(mode & 0o7777), None)

@@ -10,7 +10,42 @@ use crate::sys::app;
 
 /// A name under the prefix, normalised: no empty component, no `.` or `..`. Empty for the directory itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name(pub String);
+pub struct Name(pub String, pub Tail);
+
+/// What a path ends with that says it is a directory's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// Nothing.
+    None,
+    /// A slash.
+    Slash,
+    /// `.`
+    Dot,
+    /// `..`
+    DotDot,
+}
+
+impl Name {
+    /// A name that was not given as a path.
+    pub fn plain(name: String) -> Name {
+        Name(name, Tail::None)
+    }
+
+    fn of(name: String, path: &str) -> Name {
+        let tail = match path.rsplit('/').next() {
+            Some("") => Tail::Slash,
+            Some(".") => Tail::Dot,
+            Some("..") => Tail::DotDot,
+            Some(_) | None => Tail::None,
+        };
+        Name(name, tail)
+    }
+
+    /// Whether only a directory can have this name.
+    pub fn is_of_directory(&self) -> bool {
+        self.1 != Tail::None
+    }
+}
 
 /// Resolves `.` and `..` in a path below the prefix. `None` if it climbs out.
 fn normalise(path: &str) -> Option<String> {
@@ -81,14 +116,19 @@ pub fn absolute(path: &str) -> Option<Name> {
     let config = config();
     let directory = config.prefix_directory();
     if below_prefix(path, directory).is_some() {
-        return below_prefix(&lexical(path), directory).and_then(normalise).map(Name);
+        return below_prefix(&lexical(path), directory).and_then(normalise).map(|name| Name::of(name, path));
     }
     if let Some(runtime) = runtime_if_started()
         && let Some(rest) = below_prefix(path, &runtime.directory.tree)
     {
-        return normalise(rest).map(Name);
+        return normalise(rest).map(|name| Name::of(name, path));
     }
-    config.paths.iter().any(|glob| matches(glob, path)).then(|| normalise(path).map(Name)).flatten()
+    config
+        .paths
+        .iter()
+        .any(|glob| matches(glob, path))
+        .then(|| normalise(path).map(|name| Name::of(name, path)))
+        .flatten()
 }
 
 /// The name of a path as it was given to a call: absolute, or relative to a directory descriptor (`AT_FDCWD`: the working
@@ -105,7 +145,7 @@ pub fn resolve(directory: i32, path: &str) -> Option<Name> {
         Some(base) => format!("{prefix}/{base}/{path}"),
         None => format!("{}/{path}", cwd::real_path(directory)?),
     };
-    below_prefix(&lexical(&whole), prefix).and_then(normalise).map(Name)
+    below_prefix(&lexical(&whole), prefix).and_then(normalise).map(|name| Name::of(name, path))
 }
 
 /// Whether a name came in by a glob, so that its directories are made as needed.

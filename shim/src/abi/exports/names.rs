@@ -12,7 +12,7 @@ hook! {
 
 hook! {
     unsafe fn unlinkat(directory: c_int, path: *const c_char, flags: c_int) -> c_int => nm_unlinkat {
-        finish(path::remove(directory, path, flags & libc::AT_REMOVEDIR != 0), || real!(unlinkat)(directory, path, flags))
+        finish(path::remove_with(directory, path, flags), || real!(unlinkat)(directory, path, flags))
     }
 }
 
