@@ -76,6 +76,31 @@ fn run_warns_of_a_static_program() {
 }
 
 #[test]
+fn run_says_beforehand_what_is_go_and_what_is_setuid() {
+    let host = Host::new(best());
+    // The section by which Go's own tools know a Go program, in a C program.
+    let source = host.files().join("go.c");
+    let text = "__attribute__((section(\".go.buildinfo\"))) int go = 1;\nint main(void) { return 0; }\n";
+    fs::write(&source, text).expect("a source");
+    let go = host.files().join("go");
+    Run::plain("gcc").arg("-o").arg(&go).arg(source).ok();
+    let output = private(&host, &[go.to_str().expect("a path")]).ok();
+    assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    assert!(output.stderr.contains("a Go program"), "{output}");
+
+    if !nix::unistd::geteuid().is_root() {
+        return skip("setuid", "only root can make a program that is setuid to somebody else");
+    }
+    let setuid = host.files().join("setuid");
+    fs::copy("/bin/true", &setuid).expect("a copy");
+    std::os::unix::fs::chown(&setuid, Some(netmem_tests::engine::NOBODY), None).expect("its owner");
+    fs::set_permissions(&setuid, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).expect("its mode");
+    let output = private(&host, &[setuid.to_str().expect("a path")]).output();
+    assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    assert!(output.stderr.contains("setuid or setgid"), "{output}");
+}
+
+#[test]
 fn two_programs_share_a_server_that_was_named() {
     let (server, host) = (Server::start(), Host::new(best()));
     let counter = compile("examples-c/counter.c", &[]).display().to_string();
