@@ -282,3 +282,12 @@ fn more_regions_than_the_server_allows_is_enospc_and_a_line() {
     agent.ok(&format!("close {}", opened[0].as_deref().expect("the first")));
     agent.ok("open /netmem/g rwc");
 }
+
+#[test]
+fn a_name_that_is_not_utf8_is_refused_and_leaves_nothing() {
+    let (server, host) = (Server::start(), Host::new(best()));
+    let script = "name=$(printf 'a\\377'); cd /netmem && for make in 'touch $name' 'mkdir /netmem/$name' ': > $name'; do
+        (eval \"$make\") 2> /dev/null && echo made; done; ls -A | wc -l; (: > /netmem/$name) 2>&1 | grep -c 'Invalid argument'";
+    let output = Run::on(&host, server.url(), "/bin/bash").args(["-c", script]).ok();
+    assert_eq!(output.stdout, "0\n1\n", "{output}");
+}

@@ -59,7 +59,8 @@ pub fn real_path(number: i32) -> Option<String> {
     }
 }
 
-fn inside(path: &str) -> Option<String> {
+/// What lies below the page cache's tree of a path in it; starts the library if the path can be in one.
+pub fn inside(path: &str) -> Option<String> {
     if runtime_if_started().is_none() {
         let root = directory::root_path(config());
         if !path.starts_with(&root) || config().disable || !file::exists(&root) {

@@ -161,10 +161,12 @@ fn matches(glob: &str, path: &str) -> bool {
     unsafe { libc::fnmatch(glob.as_ptr(), path.as_ptr(), libc::FNM_PATHNAME) == 0 }
 }
 
-/// The path under the prefix for a path inside the page cache's tree: what the program sees of it.
+/// The path under the prefix for a path inside the page cache's tree: what the program sees of it. The first thing that a
+/// program asks may be its working directory, which a shell that went before it left in the tree.
 pub fn shown(path: &str) -> Option<String> {
-    let rest = path.strip_prefix(runtime_if_started()?.directory.tree.as_str())?;
-    (rest.is_empty() || rest.starts_with('/')).then(|| format!("{}{rest}", config().prefix_directory()))
+    let rest = cwd::inside(path)?;
+    let prefix = config().prefix_directory();
+    Some(if rest.is_empty() { prefix.to_owned() } else { format!("{prefix}/{rest}") })
 }
 
 #[cfg(test)]

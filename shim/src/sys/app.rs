@@ -31,7 +31,8 @@ impl Span {
     }
 }
 
-/// Copies a path argument. `None` for a null pointer or bytes that are not UTF-8 (no region has such a name).
+/// Copies a path argument. `None` for a null pointer. What is not UTF-8 gets a zero byte in its place, which no name may have: a
+/// region can't be called so, and the call is refused rather than left to the kernel.
 ///
 /// # Safety
 /// The pointer is null or a C string, as for the call it was given to.
@@ -40,7 +41,11 @@ pub unsafe fn path(at: *const c_char) -> Option<String> {
         return None;
     }
     // SAFETY: the caller's.
-    unsafe { CStr::from_ptr(at) }.to_str().ok().map(str::to_owned)
+    let text = unsafe { CStr::from_ptr(at) };
+    Some(match text.to_str() {
+        Ok(text) => text.to_owned(),
+        Err(_) => text.to_string_lossy().replace(char::REPLACEMENT_CHARACTER, "\0"),
+    })
 }
 
 /// The first bytes of a path argument, to see cheaply whether it can be ours.
