@@ -68,7 +68,7 @@ programs!(
         fcntl_getfl_and_dupfd, fork_child_sees_and_writes, fork_private_cow, lseek_set_cur_end_data_hole,
         madvise_dontneed_shared_keeps, map_errors, map_netmem_flag, map_private_isolated,
         mkdir_readdir_rmdir, moving_bytes, mprotect_none_and_back, msync_errors, name_errors, open_flags,
-        osync_write, partial_munmap, partial_write_absent, paths_in_and_out, pread_absent, raw_syscalls,
+        osync_write, partial_munmap, partial_write_absent, paths_in_and_out, pread_absent, process_shared_locks, raw_syscalls,
         readonly_fd_shared_map, readv_writev, record_locks, relative_paths_chdir, rename_then_open,
         shared_offset_readers, shm_open_door, sigbus_past_end, stat_family_sizes, stdin_redirect_read,
         stdio_standard, stdio_streams, stdout_append, store_then_read, syscall_function, tail_zero, temporary_names,

@@ -129,6 +129,9 @@ pub fn harvest(runtime: &Runtime, handle: &Handle) {
         runtime.engine().clear_writers(&pieces, handle);
         runtime.engine().harvest_pieces(&pieces, handle);
     }
+    if runtime.engine().tracking() == Tracking::Marks {
+        super::robust::keep_open(runtime);
+    }
     let region = &handle.region;
     if region.cache.bury_the_dead() {
         region.suspect_everything();

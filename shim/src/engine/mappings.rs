@@ -246,6 +246,7 @@ impl Writer<'_> {
             table.lowest.store(usize::MAX, Ordering::SeqCst);
             table.highest.store(0, Ordering::SeqCst);
         }
+        super::pins::remove(gone.start, gone.end);
         super::state::retire(gone.state);
         Some(gone)
     }

@@ -5,6 +5,8 @@
 
 pub mod harvest;
 pub mod mappings;
+pub mod pins;
+mod robust;
 pub mod sigsegv;
 pub mod state;
 pub mod uffd;
@@ -134,7 +136,16 @@ impl Engine {
     pub fn take_over_in_child(&self, mapping: &Mapping, handle: &'static Handle) -> Result<(), Errno> {
         mem::set_fork(mapping.start, mapping.length(), false)?;
         match self {
-            Engine::Uffd(engine) => engine.register_in_child(mapping, handle),
+            Engine::Uffd(engine) => {
+                engine.register_in_child(mapping, handle)?;
+                let pages = (mapping.start..mapping.end).step_by(mem::PAGE);
+                if pins::covers(mapping.start, mapping.end) {
+                    pages
+                        .filter(|page| pins::covers(*page, page + mem::PAGE))
+                        .try_for_each(|page| engine.let_store_through(mapping, page))?;
+                }
+                Ok(())
+            }
             // Guards and protections were copied with the page tables; whatever is writable here stays marked.
             Engine::Sigsegv(engine) => engine.adopt_in_child(mapping, handle),
         }
@@ -202,6 +213,27 @@ impl Engine {
         match self {
             Engine::Uffd(engine) => engine.prepare(mapping, from, to, write),
             Engine::Sigsegv(engine) => engine.prepare(mapping, from, to, write),
+        }
+    }
+
+    /// Keeps a part of a mapping open to stores of the kernel's own (an alternate signal stack) until [`pins::remove`]. ENOMEM
+    /// if too much is pinned.
+    pub fn pin(&self, mapping: &Mapping, from: usize, to: usize) -> Result<(), Errno> {
+        let first = from & !(mem::PAGE - 1);
+        // P1: pinned before it is opened.
+        if !(first..to).step_by(mem::PAGE).all(pins::add) {
+            return Err(Errno(libc::ENOMEM));
+        }
+        crate::host::handle(mapping.handle).bring_in(mapping.page_at(first), mapping.page_at(to - 1) + 1)?;
+        (first..to).step_by(mem::PAGE).try_for_each(|page| self.open_for_kernel(mapping, page))
+    }
+
+    /// Opens the page of an address to stores of the kernel's own, after it was pinned.
+    pub fn open_for_kernel(&self, mapping: &Mapping, address: usize) -> Result<(), Errno> {
+        let _looking = state::Looking::start();
+        match self {
+            Engine::Uffd(engine) => engine.let_store_through(mapping, address),
+            Engine::Sigsegv(engine) => engine.prepare(mapping, address, address + 1, true),
         }
     }
 

@@ -116,7 +116,9 @@ impl Sigsegv {
             if now == WRITE && from < to {
                 let (first, end) = (mapping.page_at(from), mapping.page_at(to - 1) + 1);
                 handle.region.mark_dirty(first, end - first);
-                if mem::mprotect(from, to - from, allowed(READ, mapping)).is_ok() {
+                if !super::pins::covers(from, to)
+                    && mem::mprotect(from, to - from, allowed(READ, mapping)).is_ok()
+                {
                     state.unlock(block, READ);
                     continue;
                 }

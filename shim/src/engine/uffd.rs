@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::StoreTracking;
 use super::mappings::Mapping;
-use super::state::{COLD, READ};
+use super::state::{COLD, READ, WRITE};
 use super::uffd_thread::Server;
 use crate::config::{Config, Prefetch};
 use crate::host::{self, Handle};
@@ -138,9 +138,40 @@ impl UffdEngine {
             }
             let (from, to) = state.range(block, mapping.start, mapping.end);
             let now = state.lock(block);
+            if super::pins::covers(from, to) {
+                self.protect_around_pins(mapping, from, to);
+                state.unlock(block, WRITE);
+                continue;
+            }
             let done = self.uffd.write_protect(from, to - from, true).is_ok();
             state.unlock(block, if done { READ } else { now });
         }
+    }
+
+    /// A block with pages that stay open, whose tags stay with them.
+    fn protect_around_pins(&self, mapping: &Mapping, from: usize, to: usize) {
+        for at in (from..to).step_by(mem::PAGE) {
+            if super::pins::covers(at, at + mem::PAGE)
+                || self.uffd.write_protect(at, mem::PAGE, true).is_err()
+            {
+                host::handle(mapping.handle).region.mark_writer(mapping.page_at(at), 1);
+            }
+        }
+    }
+
+    /// Synchronous tracking: mark, then let go on.
+    pub fn let_store_through(&self, mapping: &Mapping, address: usize) -> Result<(), Errno> {
+        if self.stores == StoreTracking::Async || mapping.private {
+            return Ok(());
+        }
+        let _quiet = crate::sys::signal::SignalMask::block_all();
+        let page = mapping.page_at(address);
+        let block = mapping.state.number(address);
+        mapping.state.lock(block);
+        host::handle(mapping.handle).region.mark_writer(page, 1);
+        let result = self.uffd.write_protect(mapping.address_of(page), mem::PAGE, false);
+        mapping.state.unlock(block, WRITE);
+        result
     }
 
     /// Rung 2: pages a system call is about to touch are brought in by touching them here, in user mode.

@@ -11,7 +11,7 @@ use netmem_protocol::{PAGE_SIZE, Run};
 use super::count_fault;
 use super::harvest::Shown;
 use super::mappings::Mapping;
-use super::state::{COLD, Looking, READ, WRITE};
+use super::state::{COLD, Looking, READ};
 use super::uffd::UffdEngine;
 use crate::config::Prefetch;
 use crate::host::{self, Handle, Runtime};
@@ -111,11 +111,9 @@ impl Server {
             let _ = self.uffd.write_protect(address, mem::PAGE, false);
             return;
         };
-        let block = mapping.state.number(address);
-        mapping.state.lock(block);
-        host::handle(mapping.handle).region.mark_writer(mapping.page_at(address), 1);
-        let _ = self.uffd.write_protect(address, mem::PAGE, false);
-        mapping.state.unlock(block, WRITE);
+        if let super::Engine::Uffd(engine) = runtime.engine() {
+            let _ = engine.let_store_through(&mapping, address);
+        }
     }
 
     /// Decides what a fault needs: nothing, zeros, a fetch, or patience.

@@ -42,6 +42,20 @@ fn parse_line(line: &str, device: u64, inode: u64) -> Option<FileMapping> {
     })
 }
 
+/// The threads of this process; none if that can't be found out just now.
+pub fn threads() -> Vec<i32> {
+    use rustix::fs::{Mode, OFlags, RawDir};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(directory) = rustix::fs::open("/proc/self/task", flags, Mode::empty()) else { return Vec::new() };
+    let mut buffer = [const { core::mem::MaybeUninit::uninit() }; 2048];
+    let mut names = RawDir::new(&directory, &mut buffer);
+    let mut threads = Vec::new();
+    while let Some(Ok(entry)) = names.next() {
+        threads.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
+    }
+    threads
+}
+
 /// A number for the PID namespace, so that two containers that share a tmpfs do not take each other's processes for dead.
 pub fn pid_namespace() -> u64 {
     rustix::fs::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
