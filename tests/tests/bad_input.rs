@@ -4,7 +4,7 @@
 
 use netmem_tests::cli::{bytes_at, exported, netmem};
 use netmem_tests::engine::best;
-use netmem_tests::{Agent, Engine, Host, Server, on_each_rung};
+use netmem_tests::{Agent, Engine, Host, Run, Server, on_each_rung};
 
 on_each_rung! {
     what_the_kernel_refuses_is_refused_alike
