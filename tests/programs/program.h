@@ -65,6 +65,12 @@ static inline void check(int holds, const char *sentence)
     _exit(1);
 }
 
+/* Says what a call gave: 0, or the name of its errno. For tables, which the kernel's own answers fill. */
+static inline void tell(const char *what, int failed)
+{
+    dprintf(STDOUT_FILENO, "ok: %s: %s\n", what, failed ? strerrorname_np(errno) : "0");
+}
+
 /* For what must work before anything can be said; silent when it does. */
 static inline void need(int holds, const char *what)
 {
@@ -117,11 +123,13 @@ static inline int wait_for(pid_t child)
 
 static sigjmp_buf touch_jump;
 static volatile uintptr_t touch_address;
+static volatile int touch_code;
 
 static inline void touch_handler(int signal, siginfo_t *info, void *context)
 {
     (void)context;
     touch_address = (uintptr_t)info->si_addr;
+    touch_code = info->si_code;
     siglongjmp(touch_jump, signal);
 }
 
@@ -144,6 +152,19 @@ static inline int touch(volatile char *at, int store)
     sigaction(SIGBUS, &old_bus, NULL);
     sigaction(SIGSEGV, &old_segv, NULL);
     return signal;
+}
+
+/* What a touch gives, with its code, as a word. */
+static inline const char *touched(volatile char *at, int store)
+{
+    int signal = touch(at, store);
+    if (signal == 0)
+        return "works";
+    if (signal == SIGBUS)
+        return touch_code == BUS_ADRERR ? "BUS_ADRERR" : "SIGBUS with another code";
+    if (signal != SIGSEGV)
+        return "a signal for another address";
+    return touch_code == SEGV_MAPERR ? "SEGV_MAPERR" : touch_code == SEGV_ACCERR ? "SEGV_ACCERR" : "SIGSEGV";
 }
 
 #endif

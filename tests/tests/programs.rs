@@ -63,17 +63,22 @@ programs!(
     Uffd uffd, UffdSync uffd_sync, UffdUser uffd_user, UffdUserSync uffd_user_sync,
     SigsegvGuard sigsegv_guard, SigsegvMprotect sigsegv_mprotect;
     (
-        abort_keeps_synced, append, attributes, buffers_beside_msync, buffers_of_files, buffers_of_sockets,
-        buffers_of_structs, description_locks, dup_shares_offset, exit_commits, fallocate_absent,
-        fcntl_getfl_and_dupfd, fork_child_sees_and_writes, fork_private_cow, lseek_set_cur_end_data_hole,
-        madvise_dontneed_shared_keeps, map_errors, map_netmem_flag, map_private_isolated,
-        mkdir_readdir_rmdir, moving_bytes, mprotect_none_and_back, msync_errors, name_errors, open_flags,
-        osync_write, partial_munmap, partial_write_absent, paths_in_and_out, pread_absent, process_shared_locks, raw_syscalls,
-        readonly_fd_shared_map, readv_writev, record_locks, relative_paths_chdir, rename_then_open,
-        shared_offset_readers, shm_open_door, sigbus_past_end, stat_family_sizes, stdin_redirect_read,
-        stdio_standard, stdio_streams, stdout_append, store_then_read, syscall_function, tail_zero, temporary_names,
-        threads_fault_together, times, truncate_shrink_grow_zeros, two_mappings_agree,
-        underscore_exit_commits, unlink_while_mapped, walks, write_then_load,
+        abort_keeps_synced, advice_of_other_names, append, attributes, buffers_beside_msync,
+        buffers_of_files, buffers_of_sockets, buffers_of_structs, description_locks, dup_shares_offset,
+        exit_commits, fallocate_absent, faults_have_their_codes, fcntl_getfl_and_dupfd,
+        fork_child_sees_and_writes, fork_private_cow, lseek_set_cur_end_data_hole,
+        madvise_dontneed_shared_keeps, madvise_every_advice, madvise_fork_wishes, madvise_guards,
+        map_errors, map_every_mode_of_open, map_fixed, map_flags, map_netmem_flag,
+        map_private_isolated, mincore_tells, mkdir_readdir_rmdir, mlock_brings_in, moving_bytes,
+        mprotect_none_and_back, mremap_moves, msync_errors, name_errors, open_flags, osync_write,
+        partial_munmap, partial_write_absent, paths_in_and_out, pread_absent,
+        private_shows_until_written, process_shared_locks, protect_page_by_page, raw_syscalls,
+        readonly_fd_shared_map, readv_writev, record_locks, relative_paths_chdir,
+        remap_file_pages_and_keys, rename_then_open, shared_offset_readers, shm_open_door,
+        sigbus_past_end, stat_family_sizes, stdin_redirect_read, stdio_standard, stdio_streams,
+        stdout_append, store_then_read, syscall_function, tail_zero, temporary_names,
+        threads_fault_together, times, truncate_shrink_grow_zeros, truncate_under_mappings,
+        two_mappings_agree, underscore_exit_commits, unlink_while_mapped, walks, write_then_load,
     )
 );
 

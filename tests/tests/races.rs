@@ -16,6 +16,7 @@ on_each_rung! {
     a_store_to_a_page_that_was_punched_unseen_is_committed
     a_store_after_a_truncation_down_and_up_is_committed
     what_grows_elsewhere_after_it_shrank_is_seen
+    what_grows_elsewhere_below_a_large_mapping_is_seen
     what_is_appended_during_commits_is_committed
     two_writers_beyond_the_end_leave_no_zeros
     a_write_that_meets_a_truncation_ends_no_program
@@ -159,6 +160,22 @@ fn what_grows_elsewhere_after_it_shrank_is_seen(engine: Engine) {
     far.ok(&format!("fsync {fd}"));
     near.ok("sync 0 0 4096 i");
     assert_eq!(near.ok("same 0 20480 4096 n"), "yes");
+}
+
+fn what_grows_elsewhere_below_a_large_mapping_is_seen(engine: Engine) {
+    // So large that a block of it is several pages, on the rungs that have blocks: those behind the end open with it.
+    const PAGES: usize = 100_000;
+    let (server, here, there) = (Server::start(), Host::new(engine), Host::new(engine));
+    import(&server, "f", &[b'o'; 3 * PAGE]);
+    let (mut near, _) = open(&here, server.url(), PAGES, &[]);
+    let (mut far, fd) = open(&there, server.url(), PAGES, &[]);
+    near.ok("store 0 8192 CCC");
+    near.ok("sync 0 0 4096 s");
+    far.ok(&format!("truncate {fd} {}", 40 * PAGE));
+    far.ok("fill 0 12288 4096 n");
+    far.ok(&format!("fsync {fd}"));
+    near.ok("sync 0 0 4096 i");
+    assert_eq!(near.ok("same 0 12288 4096 n"), "yes");
 }
 
 fn what_is_appended_during_commits_is_committed(engine: Engine) {

@@ -7,6 +7,7 @@ use core::ffi::c_char;
 
 use libc::iovec;
 
+use crate::engine::state::Looking;
 use crate::host::{handle, runtime_if_started};
 use crate::sys::app::{self, Span};
 use crate::sys::errno::Errno;
@@ -63,6 +64,7 @@ fn prepare(span: Span, write: bool) -> Result<(), Errno> {
     if span.length == 0 {
         return Ok(());
     }
+    let _looking = Looking::start();
     for mapping in runtime.mappings.overlapping(span.at, span.end()) {
         let (from, to) = (span.at.max(mapping.start), span.end().min(mapping.end));
         runtime.engine().prepare(&mapping, from, to, write)?;

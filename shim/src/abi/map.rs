@@ -1,13 +1,14 @@
-//! mmap and what changes mappings.
+//! mmap, munmap and mprotect.
 //!
-//! Owns: making, cutting, moving and removing our mappings. Called by: exports. Must not: leave a moment in which a page of ours
+//! Owns: making, cutting, protecting and removing our mappings. Called by: exports. Must not: leave a moment in which a page of ours
 //! is accessible and unregistered: mapped without access, registered, then opened.
 
-use super::outcome::{Exit, NOT_OURS, Outcome};
+use super::outcome::{NOT_OURS, Outcome};
 use super::process::disabled;
 use super::range::{page_end, parts};
-use crate::engine::mappings::Mapping;
-use crate::engine::state::MapState;
+use super::residence;
+use crate::engine::mappings::{Mapping, Writer};
+use crate::engine::state::{Looking, MapState};
 use crate::host::attach::Held;
 use crate::host::{
     Handle, Runtime, attach, config, fds, handle, names, runtime, runtime_if_started, start_engine,
@@ -62,7 +63,8 @@ pub fn map(request: &Request) -> Outcome<usize> {
     } else {
         match fds::region(request.number)? {
             Some(handle) => {
-                let (readable, writable) = access_of(request.number)?;
+                // What can't be asked (O_PATH) can't be mapped either, and the kernel says why.
+                let (readable, writable) = access_of(request.number).unwrap_or((false, false));
                 Some((Shown::Descriptor(handle), readable, writable))
             }
             None => None,
@@ -70,16 +72,42 @@ pub fn map(request: &Request) -> Outcome<usize> {
     };
     let Some((shown, readable, writable)) = wanted else {
         // Someone else's mapping, but perhaps over one of ours.
-        if request.flags & libc::MAP_FIXED != 0 && can_succeed(request) {
-            give_up_range(request.at, request.length)?;
-        }
-        return Err(NOT_OURS);
+        return map_over(request);
     };
     let private = is_private(request.flags);
     if !readable || !private && request.prot & libc::PROT_WRITE != 0 && !writable {
-        return Err(Errno(libc::EACCES).into());
+        // The kernel refuses it too, for this reason or for one that it looks at before.
+        return Err(NOT_OURS);
+    }
+    if request.prot & libc::PROT_EXEC != 0 && !executable(shown.handle()) {
+        return Err(Errno(libc::EPERM).into());
     }
     map_region(shown.handle(), request, private, private || writable)
+}
+
+/// MAP_FIXED of something else over one of ours.
+fn map_over(request: &Request) -> Outcome<usize> {
+    let Some(runtime) = runtime_if_started() else { return Err(NOT_OURS) };
+    let end = request.at.saturating_add(request.length);
+    if request.flags & libc::MAP_FIXED == 0 || !runtime.mappings.may_overlap(request.at, end) {
+        return Err(NOT_OURS);
+    }
+    let _looking = Looking::start();
+    let mut table = runtime.mappings.write();
+    let Request { at, length, prot, flags, number, offset } = *request;
+    // SAFETY: the program's own wish.
+    let make = || unsafe { mem::mmap(at, length, prot, flags, number, offset as u64) };
+    Ok(replacing(runtime, &mut table, (at, length), make)?)
+}
+
+/// Whether the file lies on a file system from which programs may run: asked of the kernel with a mapping of one page.
+pub(super) fn executable(handle: &Handle) -> bool {
+    let fd = handle.region.cache.fd().raw();
+    // SAFETY: a new mapping that nobody touches, given back at once.
+    unsafe {
+        mem::mmap(0, PAGE, libc::PROT_EXEC, libc::MAP_PRIVATE, fd, 0)
+            .is_ok_and(|at| mem::munmap(at, PAGE).is_ok())
+    }
 }
 
 /// What keeps a region attached until its mapping does.
@@ -95,20 +123,6 @@ impl Shown {
             Shown::Held(held) => held.handle(),
         }
     }
-}
-
-/// Whether the kernel will get as far as replacing what is mapped there.
-fn can_succeed(request: &Request) -> bool {
-    let aligned =
-        request.at.is_multiple_of(PAGE) && request.offset.unsigned_abs().is_multiple_of(PAGE as u64);
-    let typed = matches!(
-        request.flags & libc::MAP_TYPE,
-        libc::MAP_SHARED | libc::MAP_PRIVATE | libc::MAP_SHARED_VALIDATE
-    );
-    let open = request.flags & libc::MAP_ANONYMOUS != 0
-        || request.number == NETMEM_FD
-        || access_of(request.number).is_ok_and(|(readable, _)| readable);
-    aligned && typed && open && request.length != 0
 }
 
 fn is_private(flags: i32) -> bool {
@@ -156,20 +170,30 @@ fn designated(request: &Request) -> Result<Held, Errno> {
     Ok(handle)
 }
 
-fn map_region(handle: &'static Handle, request: &Request, private: bool, may_write: bool) -> Outcome<usize> {
+/// Maps a region where and as the program asked, but for its protection, and takes charge of it before that is given.
+pub(super) fn map_region(
+    handle: &'static Handle,
+    request: &Request,
+    private: bool,
+    may_write: bool,
+) -> Outcome<usize> {
     let runtime = runtime()?;
     start_engine(runtime)?;
-    let fixed = request.flags & libc::MAP_FIXED != 0;
-    if fixed && can_succeed(request) {
-        give_up_range(request.at, request.length)?;
-    }
-    let flags = request.flags & !(libc::MAP_POPULATE | libc::MAP_LOCKED | libc::MAP_ANONYMOUS | MAP_NETMEM);
+    let _looking = Looking::start();
+    let flags = request.flags & !(libc::MAP_POPULATE | libc::MAP_ANONYMOUS | MAP_NETMEM);
     let offset = if request.flags & libc::MAP_ANONYMOUS != 0 { 0 } else { request.offset as u64 };
-    // SAFETY: the program's own wish; what it replaces was given up above.
-    let at = unsafe {
-        mem::mmap(request.at, request.length, libc::PROT_NONE, flags, handle.region.cache.fd().raw(), offset)?
+    let (hint, length) = (request.at, request.length);
+    let fd = handle.region.cache.fd().raw();
+    // SAFETY: the program's own wish; what of ours it replaces is given up around it. MAP_LOCKED brings nothing in yet: there
+    // is no access.
+    let make = || unsafe { mem::mmap(hint, length, libc::PROT_NONE, flags, fd, offset) };
+    let mut table = runtime.mappings.write();
+    let at = if request.flags & libc::MAP_FIXED != 0 {
+        replacing(runtime, &mut table, (hint, length), make)?
+    } else {
+        make()?
     };
-    let end = page_end(at, request.length).ok_or(Errno(libc::ENOMEM))?;
+    let end = page_end(at, length).ok_or(Errno(libc::ENOMEM))?;
     let block_bytes = runtime.engine().block_pages(end - at) as usize * PAGE;
     let mapping = Mapping {
         start: at,
@@ -178,55 +202,119 @@ fn map_region(handle: &'static Handle, request: &Request, private: bool, may_wri
         handle: handle.index,
         private,
         may_write,
-        prot: request.prot,
+        prot: request.prot & RWX,
+        asked: request.prot & RWX,
+        fenced: false,
+        kept: false,
         state: MapState::new(at, end, block_bytes),
     };
-    let entered = runtime.mappings.write().insert(&mapping);
+    let entered = table.insert(&mapping);
+    drop(table);
     let taken = entered.and_then(|()| runtime.engine().take_charge(&mapping, handle));
     if let Err(errno) = taken {
-        runtime.mappings.write().remove(at);
+        let mut table = runtime.mappings.write();
+        table.remove(at);
         // SAFETY: nobody has seen the mapping.
         let _ = unsafe { mem::munmap(at, end - at) };
         log::error!("{}: can't be mapped: {errno}", handle.name);
         return Err(errno.into());
     }
-    if request.flags & (libc::MAP_POPULATE | libc::MAP_LOCKED) != 0 {
-        populate(runtime, handle, &mapping, request.flags);
+    let wants = libc::MAP_POPULATE | libc::MAP_NONBLOCK;
+    let locked = request.flags & libc::MAP_LOCKED != 0 || residence::all_is_locked();
+    if request.flags & wants == libc::MAP_POPULATE || locked {
+        populate(runtime, &mapping);
     }
     log::debug!("mmap {}: {at:#x}-{end:#x}, page {}", handle.name, mapping.first_page);
     Ok(at)
 }
 
-/// MAP_POPULATE and MAP_LOCKED: pages come in now; that they can't is no error, as for the kernel.
-fn populate(runtime: &Runtime, handle: &Handle, mapping: &Mapping, flags: i32) {
-    let end = handle.pages_inside().unwrap_or(0).min(mapping.end_page());
-    if mapping.first_page < end && handle.bring_in(mapping.first_page, end).is_ok() {
-        let to = mapping.address_of(end - 1) + PAGE;
-        let _ = runtime.engine().prepare(mapping, mapping.start, to, false);
-        if flags & libc::MAP_LOCKED != 0 {
-            // SAFETY: locking changes no data.
-            let _ = unsafe { call(libc::SYS_mlock, [mapping.start, mapping.length(), 0, 0, 0, 0]) };
+/// MAP_POPULATE and MAP_LOCKED: pages come in now, and a private page that can be written is copied now; that they can't is no
+/// error, as for the kernel.
+fn populate(runtime: &Runtime, mapping: &Mapping) {
+    let write = mapping.private && mapping.prot & libc::PROT_WRITE != 0;
+    if mapping.prot == libc::PROT_NONE
+        || make_ready(runtime, mapping, mapping.start, mapping.end, write).is_err()
+    {
+        return;
+    }
+    let advice = if write { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
+    // SAFETY: a touch of each page. It ends at the end of the file, and does nothing before Linux 5.14.
+    let _ = unsafe { mem::madvise(mapping.start, mapping.length(), advice) };
+}
+
+/// Brings in what a part of a mapping shows of the file, and makes it ready to be touched by the kernel. Returns where the file
+/// ends, if it does so inside the part.
+pub(super) fn make_ready(
+    runtime: &Runtime,
+    mapping: &Mapping,
+    from: usize,
+    to: usize,
+    write: bool,
+) -> Result<usize, Errno> {
+    let handle = handle(mapping.handle);
+    let inside = handle.pages_inside()?.clamp(mapping.first_page, mapping.end_page());
+    let behind = (mapping.start + (inside - mapping.first_page) as usize * PAGE).min(to);
+    if from < behind {
+        handle.bring_in(mapping.page_at(from), mapping.page_at(behind - 1) + 1)?;
+        runtime.engine().prepare(mapping, from, behind, write)?;
+    }
+    Ok(behind)
+}
+
+/// Makes a call that replaces or unmaps a range, with whatever of ours lies in it harvested before and forgotten afterwards, or as
+/// it was if the call fails. The table is held, so that no other thread can enter what it maps there in between.
+pub(super) fn replacing(
+    runtime: &'static Runtime,
+    table: &mut Writer<'_>,
+    (at, length): (usize, usize),
+    make: impl FnOnce() -> Result<usize, Errno>,
+) -> Result<usize, Errno> {
+    let Some(end) = page_end(at, length).filter(|_| at.is_multiple_of(PAGE) && length != 0) else {
+        return make();
+    };
+    if !runtime.mappings.may_overlap(at, end) {
+        return make();
+    }
+    table.split(at)?;
+    table.split(end)?;
+    let pieces = runtime.mappings.overlapping(at, end);
+    let made = shut(runtime, &pieces).and_then(|()| make());
+    if made.is_ok() {
+        for piece in &pieces {
+            table.remove(piece.start);
+        }
+    } else {
+        reopen(runtime, &pieces);
+    }
+    table.join(at, end);
+    made
+}
+
+/// Takes every access away and notes what was stored: no store may come between the harvest and what follows it.
+pub(super) fn shut(runtime: &Runtime, pieces: &[Mapping]) -> Result<(), Errno> {
+    for piece in pieces {
+        mem::mprotect(piece.start, piece.length(), libc::PROT_NONE)?;
+        runtime.engine().harvest_piece(piece, handle(piece.handle));
+        // A harvest of blocks gives them back what a load needs.
+        mem::mprotect(piece.start, piece.length(), libc::PROT_NONE)?;
+    }
+    Ok(())
+}
+
+/// Undoes [`shut`].
+pub(super) fn reopen(runtime: &Runtime, pieces: &[Mapping]) {
+    for piece in pieces {
+        if let Err(errno) = runtime.engine().protect(piece) {
+            log::error!("a mapping at {:#x} can't be opened again: {errno}", piece.start);
         }
     }
 }
 
-/// Harvests and forgets whatever of ours lies in a range that is about to be replaced or unmapped.
-fn give_up_range(at: usize, length: usize) -> Result<(), Errno> {
-    let Some(runtime) = runtime_if_started() else { return Ok(()) };
-    let Some(end) = page_end(at, length).filter(|_| at.is_multiple_of(PAGE)) else { return Ok(()) };
-    if !runtime.mappings.may_overlap(at, end) {
-        return Ok(());
-    }
-    let mut table = runtime.mappings.write();
-    table.split(at)?;
-    table.split(end)?;
-    for piece in runtime.mappings.overlapping(at, end) {
-        // No store may come between the harvest and the end.
-        mem::mprotect(piece.start, piece.length(), libc::PROT_NONE)?;
-        runtime.engine().harvest_piece(&piece, handle(piece.handle));
-        table.remove(piece.start);
-    }
-    Ok(())
+/// Unmaps a range, ours or not.
+pub(super) fn unmap_range(runtime: &'static Runtime, at: usize, length: usize) -> Result<(), Errno> {
+    // SAFETY: the program's own wish.
+    let make = || unsafe { mem::munmap(at, length) }.map(|()| 0);
+    replacing(runtime, &mut runtime.mappings.write(), (at, length), make).map(drop)
 }
 
 /// munmap(2): what was stored is noted and goes up with the next commit.
@@ -235,15 +323,10 @@ pub fn unmap(at: usize, length: usize) -> Outcome<i32> {
     if length == 0 || !runtime.mappings.may_overlap(at, at.saturating_add(length)) {
         return Err(NOT_OURS);
     }
-    let mut handles: Vec<u32> = runtime
-        .mappings
-        .overlapping(at, at.saturating_add(length))
-        .iter()
-        .map(|piece| piece.handle)
-        .collect();
-    give_up_range(at, length)?;
-    // SAFETY: the program's own wish.
-    unsafe { mem::munmap(at, length)? };
+    let _looking = Looking::start();
+    let pieces = runtime.mappings.overlapping(at, at.saturating_add(length));
+    let mut handles: Vec<u32> = pieces.iter().map(|piece| piece.handle).collect();
+    unmap_range(runtime, at, length)?;
     handles.dedup();
     for index in handles {
         attach::release_if_idle(runtime, handle(index));
@@ -251,95 +334,77 @@ pub fn unmap(at: usize, length: usize) -> Outcome<i32> {
     Ok(0)
 }
 
+const RWX: i32 = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+/// Accepted and ignored by the kernel; libc has no name for it.
+const PROT_SEM: i32 = 8;
+
 /// mprotect(2), over ours and others alike, from left to right as the kernel does it.
 pub fn protect(at: usize, length: usize, prot: i32) -> Outcome<i32> {
+    protect_with(at, length, prot, None)
+}
+
+/// pkey_mprotect(2).
+pub fn protect_with_key(at: usize, length: usize, prot: i32, key: i32) -> Outcome<i32> {
+    if key == -1 {
+        return protect(at, length, prot);
+    }
+    if runtime_if_started().is_none_or(|runtime| !runtime.mappings.may_overlap(at, at.saturating_add(length)))
+    {
+        return Err(NOT_OURS);
+    }
+    // Whether the key is one is asked with a page of our own: nothing of the program's may change before that is known.
+    let scratch = mem::reserve(PAGE)?;
+    let known = mem::pkey_mprotect(scratch, PAGE, libc::PROT_NONE, key);
+    // SAFETY: our own page.
+    unsafe { mem::munmap(scratch, PAGE)? };
+    known?;
+    protect_with(at, length, prot, Some(key))
+}
+
+fn protect_with(at: usize, length: usize, prot: i32, key: Option<i32>) -> Outcome<i32> {
     let Some(runtime) = runtime_if_started() else { return Err(NOT_OURS) };
     let Some(end) = page_end(at, length).filter(|_| at.is_multiple_of(PAGE) && length != 0) else {
         return Err(NOT_OURS);
     };
-    if !runtime.mappings.may_overlap(at, end)
-        || prot & !(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) != 0
-    {
+    if !runtime.mappings.may_overlap(at, end) {
         return Err(NOT_OURS);
     }
+    let _looking = Looking::start();
     let pieces = runtime.mappings.overlapping(at, end);
     if pieces.is_empty() {
         return Err(NOT_OURS);
     }
+    if prot & !(RWX | PROT_SEM) != 0 {
+        // Bits that the kernel does not know, or that only a stack's mapping may have.
+        return Err(Errno(libc::EINVAL).into());
+    }
+    let prot = prot & RWX;
     for (from, to, piece) in parts(at, end, &pieces) {
         match piece {
-            None => mem::mprotect(from, to - from, prot)?,
+            None => match key {
+                None => mem::mprotect(from, to - from, prot)?,
+                Some(key) => mem::pkey_mprotect(from, to - from, prot, key)?,
+            },
             Some(piece) if prot & libc::PROT_WRITE != 0 && !piece.may_write => {
                 return Err(Errno(libc::EACCES).into());
             }
+            Some(piece) if prot & libc::PROT_EXEC != 0 && !executable(handle(piece.handle)) => {
+                return Err(Errno(libc::EACCES).into());
+            }
             Some(_) => {
-                let changed = runtime.mappings.write().set_prot(from, to, prot)?;
-                for piece in changed {
-                    runtime.engine().protect(&piece)?;
+                let mut table = runtime.mappings.write();
+                let changed = table.edit(from, to, |piece| piece.ask(prot))?;
+                for piece in &changed {
+                    if let Some(key) = key {
+                        // The key stays with the range. Blocks get their access back one by one.
+                        let now = if runtime.engine().in_blocks() { libc::PROT_NONE } else { piece.prot };
+                        mem::pkey_mprotect(piece.start, piece.length(), now, key)?;
+                    }
+                    runtime.engine().protect(piece)?;
                 }
+                table.join(from, to);
             }
         }
     }
     Ok(0)
-}
-
-/// mremap(2).
-pub fn remap(at: usize, old: usize, new: usize, flags: i32, to: usize) -> Outcome<usize> {
-    let Some(runtime) = runtime_if_started() else { return Err(NOT_OURS) };
-    let fixed = flags & libc::MREMAP_FIXED != 0;
-    let Some(old_end) = page_end(at, old) else { return Err(NOT_OURS) };
-    let target = fixed && runtime.mappings.may_overlap(to, to.saturating_add(new));
-    let Some(piece) = runtime.mappings.first_overlapping(at, old_end.max(at + 1)) else {
-        if target {
-            give_up_range(to, new)?;
-        }
-        return Err(NOT_OURS);
-    };
-    let dont_unmap = flags & libc::MREMAP_DONTUNMAP != 0;
-    if !at.is_multiple_of(PAGE) || new == 0 || old == 0 || dont_unmap {
-        return Err(Errno(libc::EINVAL).into());
-    }
-    if piece.start > at || piece.end < old_end {
-        // Several mappings at once, as for the kernel.
-        return Err(Errno(libc::EFAULT).into());
-    }
-    if target {
-        give_up_range(to, new)?;
-    }
-    move_piece(runtime, at, (old_end, old), new, (flags, to))
-}
-
-fn move_piece(
-    runtime: &'static Runtime,
-    at: usize,
-    old: (usize, usize),
-    new: usize,
-    how: (i32, usize),
-) -> Outcome<usize> {
-    let (old_end, old_length) = old;
-    let (flags, to) = how;
-    let mut table = runtime.mappings.write();
-    table.split(at)?;
-    table.split(old_end)?;
-    let piece = runtime.mappings.find(at).ok_or(Exit::Fail(Errno(libc::EFAULT)))?;
-    let handle = handle(piece.handle);
-    // A move drops the registration, and a touch of an absent page would read zeros until it is made again.
-    mem::mprotect(piece.start, piece.length(), libc::PROT_NONE)?;
-    runtime.engine().harvest_piece(&piece, handle);
-    // SAFETY: the program's own wish.
-    let moved = match unsafe { mem::mremap(at, old_length, new, flags, to) } {
-        Ok(moved) => moved,
-        Err(errno) => {
-            runtime.engine().protect(&piece)?;
-            return Err(errno.into());
-        }
-    };
-    table.remove(at);
-    let end = page_end(moved, new).ok_or(Exit::Fail(Errno(libc::ENOMEM)))?;
-    let block_bytes = runtime.engine().block_pages(end - moved) as usize * PAGE;
-    let mapping = Mapping { start: moved, end, state: MapState::new(moved, end, block_bytes), ..piece };
-    table.insert(&mapping)?;
-    drop(table);
-    runtime.engine().take_charge(&mapping, handle)?;
-    Ok(moved)
 }

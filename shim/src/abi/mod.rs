@@ -4,6 +4,7 @@
 //! that host does not own.
 #![allow(clippy::missing_safety_doc)]
 
+mod advice;
 mod asynchronous;
 mod boot;
 mod buffers;
@@ -18,6 +19,8 @@ mod outcome;
 mod path;
 mod process;
 mod range;
+mod remap;
+mod residence;
 mod signal;
 mod stdio;
 mod temporary;

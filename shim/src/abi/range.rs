@@ -1,7 +1,6 @@
 //! Ranges of addresses that a call names: which parts are mappings of ours.
 //!
-//! Owns: msync, madvise. Called by: exports and the
-//! other families. Must not: change the mapping table.
+//! Owns: msync. Called by: exports and the other families. Must not: change the mapping table.
 
 use super::outcome::{NOT_OURS, Outcome};
 use super::worker;
@@ -12,7 +11,8 @@ use crate::sys::errno::Errno;
 use crate::sys::mem::{self, PAGE};
 use crate::sys::syscall::call;
 
-fn pieces(at: usize, length: usize) -> Result<Vec<Mapping>, super::outcome::Exit> {
+/// The mappings of ours in a range; not ours if there is none.
+pub(super) fn pieces(at: usize, length: usize) -> Result<Vec<Mapping>, super::outcome::Exit> {
     let runtime = runtime_if_started().ok_or(NOT_OURS)?;
     let end = at.saturating_add(length);
     if !runtime.mappings.may_overlap(at, end) {
@@ -57,42 +57,6 @@ pub fn msync(at: usize, length: usize, flags: i32) -> Outcome<i32> {
     }
     checked?;
     Ok(0)
-}
-
-/// madvise(2).
-pub fn madvise(at: usize, length: usize, advice: i32) -> Outcome<i32> {
-    let pieces = pieces(at, length)?;
-    let runtime = runtime_if_started().ok_or(NOT_OURS)?;
-    let end = at.saturating_add(length);
-    let clip = |piece: &Mapping| (at.max(piece.start), end.min(piece.end));
-    match advice {
-        // Copied to children or not is ours to say (DESIGN.md, fork).
-        libc::MADV_DOFORK | libc::MADV_HUGEPAGE => Ok(0),
-        libc::MADV_REMOVE => {
-            for piece in &pieces {
-                if piece.private || !piece.may_write {
-                    return Err(Errno(if piece.private { libc::EINVAL } else { libc::EACCES }).into());
-                }
-                let (from, to) = clip(piece);
-                let offset = piece.page_at(from) * PAGE as u64;
-                handle(piece.handle).punch(offset, (to - from) as u64)?;
-            }
-            Ok(0)
-        }
-        libc::MADV_WILLNEED | libc::MADV_POPULATE_READ | libc::MADV_POPULATE_WRITE => {
-            for piece in &pieces {
-                let (from, to) = clip(piece);
-                let handle = handle(piece.handle);
-                let last = (piece.page_at(to - 1) + 1).min(handle.pages_inside()?);
-                handle.bring_in(piece.page_at(from), last)?;
-                if advice != libc::MADV_WILLNEED && !runtime.engine().kernel_faults() {
-                    runtime.engine().prepare(piece, from, to, advice == libc::MADV_POPULATE_WRITE)?;
-                }
-            }
-            Err(NOT_OURS)
-        }
-        _ => Err(NOT_OURS),
-    }
 }
 
 /// Where the range's parts are ours and where not, in order: `(start, end, mapping)`.

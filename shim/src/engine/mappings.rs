@@ -30,8 +30,14 @@ pub struct Mapping {
     pub private: bool,
     /// Whether PROT_WRITE is allowed: shared mappings of a descriptor open for reading only do not.
     pub may_write: bool,
-    /// What the program asked for: PROT_* bits.
+    /// What the kernel may let through at the most, PROT_* bits: what the program asked for, or nothing of a fenced range.
     pub prot: i32,
+    /// What the program asked for.
+    pub asked: i32,
+    /// The program's own guards lie here (MADV_GUARD_INSTALL): no access until it takes them away.
+    pub fenced: bool,
+    /// The program asked that its children do not get it (MADV_DONTFORK). For the kernel all of ours are so, but in a fork.
+    pub kept: bool,
     /// The engine's own.
     pub state: &'static MapState,
 }
@@ -61,6 +67,28 @@ impl Mapping {
     fn part(&self, start: usize, end: usize) -> Mapping {
         Mapping { start, end, first_page: self.page_at(start), state: self.state.part(start, end), ..*self }
     }
+
+    /// Sets what the program asked for.
+    pub fn ask(&mut self, prot: i32) {
+        self.asked = prot;
+        self.prot = if self.fenced { libc::PROT_NONE } else { prot };
+    }
+
+    /// Puts the program's guards on the range, or takes them away.
+    pub fn fence(&mut self, fenced: bool) {
+        self.fenced = fenced;
+        self.ask(self.asked);
+    }
+
+    /// Whether `next` goes on where this one ends, and is the same in everything but its blocks.
+    pub fn goes_on_in(&self, next: &Mapping) -> bool {
+        self.end == next.start
+            && self.end_page() == next.first_page
+            && self.handle == next.handle
+            && (self.private, self.may_write, self.fenced, self.kept)
+                == (next.private, next.may_write, next.fenced, next.kept)
+            && self.asked == next.asked
+    }
 }
 
 type Row = [AtomicU64; ROW_WORDS];
@@ -84,7 +112,9 @@ pub struct Writer<'a> {
 }
 
 fn encode(mapping: &Mapping) -> [u64; ROW_WORDS] {
-    let flags = u64::from(mapping.private) | u64::from(mapping.may_write) << 1 | (mapping.prot as u64) << 8;
+    let bits = [mapping.private, mapping.may_write, mapping.fenced, mapping.kept];
+    let bits = bits.iter().rev().fold(0, |all, bit| all << 1 | u64::from(*bit));
+    let flags = bits | (mapping.prot as u64) << 8 | (mapping.asked as u64) << 16;
     [
         mapping.start as u64,
         mapping.end as u64,
@@ -105,7 +135,10 @@ fn decode(row: [u64; ROW_WORDS]) -> Mapping {
         handle: row[3] as u32,
         private: row[4] & 1 != 0,
         may_write: row[4] & 2 != 0,
-        prot: (row[4] >> 8) as i32,
+        fenced: row[4] & 4 != 0,
+        kept: row[4] & 8 != 0,
+        prot: (row[4] >> 8 & 0xff) as i32,
+        asked: (row[4] >> 16 & 0xff) as i32,
         // SAFETY: rows are only written by `encode`, from a live reference, and a state outlives its row (state.rs).
         state: unsafe { &*(row[5] as *const MapState) },
     }
@@ -280,13 +313,18 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Sets the protection of every piece inside `start..end`, cutting at both ends first.
-    pub fn set_prot(&mut self, start: usize, end: usize, prot: i32) -> Result<Vec<Mapping>, Errno> {
+    /// Changes every piece inside `start..end`, cutting at both ends first.
+    pub fn edit(
+        &mut self,
+        start: usize,
+        end: usize,
+        change: impl Fn(&mut Mapping),
+    ) -> Result<Vec<Mapping>, Errno> {
         self.split(start)?;
         self.split(end)?;
         let mut pieces = self.table.overlapping(start, end);
         for piece in &mut pieces {
-            piece.prot = prot;
+            change(piece);
             if let Some(at) = self.row_of(piece.start) {
                 self.change(|| self.store(at, piece));
             }
@@ -306,6 +344,50 @@ impl Writer<'_> {
         let found = row < self.table.count.load(Ordering::Relaxed)
             && self.table.rows[row][0].load(Ordering::Relaxed) as usize == start;
         found.then_some(row)
+    }
+
+    /// Makes one of neighbours in `start..end`, its edges included, that are alike, as the kernel does: a program that protects
+    /// page after page and lets it go again would fill the table otherwise.
+    pub fn join(&mut self, start: usize, end: usize) {
+        let mut at = start;
+        while let Some(right) = self.table.first_overlapping(at, end.saturating_add(1)) {
+            if right.start > 0
+                && let Some(left) = self.table.find(right.start - 1)
+                && left.goes_on_in(&right)
+            {
+                self.join_two(&left, &right);
+            }
+            at = right.end;
+        }
+    }
+
+    fn join_two(&mut self, left: &Mapping, right: &Mapping) {
+        let Some(row) = self.row_of(left.start) else { return };
+        let lock = |piece: &Mapping| -> Vec<u8> {
+            (0..piece.state.blocks.len()).map(|block| piece.state.lock(block)).collect()
+        };
+        let unlock = |piece: &Mapping, states: Vec<u8>| {
+            states.into_iter().enumerate().for_each(|(block, state)| piece.state.unlock(block, state));
+        };
+        let (before, behind) = (lock(left), lock(right));
+        let joined = left.state.joined(right.state, (left.start, left.end, right.end), &before, &behind);
+        if let Some(state) = joined {
+            let count = self.table.count.load(Ordering::Relaxed);
+            let whole = Mapping { end: right.end, state, ..*left };
+            self.change(|| {
+                self.store(row, &whole);
+                for i in row + 1..count - 1 {
+                    self.copy_row(i + 1, i);
+                }
+                self.table.count.store(count - 1, Ordering::Relaxed);
+            });
+        }
+        unlock(left, before);
+        unlock(right, behind);
+        if joined.is_some() {
+            super::state::retire(left.state);
+            super::state::retire(right.state);
+        }
     }
 
     fn change(&self, body: impl FnOnce()) {

@@ -102,6 +102,11 @@ impl Engine {
         }
     }
 
+    /// Whether parts of a mapping have less access than the program asked for.
+    pub fn in_blocks(&self) -> bool {
+        matches!(self, Engine::Sigsegv(_))
+    }
+
     /// Pages that a mapping of `length` bytes handles together.
     pub fn block_pages(&self, length: usize) -> u64 {
         match self {
@@ -128,7 +133,8 @@ impl Engine {
                 engine.register(mapping, handle)?;
                 mem::mprotect(mapping.start, mapping.length(), mapping.prot)
             }
-            Engine::Sigsegv(_) => Ok(()),
+            // Its blocks are cold. (A range that was moved may have some of its old protections.)
+            Engine::Sigsegv(_) => mem::mprotect(mapping.start, mapping.length(), libc::PROT_NONE),
         }
     }
 

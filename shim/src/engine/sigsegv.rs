@@ -12,6 +12,7 @@ use super::state::{COLD, Looking, READ, WRITE};
 use crate::config::{Config, Prefetch};
 use crate::host::{self, Handle};
 use crate::log;
+use crate::pager::table::{CHUNK_PAGES, CHUNKS_MAX};
 use crate::sys::errno::{self, Errno};
 use crate::sys::mem;
 use crate::sys::signal::{self, KernelAction};
@@ -22,6 +23,9 @@ const BLOCKS_MAX: u64 = 8192;
 /// Pages in a block where guards keep single pages away: a store makes a whole block's pages candidates for the next commit, and
 /// each costs a checksum.
 const GUARD_BLOCK_PAGES: u64 = 16;
+
+/// Pages that a region can have: what lies behind never needs to be brought in.
+const PAGES_MAX: u64 = CHUNK_PAGES * CHUNKS_MAX as u64;
 
 /// See the module.
 pub struct Sigsegv {
@@ -146,7 +150,8 @@ impl Sigsegv {
         let handle = host::handle(mapping.handle);
         let page = mapping.page_at(address);
         count_fault(handle);
-        let (first, end) = if self.guards {
+        let guarded = self.guarded(mapping);
+        let (first, end) = if guarded {
             (page, page + mapping.state.detector.plan(page, self.prefetch))
         } else {
             let state = mapping.state;
@@ -161,7 +166,7 @@ impl Sigsegv {
         }
         let end = end.min(mapping.end_page()).min(inside);
         handle.bring_in(first, end)?;
-        if self.guards {
+        if guarded {
             for next in first..end {
                 self.open_page(mapping, handle, mapping.address_of(next), write && next == page)?;
             }
@@ -170,8 +175,29 @@ impl Sigsegv {
         self.open_page(mapping, handle, address, write)
     }
 
+    /// Whether the pages of a mapping are kept away one by one. Locked memory takes no guards: its blocks come in whole.
+    fn guarded(&self, mapping: &Mapping) -> bool {
+        self.guards && !mapping.state.unguarded.load(Ordering::SeqCst)
+    }
+
     /// Makes a page that is present accessible, and with `write` its block writable, after marking.
     fn open_page(
+        &self,
+        mapping: &Mapping,
+        handle: &Handle,
+        address: usize,
+        write: bool,
+    ) -> Result<(), Errno> {
+        let result = self.try_to_open(mapping, handle, address, write);
+        if result != Err(Errno(libc::EINVAL)) || !self.guarded(mapping) {
+            return result;
+        }
+        log::debug!("locked memory at {:#x} takes no guards", mapping.start);
+        mapping.state.unguarded.store(true, Ordering::SeqCst);
+        self.try_to_open(mapping, handle, address, write)
+    }
+
+    fn try_to_open(
         &self,
         mapping: &Mapping,
         handle: &Handle,
@@ -183,10 +209,13 @@ impl Sigsegv {
         let block = state.number(address);
         let (from, to) = state.range(block, mapping.start, mapping.end);
         let (first, end) = (mapping.page_at(from), mapping.page_at(to - 1) + 1);
-        if !self.guards {
-            // Without guards the whole block opens at once, so all of it must be here; before the block is locked, since a
-            // harvest waits for blocks while it holds what bringing in may need.
-            handle.bring_in(first, end.min(handle.pages_inside()?))?;
+        // Asked once: what is brought in and what is opened must be the same.
+        let guarded = self.guarded(mapping);
+        if !guarded {
+            // Without guards the whole block opens at once, so all of it must be here, what lies behind the end of the file too: it
+            // is patched in place when the file grows elsewhere. Before the block is locked, since a harvest waits for blocks
+            // while it holds what bringing in may need.
+            handle.bring_in(first, end.min(PAGES_MAX))?;
         }
         let now = state.lock(block);
         let runtime = host::runtime_if_started().ok_or(Errno(libc::EIO))?;
@@ -197,7 +226,7 @@ impl Sigsegv {
             return Ok(());
         }
         let next = if write || mapping.private { now.max(WRITE) } else { now.max(READ) };
-        let result = self.open_block(mapping, handle, address, (now, next));
+        let result = self.open_block(mapping, handle, address, (now, next, guarded));
         state.unlock(block, if result.is_ok() { next } else { now });
         match result {
             Err(Errno(libc::ENOMEM)) => self.open_whole(mapping, handle),
@@ -210,13 +239,13 @@ impl Sigsegv {
         mapping: &Mapping,
         handle: &Handle,
         address: usize,
-        step: (u8, u8),
+        step: (u8, u8, bool),
     ) -> Result<(), Errno> {
-        let (now, next) = step;
+        let (now, next, guarded) = step;
         let state = mapping.state;
         let (from, to) = state.range(state.number(address), mapping.start, mapping.end);
         let (first, end) = (mapping.page_at(from), mapping.page_at(to - 1) + 1);
-        if now == COLD && self.guards {
+        if now == COLD && guarded {
             guard_absent(mapping, handle, first, end)?;
         }
         if next == WRITE && !mapping.private {
@@ -231,27 +260,34 @@ impl Sigsegv {
         if now != next {
             mem::mprotect(from, to - from, allowed(next, mapping))?;
         }
-        if self.guards {
+        if guarded {
             mem::guard_remove(address & !(mem::PAGE - 1), mem::PAGE)?;
+        } else if self.guards {
+            // From before the memory was locked.
+            mem::guard_remove(from, to - from)?;
         }
         Ok(())
     }
 
-    /// Out of mappings: one protection for the whole piece costs its tracking, not its data.
+    /// Out of mappings: one protection for all that lies in the file costs its tracking, not its data.
     fn open_whole(&self, mapping: &Mapping, handle: &Handle) -> Result<(), Errno> {
         log::debug!("vm.max_map_count reached; a mapping of {} bytes is opened whole", mapping.length());
-        handle.bring_in(mapping.first_page, mapping.end_page().min(handle.pages_inside()?))?;
         let state = mapping.state;
+        let inside = handle.pages_inside()?.clamp(mapping.first_page + 1, mapping.end_page());
+        let last = state.number(mapping.address_of(inside - 1));
+        let behind = state.range(last, mapping.start, mapping.end).1;
+        let end = mapping.page_at(behind - 1) + 1;
+        handle.bring_in(mapping.first_page, end.min(PAGES_MAX))?;
         let _quiet = signal::SignalMask::block_all();
-        for block in 0..state.blocks.len() {
+        for block in 0..=last {
             state.lock(block);
         }
-        handle.region.mark_writer(mapping.first_page, mapping.end_page() - mapping.first_page);
-        let mut result = mem::mprotect(mapping.start, mapping.length(), mapping.prot);
+        handle.region.mark_writer(mapping.first_page, end - mapping.first_page);
+        let mut result = mem::mprotect(mapping.start, behind - mapping.start, mapping.prot);
         if self.guards && result.is_ok() {
-            result = mem::guard_remove(mapping.start, mapping.length());
+            result = mem::guard_remove(mapping.start, behind - mapping.start);
         }
-        for block in 0..state.blocks.len() {
+        for block in 0..=last {
             state.unlock(block, WRITE);
         }
         result

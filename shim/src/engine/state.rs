@@ -3,11 +3,10 @@
 //! Owns: [`MapState`] and the life of its memory. Called by: mappings and the engines. Must not: be freed while a fault
 //! handler may still look at it: a retired state lives on while anyone is [`Looking`].
 
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::collections::VecDeque;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use crate::pager::prefetch::Detector;
-use crate::sync::QuietMutex;
+use crate::sync::{QuietGuard, QuietMutex};
 
 /// Nothing of the block was touched: no access.
 pub const COLD: u8 = 0;
@@ -28,6 +27,8 @@ pub struct MapState {
     pub blocks: Box<[AtomicU8]>,
     /// The sequential detector.
     pub detector: Detector,
+    /// The kernel takes no guards here (locked memory): blocks come in whole, even where guards work elsewhere.
+    pub unguarded: AtomicBool,
 }
 
 impl MapState {
@@ -36,7 +37,9 @@ impl MapState {
         let base = start - start % block_bytes;
         let count = (end - base).div_ceil(block_bytes);
         let blocks = (0..count).map(|_| AtomicU8::new(COLD)).collect();
-        Box::leak(Box::new(MapState { base, block_bytes, blocks, detector: Detector::new() }))
+        let detector = Detector::new();
+        let unguarded = AtomicBool::new(false);
+        Box::leak(Box::new(MapState { base, block_bytes, blocks, detector, unguarded }))
     }
 
     /// The same blocks for `start..end`, a part of what this one covers, in memory of its own.
@@ -46,7 +49,31 @@ impl MapState {
             let from = self.number(part.base + i * self.block_bytes);
             block.store(self.blocks[from].load(Ordering::SeqCst) & !BUSY, Ordering::SeqCst);
         }
+        part.unguarded.store(self.unguarded.load(Ordering::SeqCst), Ordering::SeqCst);
         part
+    }
+
+    /// One state for this range and the one behind it, `from..edge..end`, whose blocks are locked and were in the states given.
+    /// None if a block that both share is in two states, or the blocks are of two sizes.
+    pub fn joined(
+        &self,
+        next: &MapState,
+        (from, edge, end): (usize, usize, usize),
+        before: &[u8],
+        behind: &[u8],
+    ) -> Option<&'static MapState> {
+        let shares = !edge.is_multiple_of(self.block_bytes);
+        if self.block_bytes != next.block_bytes || shares && before.last() != behind.first() {
+            return None;
+        }
+        let joined = MapState::new(from, end, self.block_bytes);
+        let states = before.iter().chain(behind.iter().skip(usize::from(shares)));
+        for (block, state) in joined.blocks.iter().zip(states) {
+            block.store(*state, Ordering::SeqCst);
+        }
+        let unguarded = self.unguarded.load(Ordering::SeqCst) || next.unguarded.load(Ordering::SeqCst);
+        joined.unguarded.store(unguarded, Ordering::SeqCst);
+        Some(joined)
     }
 
     /// The block that holds an address.
@@ -91,42 +118,57 @@ impl MapState {
     }
 }
 
-/// States that nobody finds any more.
-static RETIRED: QuietMutex<VecDeque<usize>> = QuietMutex::new(VecDeque::new());
-/// Threads that may be using a state they found in the table.
-static LOOKING: AtomicUsize = AtomicUsize::new(0);
+/// States that nobody finds any more: those that were given up in this phase, and those of the phase before.
+struct Retired {
+    young: Vec<usize>,
+    old: Vec<usize>,
+}
+
+static RETIRED: QuietMutex<Retired> = QuietMutex::new(Retired { young: Vec::new(), old: Vec::new() });
+/// The phase; its lowest bit says which of the two counters new lookers take.
+static PHASE: AtomicUsize = AtomicUsize::new(0);
+/// Threads that may be using a state they found in the table, by the phase in which they began to look.
+static LOOKING: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 
 /// Keeps retired states alive while a thread uses one that it found.
-pub struct Looking(());
+pub struct Looking(usize);
 
 impl Looking {
     /// To be called before the table is asked.
     pub fn start() -> Self {
-        LOOKING.fetch_add(1, Ordering::SeqCst);
-        Looking(())
+        loop {
+            let phase = PHASE.load(Ordering::SeqCst);
+            LOOKING[phase & 1].fetch_add(1, Ordering::SeqCst);
+            if PHASE.load(Ordering::SeqCst) == phase {
+                return Looking(phase & 1);
+            }
+            // The phase went on in between, and nobody may join the one before.
+            LOOKING[phase & 1].fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        LOOKING.fetch_sub(1, Ordering::SeqCst);
+        LOOKING[self.0].fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// Gives a state up. The caller took it out of the table. With nobody looking, all that were given up so far are freed: who
-/// looks from now on can't find them.
+/// Gives a state up. The caller took it out of the table. With nobody left who began to look in the phase before, what was given
+/// up then is freed, and a new phase begins: however many threads look all the time, two phases later a state is gone.
 pub fn retire(state: &'static MapState) {
     let gone = {
         let mut retired = RETIRED.lock();
-        retired.push_back(state as *const MapState as usize);
-        // The caller may be looking itself, at this very state; it goes with a later one.
-        if LOOKING.load(Ordering::SeqCst) == 0 && retired.len() > 1 {
-            let last = retired.pop_back();
-            let gone = core::mem::take(&mut *retired);
-            retired.extend(last);
+        retired.young.push(state as *const MapState as usize);
+        let phase = PHASE.load(Ordering::SeqCst);
+        if LOOKING[(phase + 1) & 1].load(Ordering::SeqCst) == 0 {
+            // Who looks now began in this phase, when the old ones were out of the table already.
+            let gone = core::mem::take(&mut retired.old);
+            retired.old = core::mem::take(&mut retired.young);
+            PHASE.store(phase + 1, Ordering::SeqCst);
             gone
         } else {
-            VecDeque::new()
+            Vec::new()
         }
     };
     for state in gone {
@@ -137,10 +179,10 @@ pub fn retire(state: &'static MapState) {
 
 /// In a forked child: the parent's threads are not here to stop looking.
 pub fn nobody_looks() {
-    LOOKING.store(0, Ordering::SeqCst);
+    LOOKING.iter().for_each(|count| count.store(0, Ordering::SeqCst));
 }
 
 /// The lock that the fork hook takes.
-pub fn lock_for_fork() -> crate::sync::QuietGuard<'static, VecDeque<usize>> {
+pub fn lock_for_fork() -> QuietGuard<'static, impl Sized> {
     RETIRED.lock()
 }

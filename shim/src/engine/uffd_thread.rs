@@ -130,7 +130,7 @@ impl Server {
         let page = mapping.page_at(fault.address);
         self.arm_window(runtime, &mapping, handle, fault.address);
         match handle.region.need(page) {
-            Ok(Need::Nothing) => self.fill_hole(&mapping, page),
+            Ok(Need::Nothing) => self.fill_hole(runtime, &mapping, page),
             Ok(Need::Zeros) => {
                 count_fault(handle);
                 if self.install(&mapping, page, &ZEROS).is_empty() {
@@ -184,16 +184,21 @@ impl Server {
         }
     }
 
-    /// A page that is present but not in the file is a page of zeros; one that is in the file needs only another look.
-    fn fill_hole(&self, mapping: &Mapping, page: u64) {
+    /// A page that is present but not in the file is a page of zeros; one that is in the file needs only another look. Nobody has
+    /// a claim on it, so zeros may go nowhere but into a hole: not past the mapping into the file.
+    fn fill_hole(&self, runtime: &Runtime, mapping: &Mapping, page: u64) {
+        let address = mapping.address_of(page);
         if mapping.private {
             // Missing in a private mapping means a hole in the file: fill it there, so that the copy has something to copy.
             let handle = host::handle(mapping.handle);
             let _ = handle.fill_hole(page);
-            let _ = self.uffd.wake(mapping.address_of(page), mem::PAGE);
         } else {
-            let _ = self.install(mapping, page, &ZEROS);
+            let _table = runtime.mappings.write();
+            if runtime.mappings.find(address).is_some_and(|now| core::ptr::eq(now.state, mapping.state)) {
+                while self.uffd.copy(address, &ZEROS, true).1 == Some(Errno(libc::EAGAIN)) {}
+            }
         }
+        let _ = self.uffd.wake(address, mem::PAGE);
     }
 
     /// Arms a window before the first page of it is mapped; stores made through pages that others installed are noted.

@@ -54,7 +54,7 @@ pub extern "C" fn prepare() {
         let mappings = runtime.mappings.write();
         let retired: Box<dyn Guard> = Box::new(crate::engine::state::lock_for_fork());
         let poisoned: Box<dyn Guard> = Box::new(super::poison::lock_for_fork());
-        for mapping in runtime.mappings.overlapping(0, usize::MAX) {
+        for mapping in runtime.mappings.overlapping(0, usize::MAX).iter().filter(|mapping| !mapping.kept) {
             let _ = mem::set_fork(mapping.start, mapping.length(), true);
         }
         HeldRuntime {
@@ -115,6 +115,11 @@ fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
     }
     runtime.restart_engine()?;
     for mapping in runtime.mappings.overlapping(0, usize::MAX) {
+        if mapping.kept {
+            // The program's own MADV_DONTFORK: nothing is there.
+            runtime.mappings.write().remove(mapping.start);
+            continue;
+        }
         runtime.engine().take_over_in_child(&mapping, handle::handle(mapping.handle))?;
     }
     // The hold on a region that has no name any more goes with the parent; ours keeps it.

@@ -9,9 +9,9 @@ use super::syscall::call;
 /// Bytes in a page.
 pub const PAGE: usize = 4096;
 /// MADV_GUARD_INSTALL (Linux 6.13; shared and file memory 6.15).
-const MADV_GUARD_INSTALL: usize = 102;
+pub const MADV_GUARD_INSTALL: i32 = 102;
 /// MADV_GUARD_REMOVE.
-const MADV_GUARD_REMOVE: usize = 103;
+pub const MADV_GUARD_REMOVE: i32 = 103;
 
 /// mmap(2).
 ///
@@ -49,6 +49,12 @@ pub fn mprotect(at: usize, length: usize, prot: i32) -> Result<(), Errno> {
     unsafe { call(libc::SYS_mprotect, [at, length, prot as usize, 0, 0, 0]) }.map(drop)
 }
 
+/// pkey_mprotect(2), as [`mprotect`].
+pub fn pkey_mprotect(at: usize, length: usize, prot: i32, key: i32) -> Result<(), Errno> {
+    // SAFETY: as above.
+    unsafe { call(libc::SYS_pkey_mprotect, [at, length, prot as usize, key as usize, 0, 0]) }.map(drop)
+}
+
 /// mremap(2).
 ///
 /// # Safety
@@ -83,13 +89,13 @@ pub fn no_huge_pages(at: usize, length: usize) {
 /// Makes touching the range a SIGSEGV without splitting the mapping. Shared mappings only: on private ones it drops copies.
 pub fn guard_install(at: usize, length: usize) -> Result<(), Errno> {
     // SAFETY: page table entries go, the file's pages stay.
-    unsafe { call(libc::SYS_madvise, [at, length, MADV_GUARD_INSTALL, 0, 0, 0]) }.map(drop)
+    unsafe { call(libc::SYS_madvise, [at, length, MADV_GUARD_INSTALL as usize, 0, 0, 0]) }.map(drop)
 }
 
 /// Undoes [`guard_install`]; nothing to do is success.
 pub fn guard_remove(at: usize, length: usize) -> Result<(), Errno> {
     // SAFETY: as above.
-    unsafe { call(libc::SYS_madvise, [at, length, MADV_GUARD_REMOVE, 0, 0, 0]) }.map(drop)
+    unsafe { call(libc::SYS_madvise, [at, length, MADV_GUARD_REMOVE as usize, 0, 0, 0]) }.map(drop)
 }
 
 /// Anonymous zeroed memory of our own, reserved but not committed; never given back.
@@ -98,6 +104,13 @@ pub fn reserve(length: usize) -> Result<usize, Errno> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a new anonymous mapping.
     unsafe { mmap(0, length, prot, flags, -1, 0) }
+}
+
+/// Whether a page of the range is locked in memory.
+pub fn is_locked(at: usize, length: usize) -> bool {
+    // SAFETY: MS_INVALIDATE alone does nothing on Linux but look for locked pages.
+    let asked = unsafe { call(libc::SYS_msync, [at, length, libc::MS_INVALIDATE as usize, 0, 0, 0]) };
+    asked == Err(Errno(libc::EBUSY))
 }
 
 /// Whether every page of the range is mapped by something: what msync says ENOMEM about if not.

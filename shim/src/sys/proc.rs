@@ -75,6 +75,13 @@ pub fn start_time(pid: i32) -> Option<u64> {
     Some(behind.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0))
 }
 
+/// The process that a pidfd stands for, as this one numbers it.
+pub fn pid_of(pidfd: i32) -> Option<i32> {
+    let text = file::read_whole(&format!("/proc/self/fdinfo/{pidfd}")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+}
+
 /// The path behind a descriptor of this process.
 pub fn descriptor_path(fd: i32) -> Option<String> {
     let link = rustix::fs::readlink(format!("/proc/self/fd/{fd}"), Vec::new()).ok()?;

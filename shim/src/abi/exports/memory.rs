@@ -57,7 +57,7 @@ pub unsafe extern "C" fn mremap(
     flags: c_int,
     to: *mut c_void,
 ) -> *mut c_void {
-    finish(map::remap(at as usize, old, new, flags, to as usize).map(|at| at as *mut c_void), || {
+    finish(remap::remap(at as usize, old, new, flags, to as usize).map(|at| at as *mut c_void), || {
         raw6(libc::SYS_mremap, [at as usize, old, new, flags as usize, to as usize, 0]) as *mut c_void
     })
 }
@@ -71,26 +71,77 @@ pub unsafe extern "C" fn msync(at: *mut c_void, length: size_t, flags: c_int) ->
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn madvise(at: *mut c_void, length: size_t, advice: c_int) -> c_int {
-    finish(range::madvise(at as usize, length, advice), || {
+    finish(advice::madvise(at as usize, length, advice), || {
         raw6(libc::SYS_madvise, [at as usize, length, advice as usize, 0, 0, 0]) as c_int
     })
 }
 
-/// posix_madvise(3) returns its error, and its DONTNEED does nothing.
+/// posix_madvise(3) returns its error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn posix_madvise(at: *mut c_void, length: size_t, advice: c_int) -> c_int {
-    const POSIX_MADV_DONTNEED: c_int = 4;
-    if advice == POSIX_MADV_DONTNEED {
-        return 0;
-    }
-    match range::madvise(at as usize, length, advice) {
-        Ok(_) => 0,
-        Err(Exit::Fail(failed)) => failed.0,
-        Err(Exit::Pass(_)) => {
-            match call(libc::SYS_madvise, [at as usize, length, advice as usize, 0, 0, 0]) {
-                Ok(_) => 0,
-                Err(failed) => failed.0,
-            }
-        }
-    }
+    advice::posix_madvise(at as usize, length, advice)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn process_madvise(
+    pidfd: c_int,
+    ranges: *const iovec,
+    count: size_t,
+    advice: c_int,
+    flags: c_uint,
+) -> ssize_t {
+    finish(advice::process_madvise(pidfd, ranges, count, advice, flags), || {
+        let args = [pidfd as usize, ranges as usize, count, advice as usize, flags as usize, 0];
+        raw6(libc::SYS_process_madvise, args)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pkey_mprotect(at: *mut c_void, length: size_t, prot: c_int, key: c_int) -> c_int {
+    finish(map::protect_with_key(at as usize, length, prot, key), || {
+        raw6(libc::SYS_pkey_mprotect, [at as usize, length, prot as usize, key as usize, 0, 0]) as c_int
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn remap_file_pages(
+    at: *mut c_void,
+    length: size_t,
+    prot: c_int,
+    page: size_t,
+    flags: c_int,
+) -> c_int {
+    finish(remap::remap_file_pages(at as usize, length, prot, page, flags), || {
+        let args = [at as usize, length, prot as usize, page, flags as usize, 0];
+        raw6(libc::SYS_remap_file_pages, args) as c_int
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mincore(at: *mut c_void, length: size_t, into: *mut u8) -> c_int {
+    raw_result(residence::in_core(at as usize, length, into as usize)) as c_int
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlock(at: *const c_void, length: size_t) -> c_int {
+    finish(residence::lock(at as usize, length, 0), || {
+        raw6(libc::SYS_mlock, [at as usize, length, 0, 0, 0, 0]) as c_int
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlock2(at: *const c_void, length: size_t, flags: c_uint) -> c_int {
+    finish(residence::lock(at as usize, length, flags), || {
+        raw6(libc::SYS_mlock2, [at as usize, length, flags as usize, 0, 0, 0]) as c_int
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlockall(flags: c_int) -> c_int {
+    finish(residence::lock_all(flags), || raw6(libc::SYS_mlockall, [flags as usize, 0, 0, 0, 0, 0]) as c_int)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn munlockall() -> c_int {
+    finish(residence::unlock_all(), || raw6(libc::SYS_munlockall, [0; 6]) as c_int)
 }

@@ -52,8 +52,8 @@ use super::map::Request;
 use super::outcome::{Exit, Outcome, finish, raw_result};
 use super::transfer::End;
 use super::{
-    asynchronous, capi, file, links, lock, map, messages, path, process, range, signal as signals, stdio,
-    temporary, transfer, walk,
+    advice, asynchronous, capi, file, links, lock, map, messages, path, process, range, remap, residence,
+    signal as signals, stdio, temporary, transfer, walk,
 };
 use crate::sys::app::Span;
 use crate::sys::errno::{self, Errno};

@@ -33,7 +33,15 @@ pub(super) unsafe fn served(number: c_long, args: Arguments) -> c_long {
         | libc::SYS_mprotect
         | libc::SYS_mremap
         | libc::SYS_msync
-        | libc::SYS_madvise => range(number, args) as c_long,
+        | libc::SYS_madvise
+        | libc::SYS_process_madvise
+        | libc::SYS_pkey_mprotect
+        | libc::SYS_remap_file_pages
+        | libc::SYS_mincore
+        | libc::SYS_mlock
+        | libc::SYS_mlock2
+        | libc::SYS_mlockall
+        | libc::SYS_munlockall => range(number, args) as c_long,
         libc::SYS_openat
         | libc::SYS_openat2
         | libc::SYS_close
@@ -128,6 +136,16 @@ unsafe fn range(number: c_long, [a, b, c, d, e, f]: Arguments) -> isize {
         libc::SYS_mprotect => memory::mprotect(at, b, c as c_int) as isize,
         libc::SYS_mremap => memory::mremap(at, b, c, d as c_int, e as *mut c_void) as isize,
         libc::SYS_msync => memory::msync(at, b, c as c_int) as isize,
+        libc::SYS_process_madvise => {
+            memory::process_madvise(a as c_int, b as *const iovec, c, d as c_int, e as c_uint)
+        }
+        libc::SYS_pkey_mprotect => memory::pkey_mprotect(at, b, c as c_int, d as c_int) as isize,
+        libc::SYS_remap_file_pages => memory::remap_file_pages(at, b, c as c_int, d, e as c_int) as isize,
+        libc::SYS_mincore => memory::mincore(at, b, c as *mut u8) as isize,
+        libc::SYS_mlock => memory::mlock(at, b) as isize,
+        libc::SYS_mlock2 => memory::mlock2(at, b, c as c_uint) as isize,
+        libc::SYS_mlockall => memory::mlockall(a as c_int) as isize,
+        libc::SYS_munlockall => memory::munlockall() as isize,
         _ => memory::madvise(at, b, c as c_int) as isize,
     }
 }

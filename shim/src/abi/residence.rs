@@ -1,0 +1,102 @@
+//! What is in memory: mlock and its kin, mincore.
+//!
+//! Owns: bringing in what is to be locked. Called by: exports, map. Must not: lock before the kernel agreed to, nor leave an
+//! absent page inside a range whose lock was reported.
+
+use core::sync::atomic::{AtomicI32, Ordering};
+
+use super::buffers;
+use super::map::make_ready;
+use super::outcome::{NOT_OURS, Outcome};
+use super::range::page_end;
+use crate::engine::mappings::Mapping;
+use crate::engine::state::Looking;
+use crate::host::{Runtime, runtime_if_started};
+use crate::sys::errno::Errno;
+use crate::sys::mem::PAGE;
+use crate::sys::syscall::call;
+
+/// The process that asked for all its future mappings to be locked, at once and not when they are touched. (A forked child
+/// does not inherit it.)
+static ALL_LOCKED: AtomicI32 = AtomicI32::new(0);
+
+/// Whether mlockall(MCL_FUTURE) is in force.
+pub fn all_is_locked() -> bool {
+    let who = ALL_LOCKED.load(Ordering::Relaxed);
+    who != 0 && who == own_pid()
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// mlock(2) and mlock2(2).
+pub fn lock(at: usize, length: usize, flags: u32) -> Outcome<i32> {
+    let Some(runtime) = runtime_if_started() else { return Err(NOT_OURS) };
+    let start = at & !(PAGE - 1);
+    let Some(end) = page_end(at, length) else { return Err(NOT_OURS) };
+    if flags & !libc::MLOCK_ONFAULT != 0 || !runtime.mappings.may_overlap(start, end) {
+        return Err(NOT_OURS);
+    }
+    let _looking = Looking::start();
+    {
+        // A piece of its own: what is locked takes no guards.
+        let mut table = runtime.mappings.write();
+        table.split(start)?;
+        table.split(end)?;
+    }
+    // First without bringing anything in: limits and holes are told before a page is fetched.
+    let kernel = |flags: u32| {
+        // SAFETY: locking changes no data.
+        unsafe { call(libc::SYS_mlock2, [at, length, flags as usize, 0, 0, 0]) }
+    };
+    kernel(libc::MLOCK_ONFAULT)?;
+    if flags & libc::MLOCK_ONFAULT != 0 {
+        return Ok(0);
+    }
+    for piece in runtime.mappings.overlapping(start, end) {
+        bring_in(runtime, &piece, start.max(piece.start), end.min(piece.end));
+    }
+    // The kernel's own answer: ENOMEM for what could not be had, or lies behind the end of the file.
+    kernel(0)?;
+    Ok(0)
+}
+
+fn bring_in(runtime: &Runtime, piece: &Mapping, from: usize, to: usize) {
+    if piece.prot != libc::PROT_NONE {
+        // A private page that can be written is copied now, as by the kernel.
+        let write = piece.private && piece.prot & libc::PROT_WRITE != 0;
+        let _ = make_ready(runtime, piece, from, to, write);
+    }
+}
+
+/// mlockall(2).
+pub fn lock_all(flags: i32) -> Outcome<i32> {
+    // SAFETY: locking changes no data.
+    unsafe { call(libc::SYS_mlockall, [flags as usize, 0, 0, 0, 0, 0])? };
+    let on_fault = flags & libc::MCL_ONFAULT != 0;
+    let future = flags & libc::MCL_FUTURE != 0 && !on_fault;
+    ALL_LOCKED.store(if future { own_pid() } else { 0 }, Ordering::Relaxed);
+    if let Some(runtime) = runtime_if_started().filter(|_| flags & libc::MCL_CURRENT != 0 && !on_fault) {
+        let _looking = Looking::start();
+        for piece in runtime.mappings.overlapping(0, usize::MAX) {
+            bring_in(runtime, &piece, piece.start, piece.end);
+        }
+    }
+    Ok(0)
+}
+
+/// munlockall(2).
+pub fn unlock_all() -> Outcome<i32> {
+    ALL_LOCKED.store(0, Ordering::Relaxed);
+    Err(NOT_OURS)
+}
+
+/// mincore(2): the kernel's answer is about the cache file, in which an absent page is a hole. Its answer may have to go into
+/// a mapping of ours.
+pub fn in_core(at: usize, length: usize, into: usize) -> Result<usize, Errno> {
+    buffers::filled(into as *mut u8, length.div_ceil(PAGE), |into| {
+        // SAFETY: the program's own arguments.
+        unsafe { call(libc::SYS_mincore, [at, length, into as usize, 0, 0, 0]) }
+    })
+}
