@@ -12,6 +12,9 @@ use crate::skip::skip;
 /// Who runs a program on the user-mode rungs when the tests are root, who never gets there by probing.
 pub const NOBODY: u32 = 65_534;
 
+/// What a 6.1 kernel does not have: write protection is waited for, and a page can't be poisoned.
+const LIKE_6_1: &str = "wp-async,pagemap-scan,poison";
+
 /// Where a program's pages come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -53,11 +56,9 @@ impl Engine {
         match self {
             Engine::Kernel => &[],
             Engine::Uffd => &[("NETMEM_ENGINE", "uffd")],
-            Engine::UffdSync => &[("NETMEM_ENGINE", "uffd"), ("NETMEM_MASK", "wp-async,pagemap-scan")],
+            Engine::UffdSync => &[("NETMEM_ENGINE", "uffd"), ("NETMEM_MASK", LIKE_6_1)],
             Engine::UffdUser => &[("NETMEM_ENGINE", "uffd-user")],
-            Engine::UffdUserSync => {
-                &[("NETMEM_ENGINE", "uffd-user"), ("NETMEM_MASK", "wp-async,pagemap-scan")]
-            }
+            Engine::UffdUserSync => &[("NETMEM_ENGINE", "uffd-user"), ("NETMEM_MASK", LIKE_6_1)],
             Engine::SigsegvGuard => &[("NETMEM_ENGINE", "sigsegv")],
             Engine::SigsegvMprotect => &[("NETMEM_ENGINE", "sigsegv"), ("NETMEM_MASK", "guard")],
         }

@@ -4,8 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use netmem_tests::cli::exported;
+use netmem_tests::cli::{bytes_at, exported};
 use netmem_tests::engine::best;
+use netmem_tests::hang::patient;
 use netmem_tests::{Agent, Engine, Host, Proxy, Server, on_each_rung};
 
 const PAGE: usize = 4096;
@@ -26,6 +27,7 @@ on_each_rung! {
     a_new_size_is_part_of_the_commit
     a_sync_without_the_server_is_eio_and_loses_nothing
     a_load_without_the_server_is_sigbus_and_comes_back
+    a_page_that_came_back_keeps_what_is_stored_into_it
     a_load_waits_while_the_wire_is_healed
     msync_async_commits_in_the_background
 }
@@ -300,16 +302,53 @@ fn a_load_without_the_server_is_sigbus_and_comes_back(engine: Engine) {
         let read = reader.ask(&format!("pread {fd} {} 10", (page + APART) * PAGE));
         assert_eq!(read, Err("EIO".to_owned()));
         wire.heal();
-        // A page that was given up is poisoned until the library has seen the server again.
-        let until = Instant::now() + Duration::from_secs(10);
-        let mut answer = reader.ask(&load);
-        while answer == Err("SIGBUS".to_owned()) && Instant::now() < until {
-            answer = reader.ask(&load);
-        }
-        assert_eq!(answer, Ok("dd".to_owned()), "{}", reader.stderr());
+        assert_eq!(ask_until_it_is_back(&mut reader, &load), Ok("dd".to_owned()), "{}", reader.stderr());
         assert_eq!(reader.ok(&format!("pread {fd} {} 3", (page + APART) * PAGE)), "ddd");
     }
     assert_eq!(reader.ok(&format!("same 0 0 {} d", 5 * APART * PAGE)), "yes");
+}
+
+/// A page that was given up gives SIGBUS until the library has seen the server again.
+fn ask_until_it_is_back(agent: &mut Agent, line: &str) -> Result<String, String> {
+    let until = Instant::now() + patient(Duration::from_secs(10));
+    let mut answer = agent.ask(line);
+    while answer == Err("SIGBUS".to_owned()) && Instant::now() < until {
+        answer = agent.ask(line);
+    }
+    answer
+}
+
+fn a_page_that_came_back_keeps_what_is_stored_into_it(engine: Engine) {
+    const APART: usize = 1024;
+    let (server, writers, readers) = (Server::start(), Host::new(engine), Host::new(engine));
+    let (mut writer, _) = open(&writers, server.url(), "a", 3 * APART);
+    writer.ok(&format!("fill 0 0 {} d", 3 * APART * PAGE));
+    writer.end("exit 0");
+    let wire = Proxy::to(server.address());
+    let (mut reader, fd) = open_with(&readers, wire.url(), "a", 3 * APART, TIMEOUT);
+    reader.ok(&format!("map {fd} 0 {} private w", 3 * APART * PAGE));
+    wire.cut();
+    let (shared, private) = (APART * PAGE, 2 * APART * PAGE);
+    assert_eq!(reader.ask(&format!("load 0 {shared} 2")), Err("SIGBUS".to_owned()));
+    assert_eq!(reader.ask(&format!("store 1 {private} x")), Err("SIGBUS".to_owned()));
+    wire.heal();
+    // A store may be the first that finds it back.
+    let answer = ask_until_it_is_back(&mut reader, &format!("store 0 {} one", shared + 1));
+    assert!(answer.is_ok(), "{answer:?} {}", reader.stderr());
+    let answer = ask_until_it_is_back(&mut reader, &format!("store 1 {private} mine"));
+    assert!(answer.is_ok(), "{answer:?} {}", reader.stderr());
+    let sync = format!("sync 0 0 {} s", 3 * APART * PAGE);
+    let seen = |at: usize| bytes_at(&server, "a", at, 6);
+    reader.ok(&sync);
+    assert_eq!(seen(shared), b"donedd");
+    reader.ok(&format!("store 0 {} two", shared + 2));
+    reader.ok(&format!("forked store 0 {} X", shared + 5));
+    reader.ok(&sync);
+    assert_eq!(seen(shared), b"dotwoX");
+    assert_eq!(
+        (reader.ok(&format!("load 1 {private} 6")), seen(private)),
+        ("minedd".to_owned(), b"dddddd".to_vec())
+    );
 }
 
 fn a_load_waits_while_the_wire_is_healed(engine: Engine) {

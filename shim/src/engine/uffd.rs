@@ -193,14 +193,45 @@ impl UffdEngine {
 }
 
 impl UffdEngine {
-    /// Lets a poisoned page be touched again; it is in the file now.
-    pub fn unpoison(&self, mapping: &Mapping, page: u64) -> Result<(), Errno> {
+    /// Lets a page that was given up be touched again; it is in the file now. The caller keeps the table from changing.
+    pub fn unpoison(&self, mapping: &Mapping, page: u64, handle: &Handle) -> Result<(), Errno> {
+        if !self.uffd.features.poison {
+            return self.map_again(mapping, page, handle);
+        }
         // SAFETY: in a shared mapping this drops the page table's entry and no data; a private one never had a copy here.
         unsafe { mem::madvise(mapping.address_of(page), mem::PAGE, libc::MADV_DONTNEED)? };
         if mapping.private || self.stores == StoreTracking::Async {
             return Ok(());
         }
         self.uffd.write_protect(mapping.address_of(page), mem::PAGE, true)
+    }
+
+    /// The page's mapping had been replaced by nothing. The right one takes its place in one step, so that no touch meets a
+    /// third thing; a store that comes before it is registered is marked beforehand (D4), as one that was let through.
+    fn map_again(&self, mapping: &Mapping, page: u64, handle: &Handle) -> Result<(), Errno> {
+        let (at, offset) = (mapping.address_of(page), page * mem::PAGE as u64);
+        let flags = if mapping.private { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
+        let mode = if mapping.private { MODE_MISSING } else { MODE_MISSING | MODE_WP };
+        let fd = handle.region.cache.fd().raw();
+        // SAFETY: a new mapping where the kernel likes, which nobody else knows.
+        let aside = unsafe { mem::mmap(0, mem::PAGE, mapping.prot, flags, fd, offset)? };
+        let block = mapping.state.number(at);
+        let now = mapping.state.lock(block);
+        if !mapping.private {
+            handle.region.mark_writer(page, 1);
+        }
+        mem::no_huge_pages(aside, mem::PAGE);
+        let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: what it replaces is the mapping of nothing that `fail_page` put there, or the page itself after a failure here.
+        let moved = mem::set_fork(aside, mem::PAGE, false)
+            .and_then(|()| unsafe { mem::mremap(aside, mem::PAGE, mem::PAGE, how, at) });
+        if moved.is_err() {
+            // SAFETY: it is still where nobody knows it.
+            let _ = unsafe { mem::munmap(aside, mem::PAGE) };
+        }
+        let shown = moved.and_then(|_| self.uffd.register(at, mem::PAGE, mode));
+        mapping.state.unlock(block, now);
+        shown
     }
 }
 

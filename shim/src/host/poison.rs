@@ -4,10 +4,12 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{handle, runtime_if_started};
+use super::{Runtime, handle, runtime_if_started};
 use crate::engine::mappings::Mapping;
+use crate::engine::uffd::UffdEngine;
 use crate::log;
 use crate::sync::QuietMutex;
+use crate::sys::errno::Errno;
 use crate::sys::mem;
 use crate::sys::uffd::Uffd;
 
@@ -16,8 +18,8 @@ static POISONED: QuietMutex<Vec<usize>> = QuietMutex::new(Vec::new());
 /// Whether the list is worth a look.
 static ANY: AtomicBool = AtomicBool::new(false);
 
-/// Ends a wait for a page with SIGBUS. Where the kernel can't poison (before 6.6) the page loses its mapping: memory of
-/// nothing, beyond the end of an empty file, whose touch is a SIGBUS too.
+/// Ends a wait for a page with SIGBUS. Where the kernel can't poison (before 6.6) the page loses its mapping until it can be
+/// had: memory of nothing, beyond the end of an empty file, whose touch is a SIGBUS too.
 pub fn fail_page(uffd: &Uffd, mapping: &Mapping, address: usize) {
     crate::stats::GIVEN_UP.fetch_add(1, Ordering::Relaxed);
     // While the table can't change: the address must still be the program's view of the page, or it is not ours to spoil.
@@ -28,15 +30,19 @@ pub fn fail_page(uffd: &Uffd, mapping: &Mapping, address: usize) {
         let _ = uffd.wake(address, mem::PAGE);
         return;
     }
-    let poisoned = uffd.features.poison && uffd.poison(address, mem::PAGE).is_ok();
-    if poisoned {
+    // A page that can't be poisoned came meanwhile; whoever waits looks again.
+    let spoilt = if uffd.features.poison {
+        uffd.poison(address, mem::PAGE).is_ok()
+    } else {
+        if let Err(errno) = crate::sys::shm::map_nothing(address) {
+            log::error!("a page could neither be had nor be given up ({errno}); stopping the program");
+            std::process::abort();
+        }
+        true
+    };
+    if spoilt {
         POISONED.lock().push(address);
         ANY.store(true, Ordering::SeqCst);
-    } else if uffd.features.poison {
-        // It came meanwhile; whoever waits looks again.
-    } else if let Err(errno) = crate::sys::shm::map_nothing(address) {
-        log::error!("a page could neither be had nor be given up ({errno}); stopping the program");
-        std::process::abort();
     }
     let _ = uffd.wake(address, mem::PAGE);
 }
@@ -58,11 +64,19 @@ pub fn heal() {
         let Some(mapping) = runtime.mappings.find(address) else { continue };
         let page = mapping.page_at(address);
         let handle = handle(mapping.handle);
-        if handle.bring_in(page, page + 1).is_err() || engine.unpoison(&mapping, page).is_err() {
+        let healed = handle.bring_in(page, page + 1).and_then(|()| show_again(runtime, engine, address));
+        if healed.is_err() {
             POISONED.lock().push(address);
             ANY.store(true, Ordering::SeqCst);
         }
     }
+}
+
+/// Lets a page that is in the file by now be touched again, unless the address has become something else meanwhile.
+fn show_again(runtime: &Runtime, engine: &UffdEngine, address: usize) -> Result<(), Errno> {
+    let _table = runtime.mappings.write();
+    let Some(mapping) = runtime.mappings.find(address) else { return Ok(()) };
+    engine.unpoison(&mapping, mapping.page_at(address), handle(mapping.handle))
 }
 
 /// The lock that the fork hook takes.

@@ -4,6 +4,7 @@
 
 use super::errno::Errno;
 use super::fd::OwnFd;
+use super::mem::PAGE;
 use super::syscall::call;
 
 /// Faults are reported for pages that are missing.
@@ -190,8 +191,19 @@ impl Uffd {
     }
 
     /// Arms (`protect`) or disarms the range; disarming wakes whoever waits to store there.
+    ///
+    /// Before Linux 6.3 the range must lie in one mapping of the kernel's, and advice, locks and protections of parts make
+    /// several of one of ours: ENOENT, and nothing was armed (programs/split_mapping_keeps_stores). So it is halved until each
+    /// part lies in one. What is registered in the range is armed in any case; an error is that of a part that is not.
     pub fn write_protect(&self, at: usize, length: usize, protect: bool) -> Result<(), Errno> {
-        ioctl(&self.fd, IOCTL_WRITEPROTECT, &mut [at as u64, length as u64, u64::from(protect)])
+        match ioctl(&self.fd, IOCTL_WRITEPROTECT, &mut [at as u64, length as u64, u64::from(protect)]) {
+            Err(Errno(libc::ENOENT)) if length > PAGE => {
+                let half = length / PAGE / 2 * PAGE;
+                let first = self.write_protect(at, half, protect);
+                self.write_protect(at + half, length - half, protect).and(first)
+            }
+            result => result,
+        }
     }
 
     /// Makes touching the missing pages of the range a SIGBUS, until their page table entries are dropped. Wakes nobody.
