@@ -40,20 +40,24 @@ pub enum Rung {
 }
 
 impl Rung {
-    /// How the report calls it.
+    /// What the library calls it, in its log and in `netmem_engine()`.
     pub const fn name(self) -> &'static str {
         match self {
             Rung::Uffd => "uffd",
             Rung::UffdUser => "uffd-user",
-            Rung::SigsegvGuard => "sigsegv (guard pages)",
-            Rung::SigsegvMprotect => "sigsegv (mprotect)",
+            Rung::SigsegvGuard => "sigsegv-guard",
+            Rung::SigsegvMprotect => "sigsegv-mprotect",
         }
     }
 }
 
-/// Page caches are shared files, so a userfaultfd without `MISSING_SHMEM` is none.
+/// What the library's uffd rungs can't do without, in page caches, which are shared files: faults of missing pages (4.11),
+/// and write protection (5.19), since a store that nobody hears of would be lost. `the_engine_that_is_taken_is_the_one_that_doctor_names`
+/// in tests/tests/ladder.rs holds the two judgements together.
+const NEEDED: [&str; 3] = ["MISSING_SHMEM", "PAGEFAULT_FLAG_WP", "WP_HUGETLBFS_SHMEM"];
+
 fn usable(uffd: &Result<UffdFeatures, Errno>) -> bool {
-    uffd.as_ref().is_ok_and(|features| features.has("MISSING_SHMEM"))
+    uffd.as_ref().is_ok_and(|features| NEEDED.iter().all(|name| features.has(name)))
 }
 
 /// The best rung these facts allow.
@@ -74,6 +78,12 @@ pub fn advice(facts: &Facts) -> Option<String> {
     let rung = rung(facts);
     if rung == Rung::Uffd {
         return None;
+    }
+    let opened = [&facts.uffd_device, &facts.uffd_kernel, &facts.uffd_user];
+    if opened.iter().any(|uffd| uffd.is_ok()) && !opened.iter().any(|uffd| usable(uffd)) {
+        return Some(
+            "for engine uffd: use Linux 5.19 or newer (write protection of shared memory)".to_owned(),
+        );
     }
     let container = !facts.containers.is_empty();
     let uid = facts.uid;
@@ -96,8 +106,7 @@ pub fn advice(facts: &Facts) -> Option<String> {
              or give this user /dev/userfaultfd"
                 .to_owned()
         }
-        Err(_) => "for engine uffd: sudo sysctl -w vm.unprivileged_userfaultfd=1".to_owned(),
-        Ok(_) => "for engine uffd: use Linux 4.11 or newer (userfaultfd on shared memory)".to_owned(),
+        Err(_) | Ok(_) => "for engine uffd: sudo sysctl -w vm.unprivileged_userfaultfd=1".to_owned(),
     })
 }
 
@@ -188,8 +197,7 @@ fn cache_text(cache: &CacheDirectory) -> String {
     let Some(file_system) = &cache.file_system else {
         return format!("{path}: no such directory, and no parent");
     };
-    let kind =
-        if file_system.tmpfs { "tmpfs" } else { "NOT a tmpfs, so that a memfd serves each process alone" };
+    let kind = if file_system.tmpfs { "tmpfs" } else { "NOT a tmpfs, so that the library refuses it" };
     let state = match (&cache.owner, cache.mode) {
         (Some(owner), Some(mode)) => format!("uid {owner}, mode {mode:04o}"),
         _ => "made at the first use".to_owned(),
@@ -260,6 +268,7 @@ impl Doctor {
             "server": server,
             "engine": rung(facts).name(),
             "forced_engine": forced(),
+            "masked_features": masked(),
             "advice": advice(facts),
         });
         format!("{object:#}\n")
@@ -268,6 +277,10 @@ impl Doctor {
 
 fn forced() -> Option<String> {
     std::env::var("NETMEM_ENGINE").ok().filter(|engine| engine != "auto" && !engine.is_empty())
+}
+
+fn masked() -> Option<String> {
+    std::env::var("NETMEM_MASK").ok().filter(|mask| !mask.is_empty())
 }
 
 fn report(facts: &Facts, server: &ServerAnswer, library: Option<String>) -> String {
@@ -291,6 +304,9 @@ fn report(facts: &Facts, server: &ServerAnswer, library: Option<String>) -> Stri
         out.push_str(&format!("{name:<29}{text}\n"));
     }
     out.push_str(&format!("\nengine: {}\n", rung(facts).name()));
+    if let Some(mask) = masked() {
+        out.push_str(&format!("NETMEM_MASK leaves out {}\n", printable(&mask)));
+    }
     if let Some(forced) = forced() {
         out.push_str(&format!("NETMEM_ENGINE forces {}\n", printable(&forced)));
     }
@@ -328,6 +344,12 @@ mod tests {
         assert_eq!(rung(&Facts { uffd_device: ALL, ..nothing() }), Rung::Uffd);
         let old = Facts { uffd_kernel: Ok(UffdFeatures(0)), uffd_user: Ok(UffdFeatures(0)), ..nothing() };
         assert_eq!(rung(&old), Rung::SigsegvMprotect, "a userfaultfd that can't do shared memory is none");
+        let missing_only = Ok(UffdFeatures(1 << 0 | 1 << 5));
+        let old = Facts { uffd_kernel: missing_only, uffd_user: missing_only, ..nothing() };
+        assert_eq!(rung(&old), Rung::SigsegvMprotect, "one that can't write-protect shared memory is none");
+        assert!(advice(&old).unwrap().contains("Linux 5.19"));
+        let v6_1 = Ok(UffdFeatures(1 << 0 | 1 << 5 | 1 << 12));
+        assert_eq!(rung(&Facts { uffd_user: v6_1, ..nothing() }), Rung::UffdUser);
     }
 
     #[test]
@@ -355,7 +377,7 @@ mod tests {
             ServerAnswer { address: "tcp://h:1".into(), version: None, round_trip_us: None, error: None };
         let text = report(&Facts { uffd_user: ALL, ..nothing() }, &server, None);
         let last: Vec<&str> =
-            text.lines().rev().filter(|line| !line.starts_with("NETMEM_ENGINE")).take(2).collect();
+            text.lines().rev().filter(|line| !line.starts_with("NETMEM_")).take(2).collect();
         assert_eq!(last[1], "engine: uffd-user");
         assert!(last[0].starts_with("for engine uffd: "), "{text}");
     }

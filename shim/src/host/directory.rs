@@ -117,7 +117,9 @@ fn make_directory(path: &str) -> Result<(), Errno> {
         Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(errno) => {
             log::error!("{path}: {errno}; set NETMEM_DIR to a directory on a tmpfs");
-            Err(errno.into())
+            // Not ENOENT: that would be an answer about the program's file, and a wrong one.
+            let about_us = matches!(errno, rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR);
+            Err(if about_us { Errno(libc::EIO) } else { errno.into() })
         }
     }
 }
