@@ -21,7 +21,7 @@ CXX_EXAMPLES := $(if $(HAVE_CXX),$(patsubst examples-c/%.cpp,$(EXAMPLES)/%,$(wil
 FLOOR_PROGRAMS := $(patsubst tests/floor/%.c,$(FLOOR)/%,$(wildcard tests/floor/*.c))
 BENCH_PROGRAMS := $(patsubst tests/bench/%.c,$(FLOOR)/%,$(wildcard tests/bench/*.c))
 
-.PHONY: all build examples floor demo test test-long test-install lint bench install uninstall clean help
+.PHONY: all build examples floor demo test test-long test-vm test-install lint bench install uninstall clean help
 
 all: build examples
 
@@ -62,6 +62,14 @@ test: build test-install
 ## make test-long    the same, and those that take minutes
 test-long: build test-install
 	@.ci/test $(BIN) --long
+
+## make test-vm      the tests on kernels of Debian, booted in an emulated machine (no KVM, no root); minutes for each
+##                   (KERNEL=6.1, 6.12 or 5.10 for one of them; VM=full for more; ONLY='programs uffd::append' for a part)
+test-vm: build
+	$(CARGO) test -p netmem-tests --no-run
+	NETMEM_TEST_BIN_DIR=$(BIN) NETMEM_TEST_VM=$(VM) NETMEM_TEST_VM_ONLY="$(ONLY)" \
+	  $(CARGO) test -p netmem-tests --test stock_kernels -- --ignored --show-output \
+	  $(if $(KERNEL),linux_$(subst .,_,$(KERNEL))_of)
 
 ## make test-install installs into a temporary directory and builds a program against what is there
 test-install: build

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 
 use crate::built::compile;
-use crate::hang::{kill_group, picture, wait};
+use crate::hang::{kill_group, patient, picture, wait};
 use crate::host::Host;
 use crate::run::Run;
 
@@ -75,7 +75,7 @@ impl Agent {
 
     /// The next answer: what came of the line, or the name of its errno or signal.
     pub fn answer(&mut self, line: &str) -> Result<String, String> {
-        match self.lines.recv_timeout(LIMIT) {
+        match self.lines.recv_timeout(patient(LIMIT)) {
             Ok(answer) => match answer.split_once(' ') {
                 Some(("ok", rest)) => Ok(rest.to_owned()),
                 None if answer == "ok" => Ok(String::new()),
@@ -116,7 +116,7 @@ impl Agent {
 
     fn wait(&mut self) -> ExitStatus {
         let child = self.child.take().expect("it runs");
-        wait(child, LIMIT).unwrap_or_else(|hang| panic!("{}: {hang}\n{}", self.what, self.stderr()))
+        wait(child, patient(LIMIT)).unwrap_or_else(|hang| panic!("{}: {hang}\n{}", self.what, self.stderr()))
     }
 }
 

@@ -92,11 +92,22 @@ pub fn program(name: &str) -> PathBuf {
     compile(&format!("tests/programs/{name}.c"), &[])
 }
 
-/// Compiles a C or C++ source of the repository, unless that was done since it or a header was changed.
+/// The program of a source that calls the library by name: linked with it.
+pub fn linked(source: &str) -> PathBuf {
+    let directory = built().library.parent().expect("a directory").display().to_string();
+    compile(source, &[&format!("-L{directory}"), "-lnetmem", &format!("-Wl,-rpath,{directory}")])
+}
+
+/// Compiles a C or C++ source of the repository, unless that was done since it or a header was changed. With
+/// NETMEM_TEST_PREBUILT, on a machine without a compiler, it must be there.
 pub fn compile(source: &str, more: &[&str]) -> PathBuf {
     let path = root().join(source);
     let name = source.trim_end_matches(".cpp").trim_end_matches(".c").replace('/', "-");
     let out = target_directory().join("test-programs").join(name);
+    if std::env::var_os("NETMEM_TEST_PREBUILT").is_some() {
+        assert!(out.exists(), "{source} was not compiled beforehand");
+        return out;
+    }
     if modified(&out).is_some_and(|made| made > newest_input(&path)) {
         return out;
     }

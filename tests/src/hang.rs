@@ -13,6 +13,12 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
+/// A limit, as it is for this machine: NETMEM_TEST_PATIENCE says how many times slower than usual that is (emulated ones).
+pub fn patient(limit: Duration) -> Duration {
+    let times = std::env::var("NETMEM_TEST_PATIENCE").ok().and_then(|times| times.parse().ok());
+    limit * times.unwrap_or(1)
+}
+
 /// Waits for a child. If it does not end in time, it and its group are killed, and the error is what they were doing.
 pub fn wait(mut child: Child, limit: Duration) -> Result<ExitStatus, String> {
     let pid = child.id();

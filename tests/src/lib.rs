@@ -13,11 +13,14 @@ pub mod engine;
 pub mod hang;
 pub mod host;
 pub mod model;
+pub mod initramfs;
+pub mod kernel;
 pub mod proxy;
 pub mod run;
 pub mod server;
 pub mod skip;
 pub mod source;
+pub mod vm;
 
 pub use agent::Agent;
 pub use engine::Engine;

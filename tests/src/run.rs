@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::built::built;
 use crate::engine::Engine;
-use crate::hang::{kill_group, wait};
+use crate::hang::{kill_group, patient, wait};
 use crate::host::Host;
 
 /// How long a program may run, unless a test says otherwise.
@@ -130,7 +130,7 @@ impl Run {
         thread::spawn(move || stdin.write_all(&input));
         let out = collect(child.stdout.take().expect("its output"));
         let error = collect(child.stderr.take().expect("its errors"));
-        let status = wait(child, limit);
+        let status = wait(child, patient(limit));
         if status.is_err() {
             kill_group(pid);
         }

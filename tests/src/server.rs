@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use netmem_cli::client::Client;
 
 use crate::built::built;
-use crate::hang::wait;
+use crate::hang::{patient, wait};
 
 /// How long a server may take to say that it is ready, or to end.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -74,7 +74,7 @@ impl Server {
             }
         });
         self.child = Some(child);
-        let line = first_line(out).recv_timeout(LIMIT);
+        let line = first_line(out).recv_timeout(patient(LIMIT));
         let line =
             line.unwrap_or_else(|_| panic!("netmem-server {arguments:?} did not get ready\n{}", self.said()));
         let url = line.trim_end().strip_prefix("netmem-server ready on ");
@@ -111,7 +111,7 @@ impl Server {
         let Some(child) = self.child.take() else { panic!("the server has ended already") };
         let pid = Pid::from_raw(child.id() as i32);
         kill(pid, Signal::SIGTERM).expect("the server is there");
-        wait(child, LIMIT)
+        wait(child, patient(LIMIT))
             .unwrap_or_else(|hang| panic!("SIGTERM did not end the server: {hang}\n{}", self.said()))
     }
 

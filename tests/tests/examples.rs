@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use netmem_tests::built::{built, compile, root};
+use netmem_tests::built::{compile, linked, root};
 use netmem_tests::cli::{import_file, netmem_run};
 use netmem_tests::engine::best;
 use netmem_tests::{Engine, Host, Run, Server, on_each_rung};
@@ -87,11 +87,7 @@ fn wordcount(engine: Engine) {
 }
 
 fn inventory(engine: Engine) {
-    let directory = built().library.parent().expect("a directory").display().to_string();
-    let program = compile(
-        "examples-c/inventory.cpp",
-        &["-L", &directory, "-lnetmem", &format!("-Wl,-rpath,{directory}")],
-    );
+    let program = linked("examples-c/inventory.cpp");
     let server = Server::start();
     let (here, there) = (Host::new(engine), Host::new(engine));
     let output = Run::on(&here, server.url(), &program).ok();
@@ -105,11 +101,7 @@ fn inventory(engine: Engine) {
 /// Linked, and not preloaded: the library is there all the same.
 #[test]
 fn a_program_that_is_linked_with_the_library_needs_no_preload() {
-    let directory = built().library.parent().expect("a directory").display().to_string();
-    let program = compile(
-        "examples-c/inventory.cpp",
-        &["-L", &directory, "-lnetmem", &format!("-Wl,-rpath,{directory}")],
-    );
+    let program = linked("examples-c/inventory.cpp");
     let (server, host) = (Server::start(), Host::new(best()));
     let output = Run::on(&host, server.url(), &program).env("LD_PRELOAD", "").ok();
     assert_eq!(output.stdout, expected("inventory.txt"));

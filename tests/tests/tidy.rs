@@ -265,4 +265,7 @@ fn the_programs_and_examples_compile_without_a_warning() {
             netmem_tests::built::compile(&source.path, &["-lm"]);
         }
     }
+    for source in files("tests/linked", &[".c"]) {
+        netmem_tests::built::linked(&source.path);
+    }
 }
