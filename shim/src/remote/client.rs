@@ -26,6 +26,8 @@ use crate::sys::net::{Deadline, Socket, random_u32, sleep};
 
 /// How long the very first connection is tried for: a wrong address is told at once, not after the timeout.
 pub const FIRST_CONTACT: Duration = Duration::from_secs(1);
+/// How long a server that has taken the very first connection may take to say hello: it is there, and may be busy.
+const FIRST_GREETING: Duration = Duration::from_secs(3);
 /// How long one attempt to connect and say hello may take, if the request has that long.
 const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 /// The first pause between two attempts to connect; each is twice as long as the one before.
@@ -222,10 +224,11 @@ impl Remote {
     /// that can't be repeated freely are not wasted on it.
     pub(super) fn lease(&self, patience: &mut Patience, checked: bool) -> Result<Lease<'_>, RemoteError> {
         loop {
-            let limit = if self.contacted.load(Ordering::Acquire) {
-                patience.deadline
+            let (limit, greeting) = if self.contacted.load(Ordering::Acquire) {
+                (patience.deadline, patience.deadline)
             } else {
-                patience.deadline.min(patience.first_contact)
+                let greeting = Deadline::after(Some(FIRST_GREETING));
+                (patience.deadline.min(patience.first_contact), patience.deadline.min(greeting))
             };
             let place = match self.pool.take(limit) {
                 Some(Taken::Open(lease)) if !checked || lease.is_quiet() => return Ok(lease),
@@ -236,7 +239,8 @@ impl Remote {
                 Some(Taken::Room(place)) => place,
                 None => return Err(self.unreachable(Why::Busy, patience.waited())),
             };
-            let trouble = match self.connect(place, limit.min(Deadline::after(Some(ATTEMPT_MAX)))) {
+            let attempt = Deadline::after(Some(ATTEMPT_MAX));
+            let trouble = match self.connect(place, limit.min(attempt), greeting.min(attempt)) {
                 Ok((connected, hello)) => return self.check_store(connected, hello),
                 Err(trouble) => trouble,
             };
@@ -259,7 +263,12 @@ impl Remote {
         }
     }
 
-    fn connect<'a>(&self, place: Place<'a>, deadline: Deadline) -> Result<(Lease<'a>, ServerHello), Trouble> {
+    fn connect<'a>(
+        &self,
+        place: Place<'a>,
+        deadline: Deadline,
+        greeting: Deadline,
+    ) -> Result<(Lease<'a>, ServerHello), Trouble> {
         let broken = |why| Trouble::Broken { sent: false, why };
         let client = self.identity.lock().client;
         let hello = ClientHello::new(client, self.cache);
@@ -280,7 +289,7 @@ impl Remote {
                 continue;
             }
             let mut connection = Connection::new(socket, place.slot());
-            return match connection.greet(&hello, deadline) {
+            return match connection.greet(&hello, greeting) {
                 Ok(hello) => Ok((place.fill(connection), hello)),
                 Err(trouble) => {
                     place.forget();

@@ -56,6 +56,19 @@ fn a_wrong_address_is_told_within_the_time_for_first_contact() {
 }
 
 #[test]
+fn a_server_that_is_there_and_busy_is_waited_for() {
+    let liar = one(|peer| {
+        peer.hello();
+        std::thread::sleep(FIRST_CONTACT + Duration::from_millis(300));
+        peer.send_hello(HelloStatus::Welcome, 1);
+        let (header, _) = peer.request(Kind::Ping);
+        peer.answer(&header, &());
+    });
+    assert_eq!(remote(&liar).ping(), Ok(()));
+    liar.finish();
+}
+
+#[test]
 fn a_server_that_takes_no_more_connections_says_so() {
     fn full(peer: &mut Peer) {
         peer.hello();
