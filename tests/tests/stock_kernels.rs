@@ -90,7 +90,7 @@ fn usual() -> Vec<Part> {
             .with(COLD)
             .after("mount -o remount,size=50% /dev/shm"),
         part(Root, "fork uffd:: uffd_user:: sigsegv_mprotect::"),
-        part(Root, "durability uffd:: uffd_user:: sigsegv_mprotect:: a_commit_that a_server_on"),
+        part(Root, "durability uffd:: uffd_user:: sigsegv_mprotect::"),
         part(Root, "threads uffd:: uffd_user:: sigsegv_mprotect::"),
         part(Root, "locks uffd:: uffd_user:: sigsegv_mprotect::"),
     ]
