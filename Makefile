@@ -64,7 +64,7 @@ test-long: build test-install
 	@.ci/test $(BIN) --long
 
 ## make test-vm      the tests on kernels of Debian, booted in an emulated machine (no KVM, no root); minutes for each
-##                   (KERNEL=6.1, 6.12 or 5.10 for one of them; VM=full for more; ONLY='programs uffd::append' for a part)
+##                   (KERNEL=6.1, 6.12 or 5.10 for one of them; VM=short or full for less or more; ONLY='programs uffd::append' for a part)
 test-vm: build
 	$(CARGO) test -p netmem-tests --no-run
 	NETMEM_TEST_BIN_DIR=$(BIN) NETMEM_TEST_VM=$(VM) NETMEM_TEST_VM_ONLY="$(ONLY)" \
