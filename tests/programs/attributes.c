@@ -65,11 +65,15 @@ int main(int argc, char **argv)
     if (command.write) {
         struct timespec times[2] = {{.tv_sec = 12345}, {.tv_sec = 12345678}};
         int fd = make_pages(path, 2);
+        const char *dir = path_in(command.dir, "attributes_dir");
+        check(mkdir(dir, 0700) == 0 && chmod(dir, 0750) == 0 && utimensat(AT_FDCWD, dir, times, 0) == 0, "a directory's");
         check(fchmod(fd, 0604) == 0 && futimens(fd, times) == 0, "a mode and times that are set");
         close(fd);
     }
     if (!command.check)
         return 0;
+    const char *dir = path_in(command.dir, "attributes_dir");
+    check(mode_of(dir) == 0750 && times_are(dir, -1, 12345678) && rmdir(dir) == 0, "a directory's are found");
     check(mode_of(path) == 0604 && times_are(path, -1, 12345678), "are found by who comes later");
     permissions(path, open_or_fail(path, O_RDWR));
     int fd = open_or_fail(path, O_RDWR);

@@ -116,6 +116,11 @@ static void names(const char *dir)
     check(given != NULL && strcmp(given, buffer) == 0 && getcwd(buffer, sizeof buffer) != NULL && strcmp(given, buffer) == 0,
           "the working directory");
     free(given);
+    FILE *shell = popen("pwd -P && echo made > \"$(pwd -P)/made\" && cat made && rm \"$PWD/made\"", "r");
+    char text[PATH_MAX] = "";
+    check(shell != NULL && fgets(text, sizeof text, shell) != NULL && strncmp(text, buffer, strlen(buffer)) == 0
+              && fgets(text, sizeof text, shell) != NULL && strcmp(text, "made\n") == 0 && pclose(shell) == 0,
+          "of a program that starts there, too");
     check(getcwd(buffer, 2) == NULL && errno == ERANGE, "which does not fit everywhere");
     given = get_current_dir_name();
     check(given != NULL && strcmp(given, path_in(dir, "sub")) == 0, "its name");

@@ -8,11 +8,11 @@ use core::sync::atomic::Ordering;
 
 use super::outcome::{NOT_OURS, Outcome};
 use super::process::{disabled, in_shared_memory_child};
-use crate::host::cwd;
 use crate::host::fds::{self, Descriptor};
 use crate::host::names::{self, Opened};
 use crate::host::paths::{self, Name};
 use crate::host::{Handle, attach, runtime, runtime_if_started};
+use crate::host::{cwd, directory};
 use crate::log;
 use crate::pager::commit::CommitOptions;
 use crate::sys::errno::Errno;
@@ -34,10 +34,13 @@ pub unsafe fn name_of(directory: i32, path: *const c_char) -> Option<Name> {
         let absolute = app::path_starts_with(path, b"/");
         let prefixed = absolute && app::path_starts_with(path, config.prefix_directory().as_bytes());
         let could_be = if absolute {
-            // Also by what getcwd or /proc/self/fd said of it.
-            let in_tree = || {
-                runtime_if_started()
-                    .is_some_and(|runtime| app::path_starts_with(path, runtime.directory.tree.as_bytes()))
+            // Also by what getcwd or /proc/self/fd said of it, to this program or to one that started it.
+            let in_tree = || match runtime_if_started() {
+                Some(runtime) => app::path_starts_with(path, runtime.directory.tree.as_bytes()),
+                None => {
+                    app::path_starts_with(path, directory::root_path_once().as_bytes())
+                        && app::path(path).is_some_and(|path| cwd::inside(&path).is_some())
+                }
             };
             prefixed || !config.paths.is_empty() || in_tree()
         } else {

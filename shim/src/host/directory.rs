@@ -3,6 +3,8 @@
 //! Owns: making, checking and tidying those directories. Called by: host at the first use. Must not: trust a directory that is
 //! someone else's: a program without the library would read holes as zeros, so it is 0700 and ours.
 
+use core::sync::atomic::{AtomicPtr, Ordering};
+
 use netmem_protocol::{CacheId, StoreId};
 use rustix::fs::{Mode, OFlags};
 
@@ -37,6 +39,20 @@ pub struct HostDirectory {
 /// Where the caches are to lie.
 pub fn root_path(config: &Config) -> String {
     config.dir.clone().unwrap_or_else(|| format!("/dev/shm/netmem-{}", rustix::process::geteuid().as_raw()))
+}
+
+/// The same, found once: asked for every absolute path of a program that does not use netmem yet. Whoever changes its user
+/// afterwards has a directory of its own only if it starts anew.
+pub fn root_path_once() -> &'static str {
+    static ROOT: AtomicPtr<String> = AtomicPtr::new(core::ptr::null_mut());
+    // SAFETY: null or a leaked box that nobody changes.
+    if let Some(root) = unsafe { ROOT.load(Ordering::Acquire).as_ref() } {
+        return root;
+    }
+    // Two threads may each make one; either will do.
+    let root = Box::leak(Box::new(root_path(super::config())));
+    ROOT.store(root, Ordering::Release);
+    root
 }
 
 impl Root {

@@ -180,6 +180,7 @@ fn bring_in_line(runtime: &'static Runtime, name: &str, entry: &Entry) -> Result
     let local = runtime.directory.local(name);
     if entry.kind == EntryKind::Directory {
         make_local_directory(runtime, name)?;
+        dress_directory(&local, entry)?;
         return Ok(local);
     }
     if let Ok(stat) = rustix::fs::lstat(local.as_str()) {
@@ -231,12 +232,34 @@ fn dress(local: &str, entry: &Entry) -> Result<(), Errno> {
     rustix::fs::chmod(local, Mode::RUSR | Mode::WUSR)?;
     file::truncate(local, entry.size)?;
     rustix::fs::chmod(local, Mode::from_raw_mode(entry.mode & 0o7777))?;
-    let time = rustix::fs::Timespec {
-        tv_sec: (entry.modified_ns / 1_000_000_000) as i64,
-        tv_nsec: (entry.modified_ns % 1_000_000_000) as _,
-    };
+    let time = time_of(entry);
     let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
     Ok(rustix::fs::utimensat(rustix::fs::CWD, local, &times, rustix::fs::AtFlags::empty())?)
+}
+
+/// Gives a directory the entry's mode and time. We can always use it, whatever its mode.
+fn dress_directory(local: &str, entry: &Entry) -> Result<(), Errno> {
+    let stat = rustix::fs::lstat(local)?;
+    let mode = entry.mode & 0o7777 | 0o700;
+    if stat.st_mode & 0o7777 != mode {
+        rustix::fs::chmod(local, Mode::from_raw_mode(mode))?;
+    }
+    let time = time_of(entry);
+    if stat.st_mtime != time.tv_sec || stat.st_mtime_nsec as i64 != time.tv_nsec {
+        let access = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT as _ };
+        let times = rustix::fs::Timestamps { last_access: access, last_modification: time };
+        rustix::fs::utimensat(rustix::fs::CWD, local, &times, rustix::fs::AtFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// When an entry was changed, as the server has it; times before 1970 are negative numbers of the same bits.
+fn time_of(entry: &Entry) -> rustix::fs::Timespec {
+    let time = entry.modified_ns as i64;
+    rustix::fs::Timespec {
+        tv_sec: time.div_euclid(1_000_000_000),
+        tv_nsec: time.rem_euclid(1_000_000_000) as _,
+    }
 }
 
 fn make_local_directory(runtime: &Runtime, name: &str) -> Result<(), Errno> {
