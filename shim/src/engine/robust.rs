@@ -5,6 +5,7 @@
 //! that take no fault.
 
 use super::pins;
+use super::state::Looking;
 use crate::host::Runtime;
 use crate::sys::{app, proc, syscall};
 
@@ -44,6 +45,7 @@ fn list_of(thread: i32) -> Option<(usize, Head)> {
 /// Opens the pages of every held word to the kernel, and keeps the next harvests from closing them. A mutex that was taken before
 /// the harvest is in its thread's list, or pending there; one that is taken later makes its page writable by itself.
 pub fn keep_open(runtime: &Runtime) {
+    let _looking = Looking::start();
     for thread in proc::threads() {
         let Some((at, head)) = list_of(thread) else { continue };
         let word = |entry: usize| (entry & !1).wrapping_add(head.offset);

@@ -279,8 +279,13 @@ impl Sigsegv {
         let end = mapping.page_at(behind - 1) + 1;
         handle.bring_in(mapping.first_page, end.min(PAGES_MAX))?;
         let _quiet = signal::SignalMask::block_all();
-        for block in 0..=last {
-            state.lock(block);
+        let before: Vec<u8> = (0..=last).map(|block| state.lock(block)).collect();
+        let runtime = host::runtime_if_started().ok_or(Errno(libc::EIO))?;
+        let same =
+            runtime.mappings.find(mapping.start).is_some_and(|found| core::ptr::eq(found.state, state));
+        if !same {
+            before.into_iter().enumerate().for_each(|(block, now)| state.unlock(block, now));
+            return Ok(());
         }
         handle.region.mark_writer(mapping.first_page, end - mapping.first_page);
         let mut result = mem::mprotect(mapping.start, behind - mapping.start, mapping.prot);

@@ -165,13 +165,27 @@ impl UffdEngine {
             return Ok(());
         }
         let _quiet = crate::sys::signal::SignalMask::block_all();
-        let page = mapping.page_at(address);
-        let block = mapping.state.number(address);
-        mapping.state.lock(block);
-        host::handle(mapping.handle).region.mark_writer(page, 1);
-        let result = self.uffd.write_protect(mapping.address_of(page), mem::PAGE, false);
-        mapping.state.unlock(block, WRITE);
-        result
+        let runtime = host::runtime_if_started().ok_or(Errno(libc::EIO))?;
+        let mut mapping = *mapping;
+        loop {
+            let page = mapping.page_at(address);
+            let block = mapping.state.number(address);
+            let before = mapping.state.lock(block);
+            let now = runtime.mappings.find(address);
+            if now.is_some_and(|now| core::ptr::eq(now.state, mapping.state)) {
+                host::handle(mapping.handle).region.mark_writer(page, 1);
+                let result = self.uffd.write_protect(mapping.address_of(page), mem::PAGE, false);
+                mapping.state.unlock(block, WRITE);
+                return result;
+            }
+            // The mapping was cut or joined while its block was waited for: a note in the old blocks would be seen by nobody.
+            mapping.state.unlock(block, before);
+            match now {
+                Some(now) if !now.private => mapping = now,
+                // Gone, and what waits for it finds that out.
+                _ => return self.uffd.wake(address & !(mem::PAGE - 1), mem::PAGE),
+            }
+        }
     }
 
     /// Rung 2: pages a system call is about to touch are brought in by touching them here, in user mode.
