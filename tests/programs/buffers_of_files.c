@@ -66,6 +66,9 @@ static void streams(int file)
     sync_all();
     rewind(stream);
     check(fputs(at, stream) >= 0 && ftell(stream) == 20000, "fputs of a long string");
+    char *line = place(&area, state, 6000);
+    rewind(stream);
+    check(fgets(line, 6000, stream) == line && memcmp(line, text, 5999) == 0 && line[5999] == 0, "fgets");
     fclose(stream);
     stream = fdopen(dup(file), "r");
     char *buffer = place(&area, state, 8 * PAGE);

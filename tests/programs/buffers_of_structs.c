@@ -52,6 +52,10 @@ static void files(const char *path, int fd)
     struct stat now;
     check(futimens(fd, stamps) == 0 && utimensat(AT_FDCWD, path, stamps, 0) == 0 && fstat(fd, &now) == 0
               && now.st_mtime == 1000000000, "futimens, utimensat");
+    struct flock *lock = place(&area, state, sizeof *lock);
+    *lock = (struct flock){.l_type = F_WRLCK, .l_len = 10};
+    msync(area.map, area.pages * PAGE, MS_SYNC);
+    check(fcntl(fd, F_SETLK, lock) == 0 && fcntl(fd, F_GETLK, lock) == 0 && lock->l_type == F_UNLCK, "fcntl");
     name = strcpy(place(&area, state, strlen(path) + 1), path);
     msync(area.map, area.pages * PAGE, MS_SYNC);
     check(access(name, F_OK) == 0 && access(strcpy(name, "/dev/null"), W_OK) == 0, "paths");

@@ -114,15 +114,24 @@ hook! {
     }
 }
 
+/// Bytes behind fcntl's argument, where it is a pointer.
+fn control_bytes(command: c_int) -> usize {
+    match command {
+        libc::F_GETLK | libc::F_SETLK | libc::F_SETLKW => size_of::<libc::flock>(),
+        libc::F_OFD_GETLK | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => size_of::<libc::flock>(),
+        _ => 0,
+    }
+}
+
 hook! {
     unsafe fn fcntl(number: c_int, command: c_int, argument: usize) -> c_int => nm_fcntl {
-        finish(lock::control(number, command, argument, |command, argument| real!(fcntl)(number, command, argument)), || real!(fcntl)(number, command, argument))
+        buffers::filled(argument as *mut c_void, control_bytes(command), |argument| finish(lock::control(number, command, argument as usize, |command, argument| real!(fcntl)(number, command, argument)), || real!(fcntl)(number, command, argument as usize)))
     }
 }
 
 hook! {
     unsafe fn fcntl64(number: c_int, command: c_int, argument: usize) -> c_int => nm_fcntl64 {
-        finish(lock::control(number, command, argument, |command, argument| real!(fcntl64)(number, command, argument)), || real!(fcntl64)(number, command, argument))
+        buffers::filled(argument as *mut c_void, control_bytes(command), |argument| finish(lock::control(number, command, argument as usize, |command, argument| real!(fcntl64)(number, command, argument)), || real!(fcntl64)(number, command, argument as usize)))
     }
 }
 
