@@ -148,15 +148,23 @@ impl UffdEngine {
         }
     }
 
-    /// A block with pages that stay open, whose tags stay with them.
+    /// A block with pages that stay open, whose tags stay with them; so do those of what can't be protected.
     fn protect_around_pins(&self, mapping: &Mapping, from: usize, to: usize) {
+        let region = &host::handle(mapping.handle).region;
+        let protect = |from: usize, to: usize| {
+            if from < to && self.uffd.write_protect(from, to - from, true).is_err() {
+                region.mark_writer(mapping.page_at(from), ((to - from) / mem::PAGE) as u64);
+            }
+        };
+        let mut start = from;
         for at in (from..to).step_by(mem::PAGE) {
-            if super::pins::covers(at, at + mem::PAGE)
-                || self.uffd.write_protect(at, mem::PAGE, true).is_err()
-            {
-                host::handle(mapping.handle).region.mark_writer(mapping.page_at(at), 1);
+            if super::pins::covers(at, at + mem::PAGE) {
+                protect(start, at);
+                region.mark_writer(mapping.page_at(at), 1);
+                start = at + mem::PAGE;
             }
         }
+        protect(start, to);
     }
 
     /// Synchronous tracking: mark, then let go on.
