@@ -7,6 +7,7 @@ use std::fs;
 use std::sync::{Mutex, PoisonError};
 
 use netmem_tests::built::{alone, program, root};
+use netmem_tests::skip::skip;
 use netmem_tests::{Engine, Host, Output, Run, Server};
 
 /// The ways to run one: in one process; in two on one host; in two on two hosts, so that the second finds no page here.
@@ -51,6 +52,10 @@ fn compare(name: &str, engine: Engine) {
         let expected = reference(name, &server, phases);
         let (first, second) = (Host::new(engine), Host::new(engine));
         for ((phase, cold), expected) in phases.iter().zip(expected) {
+            if expected.stdout.contains("FAIL") && std::env::var_os("NETMEM_TEST_STOCK_KERNEL").is_some() {
+                // What an older kernel does not have is no reference for us.
+                return skip("kernel", &format!("{name}: this kernel itself does not: {expected}"));
+            }
             assert!(!expected.stdout.contains("FAIL"), "the reference itself: {expected}");
             let output = run(name, if *cold { &second } else { &first }, &server, phase);
             let same = output.stdout == expected.stdout && output.code() == expected.code();
