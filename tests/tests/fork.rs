@@ -19,6 +19,8 @@ on_each_rung! {
     a_daemon_goes_on_where_its_parent_left
     a_child_of_a_program_with_many_threads_finds_every_page
     a_child_that_ends_does_not_disturb_its_parent
+    a_child_that_was_cloned_past_us_gets_sigsegv_and_spoils_nothing
+    a_region_is_not_executed
 }
 
 const PAGE: usize = 4096;
@@ -136,4 +138,23 @@ fn a_child_that_ends_does_not_disturb_its_parent(engine: Engine) {
     agent.ok("sync 0 0 262144 s");
     assert!(exported(&server, "f")[..PAGE].iter().all(|byte| *byte == b'2'));
     assert_eq!(agent.ok("same 0 258048 4096 l"), "yes");
+}
+
+fn a_child_that_was_cloned_past_us_gets_sigsegv_and_spoils_nothing(engine: Engine) {
+    let (server, host) = (Server::start(), Host::new(engine));
+    let bytes: Vec<u8> = (0..64 * PAGE).map(|at| b'a' + (at / PAGE % 26) as u8).collect();
+    import(&server, "f", &bytes);
+    let program = compile("tests/agent/cloned.c", &[]);
+    let output = Run::on(&host, server.url(), program).arg("/netmem/f").ok();
+    assert_eq!(output.stdout, "SIGSEGV a\nSIGSEGV b\nSIGSEGV c\nSIGSEGV d\n");
+    assert!(exported(&server, "f") == bytes);
+}
+
+fn a_region_is_not_executed(engine: Engine) {
+    let (server, host) = (Server::start(), Host::new(engine));
+    import(&server, "script", b"#!/bin/sh\nexit 21\n");
+    let script = "chmod 700 /netmem/script; /netmem/script; echo $?; sh /netmem/script; echo $?";
+    let output = Run::on(&host, server.url(), "/bin/sh").args(["-c", script]).ok();
+    assert_eq!(output.stdout, "126\n21\n", "{output}");
+    assert!(output.stderr.contains("Permission denied"), "{output}");
 }

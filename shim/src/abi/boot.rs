@@ -3,35 +3,27 @@
 //! Owns: what happens at load and at exit. Called by: the loader. Must not: connect, open, start or read anything at load:
 //! a program that does not use us must not notice.
 
-use core::ffi::{CStr, c_char};
-
-use crate::host::fork;
+use core::ffi::{CStr, c_char, c_void};
 
 /// Runs at load, before libc's own constructor: it must not call into libc but for what is safe then.
 extern "C" fn load(_count: i32, _arguments: *const *const c_char, environment: *const *const c_char) {
-    // SAFETY: both handlers stay for good (the library is never unloaded).
-    unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+    super::fork::register();
+    // SAFETY: the library is never unloaded.
+    unsafe { __cxa_at_quick_exit(at_quick_exit, core::ptr::null_mut()) };
     crate::sys::env::note_at_load(environment);
     super::process::note_pid();
     announce(environment);
     super::process::fill_standard_streams();
 }
 
-unsafe extern "C" fn prepare() {
-    super::stdio::lock_across_fork();
-    fork::prepare();
+/// The last of quick_exit's handlers, as it was the first to be registered: what the others stored is committed.
+unsafe extern "C" fn at_quick_exit(_argument: *mut c_void) {
+    super::process::at_exit();
 }
 
-unsafe extern "C" fn parent() {
-    fork::parent();
-    super::stdio::unlock_after_fork();
-}
-
-unsafe extern "C" fn child() {
-    super::process::note_pid();
-    fork::child();
-    super::stdio::unlock_after_fork();
-    super::worker::forget_after_fork();
+unsafe extern "C" {
+    /// What at_quick_exit(3) calls.
+    fn __cxa_at_quick_exit(function: unsafe extern "C" fn(*mut c_void), library: *mut c_void) -> i32;
 }
 
 /// Tells `netmem run` that we are here: one byte to the descriptor it names. The variable is blanked, so that this process's

@@ -58,7 +58,7 @@ fn reachable(span: Span, write: bool) -> usize {
 
 /// Makes the pages of a buffer present and open to the kernel. Another thread's harvest can take a store's permission back, but
 /// never a load's.
-fn prepare(span: Span, write: bool) -> Result<(), Errno> {
+pub fn prepare(span: Span, write: bool) -> Result<(), Errno> {
     let Some(runtime) = runtime_if_started() else { return Ok(()) };
     let span = Span { length: reachable(span, write), ..span };
     if span.length == 0 {

@@ -3,12 +3,15 @@
 //! Owns: the choice of the rung, and [`Engine`], which dispatches to it. Called by: host and abi. Must not: know names or
 //! descriptors.
 
+pub mod delivery;
+mod handler_stack;
 pub mod harvest;
 pub mod mappings;
 pub mod pins;
 mod robust;
 pub mod sigsegv;
 pub mod state;
+mod takeover;
 pub mod uffd;
 mod uffd_thread;
 
@@ -21,7 +24,7 @@ use crate::pager::table::Tracking;
 use crate::sys::errno::Errno;
 use crate::sys::mem;
 use crate::sys::pagemap::Pagemap;
-use mappings::{Mapping, Mappings};
+use mappings::Mapping;
 use sigsegv::Sigsegv;
 use uffd::UffdEngine;
 
@@ -116,10 +119,10 @@ impl Engine {
     }
 
     /// Before anything of ours is mapped: threads, handlers.
-    pub fn start(&self, mappings: &'static Mappings) -> Result<(), Errno> {
+    pub fn start(&self) -> Result<(), Errno> {
         match self {
             Engine::Uffd(engine) => engine.start(),
-            Engine::Sigsegv(engine) => engine.start(mappings),
+            Engine::Sigsegv(engine) => engine.start(),
         }
     }
 

@@ -1,21 +1,20 @@
 //! The lowest rung: absent pages are guarded or inaccessible, and SIGSEGV brings them in, in the thread that touched them.
 //!
-//! Owns: block protections and what a SIGSEGV on them means. Called by: Engine, the signal handler. Must not: let a page be
+//! Owns: block protections and what a SIGSEGV on them means. Called by: Engine, delivery. Must not: let a page be
 //! accessible before it is present, or a block be writable before its pages are marked (DESIGN.md, D4).
 
-use core::ffi::c_void;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use super::count_fault;
-use super::mappings::{Mapping, Mappings};
-use super::state::{COLD, Looking, READ, WRITE};
+use super::mappings::Mapping;
+use super::state::{COLD, READ, WRITE};
 use crate::config::{Config, Prefetch};
 use crate::host::{self, Handle};
 use crate::log;
 use crate::pager::table::{CHUNK_PAGES, CHUNKS_MAX};
-use crate::sys::errno::{self, Errno};
+use crate::sys::errno::Errno;
 use crate::sys::mem;
-use crate::sys::signal::{self, KernelAction};
+use crate::sys::signal;
 
 /// Blocks of a mapping at the most, so that alternating protections stay far below vm.max_map_count (65,530).
 const BLOCKS_MAX: u64 = 8192;
@@ -52,18 +51,9 @@ impl Sigsegv {
         (pages / BLOCKS_MAX).next_power_of_two().max(least)
     }
 
-    /// Installs the handler.
-    pub fn start(&self, _mappings: &'static Mappings) -> Result<(), Errno> {
-        if HANDLING.swap(true, Ordering::SeqCst) {
-            return Ok(());
-        }
-        // Every signal waits while a fault is served: a handler of the program that ran in the middle could touch the page
-        // that its own thread is bringing in.
-        let action = signal::our_action(on_fault, signal::Set::MAX, libc::SA_RESTART as u64);
-        // SAFETY: the handler is written to run anywhere.
-        let old = unsafe { signal::action(libc::SIGSEGV, Some(&action))? };
-        program_action_set(&old);
-        Ok(())
+    /// Makes SIGSEGV ours.
+    pub fn start(&self) -> Result<(), Errno> {
+        super::takeover::make_sigsegv_ours()
     }
 
     /// A forked child has the parent's blocks, the writable ones too: they are its own stores to mark from now on.
@@ -146,7 +136,7 @@ impl Sigsegv {
     }
 
     /// Serves one fault of the program. The thread's signals are blocked.
-    fn serve(&self, mapping: &Mapping, address: usize, write: bool) -> Result<(), Errno> {
+    pub(super) fn serve(&self, mapping: &Mapping, address: usize, write: bool) -> Result<(), Errno> {
         let handle = host::handle(mapping.handle);
         let page = mapping.page_at(address);
         count_fault(handle);
@@ -320,7 +310,9 @@ fn guard_absent(mapping: &Mapping, handle: &Handle, first: u64, end: u64) -> Res
 fn allowed(state: u8, mapping: &Mapping) -> i32 {
     match state {
         COLD => libc::PROT_NONE,
-        READ => mapping.prot & !libc::PROT_WRITE,
+        // Memory that may be written may be read.
+        READ if mapping.prot & libc::PROT_WRITE != 0 => mapping.prot & !libc::PROT_WRITE | libc::PROT_READ,
+        READ => mapping.prot,
         _ => mapping.prot,
     }
 }
@@ -336,129 +328,4 @@ fn guards_work() -> bool {
         let _ = mem::munmap(at, mem::PAGE);
         works
     }
-}
-
-/// Whether our SIGSEGV handler is in place.
-static HANDLING: AtomicBool = AtomicBool::new(false);
-
-/// The program's own action for SIGSEGV: handler, flags, restorer, mask.
-static PROGRAM_ACTION: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
-
-/// Whether SIGSEGV is ours, so that the program's wishes about it are kept here.
-pub fn owns_sigsegv() -> bool {
-    HANDLING.load(Ordering::Relaxed)
-}
-
-/// The program's own action for SIGSEGV.
-pub fn program_action() -> KernelAction {
-    KernelAction {
-        handler: PROGRAM_ACTION[0].load(Ordering::SeqCst) as usize,
-        flags: PROGRAM_ACTION[1].load(Ordering::SeqCst),
-        restorer: PROGRAM_ACTION[2].load(Ordering::SeqCst) as usize,
-        mask: PROGRAM_ACTION[3].load(Ordering::SeqCst),
-    }
-}
-
-/// Notes the program's own action for SIGSEGV.
-pub fn program_action_set(action: &KernelAction) {
-    let words = [action.handler as u64, action.flags, action.restorer as u64, action.mask];
-    for (to, word) in PROGRAM_ACTION.iter().zip(words) {
-        to.store(word, Ordering::SeqCst);
-    }
-}
-
-extern "C" fn on_fault(number: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
-    let saved = errno::get();
-    let quiet = signal::SignalMask::already_blocked();
-    let looking = Looking::start();
-    // SAFETY: the kernel's own arguments.
-    let fault = unsafe { signal::read_fault(info, context) };
-    let ours = fault.and_then(|fault| {
-        let runtime = host::runtime_if_started()?;
-        let mapping = runtime.mappings.find(fault.address)?;
-        let wish =
-            if fault.write { libc::PROT_WRITE } else { libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC };
-        (mapping.prot & wish != 0).then_some((runtime, mapping, fault))
-    });
-    let deliver = match ours {
-        Some((runtime, mapping, fault)) => match runtime.engine() {
-            super::Engine::Sigsegv(engine) => match engine.serve(&mapping, fault.address, fault.write) {
-                Ok(()) => None,
-                Err(why) => {
-                    if why != Errno(libc::EFAULT) {
-                        log::error!("a page can't be had ({why}): SIGBUS");
-                    }
-                    Some(libc::SIGBUS)
-                }
-            },
-            super::Engine::Uffd(_) => Some(number),
-        },
-        None => Some(number),
-    };
-    drop(looking);
-    drop(quiet);
-    errno::set(saved);
-    if let Some(signal) = deliver {
-        // SAFETY: the kernel's own arguments.
-        unsafe { hand_on(signal, info, context) };
-    }
-}
-
-/// Gives a signal to the program exactly as the kernel would have.
-///
-/// # Safety
-/// The pointers must be those the kernel gave to our handler.
-unsafe fn hand_on(number: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: asking for an action changes nothing.
-    let asked = unsafe { signal::action(number, None) }.unwrap_or_default();
-    let action = if number == libc::SIGSEGV { program_action() } else { asked };
-    // SAFETY: the context is the kernel's; its mask is what the program had blocked.
-    let before =
-        unsafe { *(&raw const (*(context as *mut libc::ucontext_t)).uc_sigmask as *const signal::Set) };
-    // SAFETY: as above. A code of 0 or less says that someone sent the signal.
-    let was_sent = unsafe { (*info).si_code } <= 0;
-    if was_sent && action.handler == libc::SIG_IGN {
-        return;
-    }
-    if action.handler == libc::SIG_DFL || action.handler == libc::SIG_IGN {
-        // A fault can't be ignored. With the default action in place the access is made again and ends the program, with the
-        // right address in its core; a SIGBUS of ours is sent instead, and arrives when this handler returns.
-        let default = KernelAction::default();
-        // SAFETY: SIG_DFL runs nothing.
-        let _ = unsafe { signal::action(number, Some(&default)) };
-        if number == libc::SIGBUS || was_sent {
-            signal::raise_here(number);
-        }
-        return;
-    }
-    if number == libc::SIGBUS {
-        // SAFETY: the kernel's siginfo of a fault, on our stack; the code is the one of a page that is not there.
-        unsafe {
-            (*info).si_signo = libc::SIGBUS;
-            (*info).si_code = libc::BUS_ADRERR;
-        }
-    }
-    if action.flags & libc::SA_RESETHAND as u64 != 0 {
-        let reset = KernelAction::default();
-        if number == libc::SIGSEGV {
-            program_action_set(&reset);
-        } else {
-            // SAFETY: SIG_DFL runs nothing.
-            let _ = unsafe { signal::action(number, Some(&reset)) };
-        }
-    }
-    let own = if action.flags & libc::SA_NODEFER as u64 != 0 { 0 } else { signal::bit(number) };
-    signal::change(libc::SIG_SETMASK, before | action.mask | own);
-    // SAFETY: the program installed this function for this signal, in this form.
-    unsafe {
-        if action.flags & libc::SA_SIGINFO as u64 != 0 {
-            let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) =
-                core::mem::transmute(action.handler);
-            handler(number, info, context);
-        } else {
-            let handler: extern "C" fn(i32) = core::mem::transmute(action.handler);
-            handler(number);
-        }
-    }
-    signal::change(libc::SIG_SETMASK, signal::Set::MAX);
 }

@@ -24,6 +24,7 @@ struct Held {
 
 /// The locks of the runtime.
 struct HeldRuntime {
+    _action: Box<dyn Guard>,
     _poisoned: Box<dyn Guard>,
     _retired: Box<dyn Guard>,
     _mappings: crate::engine::mappings::Writer<'static>,
@@ -54,10 +55,12 @@ pub extern "C" fn prepare() {
         let mappings = runtime.mappings.write();
         let retired: Box<dyn Guard> = Box::new(crate::engine::state::lock_for_fork());
         let poisoned: Box<dyn Guard> = Box::new(super::poison::lock_for_fork());
+        let action: Box<dyn Guard> = Box::new(crate::engine::delivery::lock_for_fork());
         for mapping in runtime.mappings.overlapping(0, usize::MAX).iter().filter(|mapping| !mapping.kept) {
             let _ = mem::set_fork(mapping.start, mapping.length(), true);
         }
         HeldRuntime {
+            _action: action,
             _poisoned: poisoned,
             _retired: retired,
             _mappings: mappings,
@@ -107,6 +110,7 @@ pub extern "C" fn child() {
 
 fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
     crate::engine::state::nobody_looks();
+    crate::engine::delivery::begin_again();
     runtime.remote.forget_connections(super::random_client()?);
     runtime.directory.reopen_after_fork()?;
     let tracking = runtime.engine().tracking();

@@ -138,7 +138,7 @@ pub fn start_engine(runtime: &'static Runtime) -> Result<(), Errno> {
     if !runtime.engine_started.load(Ordering::Acquire) {
         let _starting = STARTING.lock();
         if !runtime.engine_started.load(Ordering::Acquire) {
-            runtime.engine().start(&runtime.mappings)?;
+            runtime.engine().start()?;
             runtime.engine_started.store(true, Ordering::Release);
         }
     }

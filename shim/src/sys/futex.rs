@@ -22,6 +22,11 @@ pub fn wait(word: &AtomicU32, seen: u32, limit: Option<Duration>) {
     unsafe { raw(libc::SYS_futex, [word.as_ptr() as usize, WAIT, seen as usize, at, 0, 0]) };
 }
 
+/// Sleeps.
+pub fn pause(length: Duration) {
+    wait(&AtomicU32::new(0), 0, Some(length));
+}
+
 /// Wakes at most `count` sleepers.
 pub fn wake(word: &AtomicU32, count: i32) {
     // SAFETY: waking reads no memory.

@@ -1,6 +1,6 @@
 //! What /proc says about processes: mappings of a file, PID namespaces, the names of descriptors.
 //!
-//! Owns: parsing. Called by: the harvest of peers, boot. Must not: keep descriptors open.
+//! Owns: parsing. Called by: the harvest of peers, boot, takeover. Must not: keep descriptors open.
 
 use super::errno::Errno;
 use super::file;
@@ -80,6 +80,14 @@ pub fn pid_of(pidfd: i32) -> Option<i32> {
     let text = file::read_whole(&format!("/proc/self/fdinfo/{pidfd}")).ok()?;
     let text = String::from_utf8_lossy(&text);
     text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+}
+
+/// Whether a thread of this process is there and has not ended.
+pub fn thread_lives(thread: i32) -> bool {
+    let stat = file::read_whole(&format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&stat);
+    let state = text.rsplit_once(')').and_then(|(_, behind)| behind.trim_start().chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
 }
 
 /// The path behind a descriptor of this process.

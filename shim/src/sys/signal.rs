@@ -1,11 +1,12 @@
 //! Signals: blocking them around critical sections, and the fault signals of the sigsegv engine.
 //!
-//! Owns: signal masks, raw sigaction, reading a fault out of a ucontext. Called by: sync, engine::sigsegv, abi::signal.
-//! Must not: decide what a fault means.
+//! Owns: signal masks, raw sigaction, reading a fault out of a ucontext. Called by: sync, engine::takeover, engine::delivery,
+//! abi::signal. Must not: decide what a fault means.
 
 use core::cell::Cell;
 use core::ffi::c_void;
 use core::marker::PhantomData;
+use core::sync::atomic::{AtomicI32, Ordering};
 
 use super::errno::Errno;
 use super::syscall::{call, raw};
@@ -37,6 +38,16 @@ impl SignalMask {
         }
         // A handler that ran between the two lines would have found the depth as it was, and left it so.
         DEPTH.set(depth + 1);
+        SignalMask { restore: true, _thread: PhantomData }
+    }
+
+    /// Keeps the signals blocked until [`Self::resume`] in the same thread, or in a forked child's copy of it.
+    pub fn keep(self) {
+        core::mem::forget(self);
+    }
+
+    /// What was kept, to be dropped.
+    pub fn resume() -> Self {
         SignalMask { restore: true, _thread: PhantomData }
     }
 
@@ -73,6 +84,49 @@ pub fn change(how: i32, set: Set) -> Set {
 /// The bit of a signal in a [`Set`].
 pub const fn bit(signal: i32) -> Set {
     1 << (signal - 1)
+}
+
+/// The signal that stands in masks for a blocked SIGSEGV, once SIGSEGV is ours; 0 before.
+static STAND_IN: AtomicI32 = AtomicI32::new(0);
+
+/// See [`STAND_IN`]. `None` while SIGSEGV is the program's own.
+pub fn stand_in() -> Option<i32> {
+    Some(STAND_IN.load(Ordering::Relaxed)).filter(|number| *number != 0)
+}
+
+/// From now on masks are translated.
+pub fn set_stand_in(number: i32) {
+    STAND_IN.store(number, Ordering::SeqCst);
+}
+
+/// A set of the program's as the kernel is to have it: SIGSEGV is never blocked, its stand-in is.
+pub fn to_kernel(set: Set) -> Set {
+    match stand_in() {
+        None => set,
+        Some(number) => {
+            let rest = set & !bit(libc::SIGSEGV) & !bit(number);
+            if set & bit(libc::SIGSEGV) != 0 { rest | bit(number) } else { rest }
+        }
+    }
+}
+
+/// A set of the kernel's as the program is to see it.
+pub fn to_program(set: Set) -> Set {
+    match stand_in() {
+        Some(number) if set & bit(number) != 0 => set & !bit(number) | bit(libc::SIGSEGV),
+        _ => set,
+    }
+}
+
+/// Changes what the program has blocked in this thread, also while a [`SignalMask`] keeps everything blocked.
+pub fn change_programs(translate: impl Fn(Set) -> Set) {
+    if DEPTH.get() > 0 {
+        BEFORE.set(translate(BEFORE.get()));
+    } else {
+        let mask = SignalMask::block_all();
+        BEFORE.set(translate(BEFORE.get()));
+        drop(mask);
+    }
 }
 
 /// What the kernel's sigaction takes (not libc's struct).
@@ -122,7 +176,7 @@ unsafe extern "C" {
 
 /// A handler of ours in the kernel's form.
 pub fn our_action(
-    handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void),
+    handler: unsafe extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void),
     mask: Set,
     flags: u64,
 ) -> KernelAction {
@@ -130,12 +184,7 @@ pub fn our_action(
     let (restorer, extra) = (netmem_restore_rt as *const () as usize, SA_RESTORER);
     #[cfg(target_arch = "aarch64")]
     let (restorer, extra) = (0, 0);
-    KernelAction {
-        handler: handler as usize,
-        flags: flags | libc::SA_SIGINFO as u64 | libc::SA_ONSTACK as u64 | extra,
-        restorer,
-        mask,
-    }
+    KernelAction { handler: handler as usize, flags: flags | libc::SA_SIGINFO as u64 | extra, restorer, mask }
 }
 
 /// A hardware fault as the kernel reported it.
@@ -143,33 +192,79 @@ pub fn our_action(
 pub struct HardwareFault {
     /// The byte that was touched.
     pub address: usize,
-    /// Whether it was a store.
-    pub write: bool,
+    /// What it was: the one bit of PROT_READ, PROT_WRITE or PROT_EXEC that it needed.
+    pub wish: i32,
 }
 
+impl HardwareFault {
+    /// Whether it was a store.
+    pub fn write(&self) -> bool {
+        self.wish == libc::PROT_WRITE
+    }
+}
+
+/// `si_code` of a fault by a protection key, which no page of ours can mend.
+const SEGV_PKUERR: i32 = 4;
+
 /// Reads a fault out of what a handler was given. `None` if the signal was sent by someone rather than raised by the
-/// hardware (si_code of kill, tgkill, sigqueue).
+/// hardware (si_code of kill, tgkill, sigqueue), or by something that bringing a page in does not change.
 ///
 /// # Safety
 /// The pointers must be those the kernel gave to a SIGSEGV or SIGBUS handler.
 pub unsafe fn read_fault(info: *const libc::siginfo_t, context: *const c_void) -> Option<HardwareFault> {
     // SAFETY: the kernel filled both; si_addr is meaningful for positive si_code.
     unsafe {
-        if (*info).si_code <= 0 {
+        if (*info).si_code <= 0 || (*info).si_code == SEGV_PKUERR {
             return None;
         }
         let context = context as *const libc::ucontext_t;
+        // The page fault's error code: bit 1 is a store, bit 4 an instruction.
         #[cfg(target_arch = "x86_64")]
-        let write = (*context).uc_mcontext.gregs[libc::REG_ERR as usize] & 2 != 0;
+        let wish = match (*context).uc_mcontext.gregs[libc::REG_ERR as usize] {
+            error if error & 2 != 0 => libc::PROT_WRITE,
+            error if error & 16 != 0 => libc::PROT_EXEC,
+            _ => libc::PROT_READ,
+        };
         // The syndrome register is in a record of the reserved area; without it a fault counts as a store, which only makes
         // the page a candidate for the next commit.
         #[cfg(target_arch = "aarch64")]
-        let write = {
+        let wish = {
             let _ = context;
-            true
+            libc::PROT_WRITE
         };
-        Some(HardwareFault { address: (*info).si_addr() as usize, write })
+        Some(HardwareFault { address: (*info).si_addr() as usize, wish })
     }
+}
+
+/// Sends a signal to a thread of this process with a siginfo of our choice, which the kernel passes on.
+pub fn queue_to_thread(thread: i32, number: i32, info: *const libc::siginfo_t) -> Result<(), Errno> {
+    let pid = rustix::process::getpid().as_raw_nonzero().get() as usize;
+    // SAFETY: the caller's siginfo, whole.
+    unsafe {
+        let args = [pid, thread as usize, number as usize, info as usize, 0, 0];
+        call(libc::SYS_rt_tgsigqueueinfo, args).map(drop)
+    }
+}
+
+/// The same to the process: any thread that has it unblocked.
+pub fn queue_to_process(number: i32, info: *const libc::siginfo_t) {
+    let pid = rustix::process::getpid().as_raw_nonzero().get() as usize;
+    // SAFETY: as above.
+    let _ = unsafe { call(libc::SYS_rt_sigqueueinfo, [pid, number as usize, info as usize, 0, 0, 0]) };
+}
+
+/// The signals that wait for this thread to unblock them.
+pub fn pending() -> Set {
+    let mut set: Set = 0;
+    // SAFETY: the set is live and 8 bytes long.
+    unsafe { raw(libc::SYS_rt_sigpending, [&raw mut set as usize, 8, 0, 0, 0, 0]) };
+    set
+}
+
+/// This thread's number.
+pub fn thread_number() -> i32 {
+    // SAFETY: no memory is involved.
+    unsafe { raw(libc::SYS_gettid, [0; 6]) as i32 }
 }
 
 /// Sends a signal to this very thread.

@@ -1,15 +1,26 @@
 //! Threads of our own.
 //!
-//! Owns: starting one with every signal blocked. Called by: engine::uffd, the background committer. Must not: start any
+//! Owns: starting one with every signal blocked, and that the process ends without them. Called by: engine::uffd, the background
+//! committer, pthread_exit. Must not: start any
 //! before the first use of a mapping or an asynchronous sync.
 //!
 //! pthread_create is libc's and allocates a few hundred bytes from the program's heap for thread-local storage; a thread
 //! without it could call nothing that sets errno (CONTRIBUTING.md, rule 1, the exception).
 
 use core::ffi::c_void;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use core::time::Duration;
 
 use super::errno::Errno;
-use super::signal::SignalMask;
+use super::signal::{self, SignalMask};
+use super::{futex, proc};
+
+/// The numbers of our threads.
+static OURS: [AtomicI32; 8] = [const { AtomicI32::new(0) }; 8];
+static OURS_COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Whether the main thread has ended by pthread_exit, and whether somebody waits for the others to end.
+static MAIN_HAS_ENDED: AtomicBool = AtomicBool::new(false);
+static WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// Runs `body` on a new detached thread.
 pub fn spawn(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
@@ -18,6 +29,11 @@ pub fn spawn(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
         let body = unsafe { Box::from_raw(arg as *mut Box<dyn FnOnce() + Send>) };
         // The thread was made with every signal blocked, and stays so.
         let _quiet = SignalMask::already_blocked();
+        let place = OURS_COUNT.fetch_add(1, Ordering::SeqCst);
+        if let Some(place) = OURS.get(place) {
+            place.store(signal::thread_number(), Ordering::SeqCst);
+        }
+        watch_if_needed();
         body();
         core::ptr::null_mut()
     }
@@ -42,6 +58,46 @@ pub fn spawn(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
     // SAFETY: no thread was made, so the box is still ours.
     drop(unsafe { Box::from_raw(arg) });
     Err(Errno(code))
+}
+
+/// A thread of the program is about to end by pthread_exit. libc ends the process with the last thread, and counts ours: once the
+/// main thread is gone, one of ours looks whether any of the program's is left.
+pub fn before_exit() {
+    if signal::thread_number() == rustix::process::getpid().as_raw_nonzero().get() {
+        MAIN_HAS_ENDED.store(true, Ordering::SeqCst);
+        watch_if_needed();
+    }
+}
+
+fn watch_if_needed() {
+    if MAIN_HAS_ENDED.load(Ordering::SeqCst)
+        && OURS_COUNT.load(Ordering::SeqCst) > 0
+        && !WATCHED.swap(true, Ordering::SeqCst)
+    {
+        let _ = spawn(Box::new(end_with_the_last));
+    }
+}
+
+/// Polls: nobody tells when a thread ends. Only a program whose main thread ended by pthread_exit has this thread.
+fn end_with_the_last() {
+    let ours = || OURS.iter().map(|number| number.load(Ordering::SeqCst)).collect::<Vec<_>>();
+    while proc::threads().iter().any(|thread| !ours().contains(thread) && proc::thread_lives(*thread)) {
+        futex::pause(Duration::from_millis(20));
+    }
+    // The program's exit handlers run as in its own last thread, but for their stack.
+    signal::change(libc::SIG_SETMASK, 0);
+    // SAFETY: what the last thread would have called.
+    unsafe { libc::exit(0) }
+}
+
+/// A forked child has none of them, and its one thread is its main thread.
+pub fn forget_after_fork() {
+    OURS_COUNT.store(0, Ordering::SeqCst);
+    for number in &OURS {
+        number.store(0, Ordering::SeqCst);
+    }
+    MAIN_HAS_ENDED.store(false, Ordering::SeqCst);
+    WATCHED.store(false, Ordering::SeqCst);
 }
 
 /// Bytes of stack: our deepest path keeps its buffers on the heap. glibc takes thread-local storage out of it too.

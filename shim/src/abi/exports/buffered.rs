@@ -27,19 +27,18 @@ type In = *const c_void;
 type Out = *mut c_void;
 type Size = *mut u32;
 
-const TIME: usize = size_of::<libc::timespec>();
+pub(super) const TIME: usize = size_of::<libc::timespec>();
 const TIMER: usize = size_of::<libc::itimerspec>();
-const SIGNALS: usize = size_of::<libc::sigset_t>();
-const SIGNAL: usize = size_of::<libc::siginfo_t>();
 const STATFS: usize = size_of::<libc::statfs>();
+const SIGNAL: usize = size_of::<libc::siginfo_t>();
 const LIMIT: usize = size_of::<libc::rlimit>();
 const USAGE: usize = size_of::<libc::rusage>();
 const QUEUE: usize = size_of::<libc::mq_attr>();
-const POLL: usize = size_of::<libc::pollfd>();
-const EVENT: usize = size_of::<libc::epoll_event>();
+pub(super) const POLL: usize = size_of::<libc::pollfd>();
+pub(super) const EVENT: usize = size_of::<libc::epoll_event>();
 
 /// Bytes of an fd_set that select looks at: whole words.
-fn fd_set(count: c_int) -> usize {
+pub(super) fn fd_set(count: c_int) -> usize {
     count.max(0) as usize / 8 / 8 * 8 + if count > 0 && count % 64 != 0 { 8 } else { 0 }
 }
 
@@ -89,14 +88,9 @@ buffered! {
     // Waiting for descriptors.
     poll(entries: Out = output[count as usize * POLL], count: libc::nfds_t, limit: c_int) -> c_int => nm_poll;
     __poll_chk(entries: Out = output[count as usize * POLL], count: libc::nfds_t, limit: c_int, room: size_t) -> c_int => nm___poll_chk;
-    ppoll(entries: Out = output[count as usize * POLL], count: libc::nfds_t, limit: In = input[TIME], mask: In = input[SIGNALS]) -> c_int => nm_ppoll;
-    __ppoll_chk(entries: Out = output[count as usize * POLL], count: libc::nfds_t, limit: In = input[TIME], mask: In = input[SIGNALS], room: size_t) -> c_int => nm___ppoll_chk;
     select(count: c_int, reads: Out = output[fd_set(count)], writes: Out = output[fd_set(count)], others: Out = output[fd_set(count)], limit: Out = output[TIME]) -> c_int => nm_select;
-    pselect(count: c_int, reads: Out = output[fd_set(count)], writes: Out = output[fd_set(count)], others: Out = output[fd_set(count)], limit: In = input[TIME], mask: In = input[SIGNALS]) -> c_int => nm_pselect;
     epoll_ctl(number: c_int, operation: c_int, other: c_int, event: Out = output[EVENT]) -> c_int => nm_epoll_ctl;
     epoll_wait(number: c_int, events: Out = output[count.max(0) as usize * EVENT], count: c_int, limit: c_int) -> c_int => nm_epoll_wait;
-    epoll_pwait(number: c_int, events: Out = output[count.max(0) as usize * EVENT], count: c_int, limit: c_int, mask: In = input[SIGNALS]) -> c_int => nm_epoll_pwait;
-    epoll_pwait2(number: c_int, events: Out = output[count.max(0) as usize * EVENT], count: c_int, limit: In = input[TIME], mask: In = input[SIGNALS]) -> c_int => nm_epoll_pwait2;
 
     // Time.
     clock_getres(clock: c_int, into: Out = output[TIME]) -> c_int => nm_clock_getres;
@@ -144,12 +138,6 @@ buffered! {
     getentropy(into: Out = output[length], length: size_t) -> c_int => nm_getentropy;
     sysinfo(into: Out = output[size_of::<libc::sysinfo>()]) -> c_int => nm_sysinfo;
     uname(into: Out = output[size_of::<libc::utsname>()]) -> c_int => nm_uname;
-
-    // Signals.
-    sigpending(into: Out = output[SIGNALS]) -> c_int => nm_sigpending;
-    sigtimedwait(set: In = input[SIGNALS], info: Out = output[SIGNAL], limit: In = input[TIME]) -> c_int => nm_sigtimedwait;
-    sigwaitinfo(set: In = input[SIGNALS], info: Out = output[SIGNAL]) -> c_int => nm_sigwaitinfo;
-    signalfd(number: c_int, set: In = input[SIGNALS], flags: c_int) -> c_int => nm_signalfd;
 
     // Queues.
     mq_getattr(queue: c_int, into: Out = output[QUEUE]) -> c_int => nm_mq_getattr;

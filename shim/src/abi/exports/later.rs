@@ -2,7 +2,7 @@
 //!
 //! Owns: the names below. Called by: the program. Must not: do more than convert and call an operation.
 
-use super::{Exit, asynchronous, c_int, c_void, finish, hook, real};
+use super::{Exit, asynchronous, c_int, c_void, finish, real};
 use core::ffi::c_long;
 
 hook! {

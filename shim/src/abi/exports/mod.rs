@@ -20,6 +20,28 @@
     clippy::wildcard_imports
 )]
 
+/// redhook's, with a note of where the function of libc is looked up (resolve.rs).
+macro_rules! hook {
+    (unsafe fn $name:ident $($rest:tt)*) => {
+        redhook::hook! { unsafe fn $name $($rest)* }
+        const _: () = {
+            extern "C" fn look_up() {
+                const NAME: &core::ffi::CStr =
+                    match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                        Ok(name) => name,
+                        Err(_) => panic!("a name"),
+                    };
+                if !crate::abi::resolve::next(NAME).is_null() {
+                    let _ = redhook::real!($name);
+                }
+            }
+            #[used]
+            #[unsafe(link_section = "netmem_hooks")]
+            static LOOK_UP: extern "C" fn() = look_up;
+        };
+    };
+}
+
 pub mod attributes;
 pub mod blocks;
 pub mod buffered;
@@ -44,7 +66,7 @@ use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
 use std::ffi::CString;
 
 use libc::{iovec, mode_t, off_t, size_t, ssize_t};
-use redhook::{hook, real};
+use redhook::real;
 
 use super::buffers::{self, Bounce, Step};
 use super::file::Direction::{Read, Write};
@@ -52,8 +74,8 @@ use super::map::Request;
 use super::outcome::{Exit, Outcome, finish, raw_result};
 use super::transfer::End;
 use super::{
-    advice, asynchronous, capi, file, links, lock, map, messages, path, process, range, remap, residence,
-    signal as signals, stdio, temporary, transfer, walk,
+    advice, asynchronous, capi, exec, file, fork, links, lock, map, messages, path, process, range, remap,
+    residence, resolve, signal as signals, spawn, stdio, temporary, transfer, walk,
 };
 use crate::sys::app::Span;
 use crate::sys::errno::{self, Errno};
@@ -94,16 +116,6 @@ unsafe fn with_local<T: super::outcome::CReturn>(
             T::FAILED
         }
     }
-}
-
-/// Around exec: what is dirty goes up first; if the exec fails the program goes on.
-unsafe fn executed(make: impl FnOnce() -> c_int) -> c_int {
-    process::before_exec();
-    let result = make();
-    let failed = errno::get();
-    process::after_failed_exec();
-    errno::set(failed);
-    result
 }
 
 /// Ends a hook whose call returns null when it sets errno.

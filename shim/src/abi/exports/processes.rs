@@ -12,13 +12,6 @@ hook! {
 }
 
 hook! {
-    unsafe fn quick_exit(status: c_int) -> () => nm_quick_exit {
-        process::at_exit();
-        real!(quick_exit)(status)
-    }
-}
-
-hook! {
     unsafe fn _Exit(status: c_int) -> () => nm__Exit {
         process::at_exit();
         real!(_Exit)(status)
@@ -27,31 +20,109 @@ hook! {
 
 hook! {
     unsafe fn execve(path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_execve {
-        executed(|| real!(execve)(path, arguments, environment))
+        exec::execute(path, [arguments, environment], || real!(execve)(path, arguments, environment))
     }
 }
 
 hook! {
     unsafe fn execv(path: *const c_char, arguments: *const *const c_char) -> c_int => nm_execv {
-        executed(|| real!(execv)(path, arguments))
+        exec::execute(path, [arguments, core::ptr::null()], || real!(execv)(path, arguments))
     }
 }
 
 hook! {
     unsafe fn execvp(path: *const c_char, arguments: *const *const c_char) -> c_int => nm_execvp {
-        executed(|| real!(execvp)(path, arguments))
+        exec::execute(path, [arguments, core::ptr::null()], || real!(execvp)(path, arguments))
     }
 }
 
 hook! {
     unsafe fn execvpe(path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_execvpe {
-        executed(|| real!(execvpe)(path, arguments, environment))
+        exec::execute(path, [arguments, environment], || real!(execvpe)(path, arguments, environment))
     }
 }
 
 hook! {
     unsafe fn fexecve(number: c_int, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_fexecve {
-        executed(|| real!(fexecve)(number, arguments, environment))
+        exec::execute(core::ptr::null(), [arguments, environment], || real!(fexecve)(number, arguments, environment))
+    }
+}
+
+hook! {
+    unsafe fn execveat(directory: c_int, path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char, flags: c_int) -> c_int => nm_execveat {
+        exec::execute(path, [arguments, environment], || real!(execveat)(directory, path, arguments, environment, flags))
+    }
+}
+
+hook! {
+    unsafe fn posix_spawn(pid: *mut libc::pid_t, path: *const c_char, actions: *const c_void, attributes: *const c_void, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_posix_spawn {
+        spawn::spawn(pid, path, (actions, attributes), [arguments, environment], |pid| real!(posix_spawn)(pid, path, actions, attributes, arguments, environment))
+    }
+}
+
+hook! {
+    unsafe fn posix_spawnp(pid: *mut libc::pid_t, path: *const c_char, actions: *const c_void, attributes: *const c_void, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_posix_spawnp {
+        spawn::spawn(pid, path, (actions, attributes), [arguments, environment], |pid| real!(posix_spawnp)(pid, path, actions, attributes, arguments, environment))
+    }
+}
+
+hook! {
+    unsafe fn posix_spawn_file_actions_init(actions: *mut c_void) -> c_int => nm_posix_spawn_file_actions_init {
+        { spawn::forget(actions); real!(posix_spawn_file_actions_init)(actions) }
+    }
+}
+
+hook! {
+    unsafe fn posix_spawn_file_actions_destroy(actions: *mut c_void) -> c_int => nm_posix_spawn_file_actions_destroy {
+        { spawn::forget(actions); real!(posix_spawn_file_actions_destroy)(actions) }
+    }
+}
+
+hook! {
+    unsafe fn posix_spawn_file_actions_addopen(actions: *mut c_void, number: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int => nm_posix_spawn_file_actions_addopen {
+        spawn::add_open(actions, path, flags, mode, |path, flags| real!(posix_spawn_file_actions_addopen)(actions, number, path, flags, mode))
+    }
+}
+
+hook! {
+    unsafe fn posix_spawn_file_actions_addchdir_np(actions: *mut c_void, path: *const c_char) -> c_int => nm_posix_spawn_file_actions_addchdir_np {
+        spawn::add_directory(path, |path| real!(posix_spawn_file_actions_addchdir_np)(actions, path))
+    }
+}
+
+hook! {
+    unsafe fn system(command: *const c_char) -> c_int => nm_system {
+        { exec::bring_in(command, [core::ptr::null(); 2]); signals::as_inherited(|| real!(system)(command)) }
+    }
+}
+
+hook! {
+    unsafe fn popen(command: *const c_char, kind: *const c_char) -> *mut c_void => nm_popen {
+        { exec::bring_in(command, [core::ptr::null(); 2]); signals::as_inherited(|| real!(popen)(command, kind)) }
+    }
+}
+
+hook! {
+    unsafe fn _Fork() -> libc::pid_t => nm__Fork {
+        fork::around(|| real!(_Fork)())
+    }
+}
+
+hook! {
+    unsafe fn clone(function: extern "C" fn(*mut c_void) -> c_int, stack: *mut c_void, flags: c_int, argument: *mut c_void, parent: usize, tls: usize, child: usize) -> c_int => nm_clone {
+        fork::cloned(function, flags, argument, |function, argument| real!(clone)(function, stack, flags, argument, parent, tls, child))
+    }
+}
+
+hook! {
+    unsafe fn __clone(function: extern "C" fn(*mut c_void) -> c_int, stack: *mut c_void, flags: c_int, argument: *mut c_void, parent: usize, tls: usize, child: usize) -> c_int => nm___clone {
+        fork::cloned(function, flags, argument, |function, argument| real!(__clone)(function, stack, flags, argument, parent, tls, child))
+    }
+}
+
+hook! {
+    unsafe fn pthread_create(thread: *mut libc::pthread_t, attributes: *const libc::pthread_attr_t, start: *mut c_void, argument: *mut c_void) -> c_int => nm_pthread_create {
+        { fork::before_thread(); signals::hold_thread_stack(attributes); real!(pthread_create)(thread, attributes, start, argument) }
     }
 }
 
@@ -61,6 +132,35 @@ unsafe extern "C" {
     fn netmem_execl();
     fn netmem_execlp();
     fn netmem_execle();
+}
+
+/// pthread_exit unwinds its thread's frames, so none of ours may be among them.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pthread_exit() {
+    #[cfg(target_arch = "x86_64")]
+    core::arch::naked_asm!(
+        "push rdi",
+        "call {note}",
+        "pop rdi",
+        "jmp rax",
+        note = sym netmem_before_pthread_exit,
+    );
+    #[cfg(target_arch = "aarch64")]
+    core::arch::naked_asm!(
+        "stp x0, x30, [sp, #-16]!",
+        "bl {note}",
+        "mov x9, x0",
+        "ldp x0, x30, [sp], #16",
+        "br x9",
+        note = sym netmem_before_pthread_exit,
+    );
+}
+
+/// What ends a thread, after a look at whether we would be all that is left.
+extern "C" fn netmem_before_pthread_exit() -> usize {
+    crate::sys::thread::before_exit();
+    resolve::next(c"pthread_exit") as usize
 }
 
 super::jump!(execl, netmem_execl);

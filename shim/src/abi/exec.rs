@@ -1,0 +1,111 @@
+//! The way into another program: its path, arguments and environment are where the kernel finds them, its signals as they would
+//! be without us.
+//!
+//! Owns: what is done before exec and its kin. Called by: exports, spawn. Must not: touch a byte that may not be there: a
+//! pointer that the kernel refuses is its to refuse.
+
+use core::ffi::c_char;
+
+use super::process::{after_failed_exec, before_exec, in_shared_memory_child};
+use super::{buffers, links, signal};
+use crate::engine::delivery;
+use crate::host::{names, runtime};
+use crate::sys::app::Span;
+use crate::sys::errno::{self, Errno};
+use crate::sys::mem::{self, PAGE};
+
+/// Arguments or variables at the most that are looked at; the kernel allows fewer bytes than that.
+const STRINGS_MAX: usize = 1 << 20;
+
+/// Strings that a new program gets: null, or an array of C strings that ends with null.
+pub type Strings = *const *const c_char;
+
+/// Calls `each` for every word or byte from `at` on, until it says that it was the last, bringing pages in where the kernel could
+/// not. What is not mapped ends it.
+unsafe fn walk<T: Copy>(at: *const T, mut last: impl FnMut(T) -> bool) {
+    let mut at = at as usize;
+    let mut known = 0..0;
+    loop {
+        if !known.contains(&at) {
+            let page = at & !(PAGE - 1);
+            if buffers::prepare(Span { at: page, length: PAGE }, false).is_err()
+                || !mem::is_mapped(page, PAGE)
+            {
+                return;
+            }
+            known = page..page + PAGE;
+        }
+        // SAFETY: its page is there and, if it is ours, open for reading; the caller's type divides a page.
+        if last(unsafe { (at as *const T).read_unaligned() }) {
+            return;
+        }
+        at += size_of::<T>();
+    }
+}
+
+/// Where the kernel can't fault, strings that lie in mappings of ours come in before it reads them.
+///
+/// # Safety
+/// Nothing is asked of the pointers.
+pub unsafe fn bring_in(path: *const c_char, lists: [Strings; 2]) {
+    if buffers::idle() {
+        return;
+    }
+    // SAFETY: `walk` looks before it reads.
+    unsafe {
+        if !path.is_null() {
+            walk(path, |byte| byte == 0);
+        }
+        for list in lists.into_iter().filter(|list| !list.is_null()) {
+            let mut count = 0;
+            walk(list, |string: *const c_char| {
+                count += 1;
+                if !string.is_null() {
+                    walk(string, |byte| byte == 0);
+                }
+                string.is_null() || count == STRINGS_MAX
+            });
+        }
+    }
+}
+
+/// A program that is a region: EACCES, as on a file system that is mounted noexec. Its cache file is open for writing, which the
+/// kernel refuses for a program (ETXTBSY).
+///
+/// # Safety
+/// `program` is null or a C string.
+pub unsafe fn refuse_region(program: *const c_char) -> Result<(), Errno> {
+    // SAFETY: the caller's.
+    match unsafe { links::name_of(libc::AT_FDCWD, program) } {
+        None => Ok(()),
+        // A vfork child has no connection of its own to ask whether it is there.
+        Some(_) if in_shared_memory_child() => Err(Errno(libc::EACCES)),
+        Some(name) => names::lookup(runtime()?, &name).and(Err(Errno(libc::EACCES))),
+    }
+}
+
+/// Around exec: what is dirty goes up first; if the exec fails the program goes on.
+///
+/// # Safety
+/// The arguments are those of the call.
+pub unsafe fn execute(path: *const c_char, lists: [Strings; 2], make: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: the caller's.
+    let refused = unsafe {
+        bring_in(path, lists);
+        refuse_region(path)
+    };
+    if let Err(errno) = refused {
+        errno::set(errno);
+        return -1;
+    }
+    before_exec();
+    let changed = delivery::show_programs_disposition();
+    let result = signal::as_inherited(make);
+    let failed = errno::get();
+    if changed {
+        delivery::take_back_disposition();
+    }
+    after_failed_exec();
+    errno::set(failed);
+    result
+}
