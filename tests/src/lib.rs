@@ -16,6 +16,7 @@ pub mod initramfs;
 pub mod kernel;
 pub mod model;
 pub mod proxy;
+pub mod real;
 pub mod run;
 pub mod server;
 pub mod skip;
