@@ -71,14 +71,16 @@ pub fn remap(at: usize, old: usize, new: usize, flags: i32, to: usize) -> Outcom
     if old == 0 {
         return duplicate(&first, &wish);
     }
-    if !is_one(&source, old_end) {
+    let moves = new > old || fixed || wish.has(libc::MREMAP_DONTUNMAP);
+    if moves && !is_one(&source, at + old.min(new)) {
         return Err(Errno(libc::EFAULT).into());
     }
     if new < old {
+        // Of several mappings too, and of what is none.
         map::unmap_range(runtime, at + new, old - new)?;
     }
     let wish = Move { old: old.min(new), ..wish };
-    if wish.old == wish.new && !fixed && !wish.has(libc::MREMAP_DONTUNMAP) {
+    if !moves {
         return Ok(at);
     }
     relocate(runtime, &wish)

@@ -42,6 +42,9 @@ impl<C: Board + Frames> Region<C> {
             // The bytes between the old end and its page's end were never the file's; a mapping may have stored there.
             self.cache.set_size(size)?;
             control.size_changed.store(1, Ordering::SeqCst);
+        } else {
+            // The size that it has: the kernel clears what lies behind the end in the last page, and nothing else.
+            self.cache.set_size(size)?;
         }
         Ok(())
     }
