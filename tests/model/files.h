@@ -9,6 +9,7 @@
  *     trunc S SIZE               truncate NAME SIZE
  *     falloc S MODE OFF COUNT    pfalloc S OFF COUNT            fsync S, fdatasync S
  *     copy S OFF TO OFF COUNT    copy_file_range; OFF - for the descriptor's own        send S TO OFF COUNT (sendfile)
+ *     tails NAME…                clears what lies behind the end of each file in its last page
  *     unlink NAME                rename NAME NAME               exchange NAME NAME      stat NAME, fstat S
  */
 #include <sys/sendfile.h>
@@ -17,6 +18,18 @@
 #include "model.h"
 
 static char scratch[2][BYTES_MAX];
+
+/* Zeros from the end of a file to the end of its last page. */
+static void clear_page_end(int fd, off_t size)
+{
+    if (size % PAGE == 0)
+        return;
+    char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, size / PAGE * PAGE);
+    if (page == MAP_FAILED)
+        return;
+    memset(page + size % PAGE, 0, (size_t)(PAGE - size % PAGE));
+    munmap(page, PAGE);
+}
 
 /*
  * tmpfs shows, once a file has grown, what a mapping stored behind its old end; POSIX and every disk file system show zeros, and
@@ -31,13 +44,21 @@ static void clear_tail(int fd, off_t end)
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     int both = open(path, O_RDWR | O_CLOEXEC);
-    off_t start = status.st_size / PAGE * PAGE;
-    char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, both, start);
-    if (page != MAP_FAILED) {
-        memset(page + status.st_size % PAGE, 0, (size_t)(PAGE - status.st_size % PAGE));
-        munmap(page, PAGE);
-    }
+    clear_page_end(both, status.st_size);
     close(both);
+}
+
+static void clear_tails(char **word, int words)
+{
+    for (int i = 1; i < words; i++) {
+        struct stat status;
+        int fd = open(word[i], O_RDWR | O_CLOEXEC);
+        if (fd >= 0 && fstat(fd, &status) == 0)
+            clear_page_end(fd, status.st_size);
+        if (fd >= 0)
+            close(fd);
+    }
+    say(" ok");
 }
 
 /* Where the next write goes. */
@@ -319,6 +340,8 @@ int on_files(char **word, int words)
         allocate(word);
     else if (strcmp(call, "fsync") == 0 || strcmp(call, "fdatasync") == 0)
         say_result(call[1] == 's' ? fsync(*place) : fdatasync(*place));
+    else if (strcmp(call, "tails") == 0)
+        clear_tails(word, words);
     else if (strcmp(call, "copy") == 0 && words > 5)
         copy(word);
     else if (strcmp(call, "send") == 0 && words > 4)

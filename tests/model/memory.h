@@ -30,10 +30,40 @@ static int map_flags(const char *letters)
     return flags;
 }
 
+/*
+ * Which call last gave a page of the arena what splits mappings. A range that several calls made is several mappings, or may be;
+ * whether mremap moves those depends on the kernel (6.17 does), so that such a line is not obeyed.
+ */
+static unsigned made_by[PAGES], calls;
+
+static void stamp(const char *at, size_t length, unsigned call)
+{
+    for (size_t page = (size_t)(at - ARENA) / PAGE; page < PAGES && ARENA + page * PAGE < at + length; page++)
+        made_by[page] = call;
+}
+
+/* The same for a call that changes what is mapped there, and maps nothing. */
+static void restamp(const char *at, size_t length)
+{
+    calls++;
+    for (size_t page = (size_t)(at - ARENA) / PAGE; page < PAGES && ARENA + page * PAGE < at + length; page++)
+        made_by[page] = made_by[page] == 0 ? 0 : calls;
+}
+
+static int is_one(const char *at, size_t length)
+{
+    size_t first = (size_t)(at - ARENA) / PAGE;
+    for (size_t page = first; page < PAGES && ARENA + page * PAGE < at + length; page++)
+        if (made_by[page] != made_by[first])
+            return 0;
+    return 1;
+}
+
 static void use(const char *at, size_t length)
 {
     for (size_t page = (size_t)(at - ARENA) / PAGE; page < PAGES && ARENA + page * PAGE < at + length; page++)
         used[page] = 1;
+    stamp(at, length, ++calls);
 }
 
 static void say_place(const char *at)
@@ -66,14 +96,23 @@ static void remap(char **word)
     size_t before = (size_t)number(word[2]), after = (size_t)number(word[3]);
     int flags = (strchr(word[4], 'm') ? MREMAP_MAYMOVE : 0) | (strchr(word[4], 'f') ? MREMAP_FIXED : 0)
                 | (strchr(word[4], 'd') ? MREMAP_DONTUNMAP : 0);
+    if ((after > before || (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0) && !is_one(at, before)) {
+        say(" several");
+        return;
+    }
     char *got = mremap(at, before, after, flags, to);
     say_place(got);
     if (got == MAP_FAILED)
         return;
     if (got < ARENA || got >= ARENA + (size_t)PAGES * PAGE)
         got = mremap(got, after, after, MREMAP_MAYMOVE | MREMAP_FIXED, to), say_place(got);
-    if (got != MAP_FAILED)
-        use(got, after);
+    if (got == MAP_FAILED)
+        return;
+    if (got != at && (flags & MREMAP_DONTUNMAP) == 0)
+        stamp(at, before, 0);
+    else if (after < before)
+        stamp(at + after, before - after, 0);
+    use(got, after);
 }
 
 static int sync_flags(const char *letters)
@@ -201,21 +240,21 @@ int on_memory(char **word, int words)
         map(word);
     else if (strcmp(call, "anon") == 0 && words > 3)
         map(word);
-    else if (strcmp(call, "unmap") == 0)
+    else if (strcmp(call, "unmap") == 0) {
         say_result(munmap(at, length));
-    else if (strcmp(call, "protect") == 0 && words > 3)
+        stamp(at, length, 0);
+    } else if (strcmp(call, "protect") == 0 && words > 3) {
         say_result(mprotect(at, length, protection(word[3])));
-    else if (strcmp(call, "remap") == 0 && words > 5)
+        restamp(at, length);
+    } else if (strcmp(call, "remap") == 0 && words > 5)
         remap(word);
     else if (strcmp(call, "msync") == 0 && words > 3)
         say_result(msync(at, length, sync_flags(word[3])));
-    else if (strcmp(call, "madvise") == 0 && words > 3)
-        say_result(madvise(at, length, (int)number(word[3])));
-    else if (strcmp(call, "mlock") == 0)
-        say_result(mlock(at, length));
-    else if (strcmp(call, "munlock") == 0)
-        say_result(munlock(at, length));
-    else
+    else if ((strcmp(call, "madvise") == 0 && words > 3) || strcmp(call, "mlock") == 0 || strcmp(call, "munlock") == 0) {
+        say_result(call[1] == 'a' ? madvise(at, length, (int)number(word[3])) : call[1] == 'l' ? mlock(at, length)
+                                                                                               : munlock(at, length));
+        restamp(at, length);
+    } else
         return on_touches(word, words);
     return 1;
 }

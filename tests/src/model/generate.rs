@@ -6,44 +6,12 @@
 use std::collections::BTreeMap;
 
 use super::Script;
+use super::dice::Dice;
 use super::play::NAMES;
 
 const PAGE: u64 = 4096;
 /// Pages of the arena that scripts use; the interpreter's has 1,024.
 const ARENA: u64 = 1000;
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    /// One of `0..end`.
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    /// Once in `of` times.
-    fn once_in(&mut self, of: u64) -> bool {
-        self.below(of) == 0
-    }
-
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-
-    /// Small numbers more often than large ones.
-    fn small(&mut self, end: u64) -> u64 {
-        let limit = self.below(end) + 1;
-        self.below(limit)
-    }
-}
 
 /// When the whole state is looked at. A look brings every page in, so that looking always leaves no page absent.
 #[derive(Clone, Copy, PartialEq)]
@@ -73,6 +41,8 @@ struct Writer {
     processes: BTreeMap<char, Process>,
     /// Bytes in each file, as far as is known.
     sizes: [u64; NAMES.len()],
+    /// Whether it was ever made.
+    made: [bool; NAMES.len()],
     pages_max: u64,
     looks: Looks,
     /// Which kinds of line are more likely in this script.
@@ -86,8 +56,16 @@ pub fn generate(seed: u64, operations: usize) -> Script {
     let looks = dice.one(&[Looks::Always, Looks::Sampled, Looks::Sampled, Looks::Seldom]);
     let taste = dice.below(4);
     let sizes = [0; NAMES.len()];
-    let mut writer =
-        Writer { dice, lines: Vec::new(), processes: BTreeMap::new(), sizes, pages_max, looks, taste };
+    let mut writer = Writer {
+        dice,
+        lines: Vec::new(),
+        processes: BTreeMap::new(),
+        sizes,
+        made: [false; NAMES.len()],
+        pages_max,
+        looks,
+        taste,
+    };
     writer.begin();
     while writer.lines.len() < operations {
         writer.step();
@@ -110,7 +88,7 @@ impl Writer {
             let seed = self.dice.below(1000);
             self.say(format!("a open {file} {name} rwc"));
             self.say(format!("a pwrite {file} 0 {size} {seed} -"));
-            self.sizes[file] = size;
+            (self.sizes[file], self.made[file]) = (size, true);
             if self.dice.once_in(3) {
                 let more = self.dice.below(9 * PAGE);
                 self.say(format!("a trunc {file} {}", size + more));
@@ -130,7 +108,7 @@ impl Writer {
 
     fn step(&mut self) {
         if self.dice.once_in(60) {
-            let how = self.dice.one(&["cold", "cold", "restart"]);
+            let how = self.dice.one(&["cold", "cold", "back", "back", "restart"]);
             self.say("check".to_owned());
             self.say(how.to_owned());
             self.processes = BTreeMap::from([('a', Process::default())]);
@@ -181,9 +159,14 @@ impl Writer {
                 self.map(new);
             }
             _ if self.processes.len() > 1 => {
-                let how = self.dice.one(&["exit", "_exit"]);
-                self.say(format!("{who} {how}"));
+                let how = self.dice.one(&["exit", "exit", "_exit", "kill"]);
                 self.processes.remove(&who);
+                if how == "kill" {
+                    // What a killed process stored is kept by another that holds the file; the last one's is dropped.
+                    let other = self.processes.keys().next().copied().unwrap_or('a');
+                    self.say(format!("{other} tails {}", NAMES.join(" ")));
+                }
+                self.say(format!("{who} {how}"));
             }
             _ => {}
         }
@@ -281,13 +264,17 @@ impl Writer {
         let file = if self.dice.once_in(8) { self.dice.below(4) } else { self.dice.small(3) } as usize;
         let flags = match self.dice.below(3) {
             0 => self.dice.one(&["r", "r", "w", "wc", "wa", "rwa", "rwca", "rws", "rwct", "rwcx"]),
-            _ => self.dice.one(&["rw", "rwc", "rwc"]),
+            _ if self.made[file] => "rw",
+            _ => "rwc",
         };
+        self.made[file] |= flags.contains('c');
         self.say(format!("{who} open {slot} {} {flags}", NAMES[file]));
         if flags.contains('t') {
             self.sizes[file] = 0;
         }
-        self.processes.entry(who).or_default().open.entry(slot).or_insert(file);
+        if self.made[file] {
+            self.processes.entry(who).or_default().open.entry(slot).or_insert(file);
+        }
     }
 
     fn open_or_close(&mut self, who: char) {
@@ -319,39 +306,62 @@ impl Writer {
         let pages = pages.clamp(1, ARENA / 2);
         let page = if self.dice.once_in(3) { self.range(who).0 } else { self.dice.below(ARENA - pages) };
         let page = page.min(ARENA - pages);
-        let prot = self.dice.one(&["rw", "rw", "rw", "rw", "r", "r", "-"]);
+        let prot = self.dice.one(&["rw", "rw", "rw", "rw", "r", "r", "w", "-", "rx"]);
         let kind = self.dice.one(&["s", "s", "s", "p", "p", "v"]);
-        let fixed = if kind == "v" { "f" } else { self.dice.one(&["f", "f", "f", "h"]) };
-        let more = self.dice.one(&["", "", "", "", "N"]);
+        let fixed = self.dice.one(&["f", "f", "f", "f", "n", "h"]);
+        let more = self.dice.one(&["", "", "", "", "P", "L", "N"]);
         let bytes = if self.dice.once_in(5) { pages * PAGE - self.dice.below(PAGE) } else { pages * PAGE };
         self.say(format!("{who} map {page} {bytes} {prot} {kind}{fixed}{more} {slot} {}", first * PAGE));
+        self.cut(who, page, pages);
         self.processes.entry(who).or_default().mapped.push(Range { page, pages });
+    }
+
+    /// What was mapped there is no more.
+    fn cut(&mut self, who: char, page: u64, pages: u64) {
+        let (process, end) = (self.processes.entry(who).or_default(), page + pages);
+        let mut left = Vec::new();
+        for range in process.mapped.drain(..) {
+            let range_end = range.page + range.pages;
+            let (before, behind) = (page.min(range_end), end.max(range.page));
+            if range.page < before {
+                left.push(Range { page: range.page, pages: before - range.page });
+            }
+            if behind < range_end {
+                left.push(Range { page: behind, pages: range_end - behind });
+            }
+        }
+        process.mapped = left;
     }
 
     fn shape_mapping(&mut self, who: char) {
         let (page, pages) = self.range(who);
         let bytes = pages * PAGE;
         match self.dice.below(20) {
-            0..=1 => self.say(format!("{who} unmap {page} {bytes}")),
+            0..=1 => {
+                self.say(format!("{who} unmap {page} {bytes}"));
+                self.cut(who, page, pages);
+            }
             2 => {
                 let prot = self.dice.one(&["rw", "r", "-"]);
                 self.say(format!("{who} anon {page} {bytes} {prot}"));
             }
             3..=5 => {
-                let prot = self.dice.one(&["rw", "rw", "r", "r", "-"]);
+                let prot = self.dice.one(&["rw", "rw", "r", "r", "-", "w", "rx"]);
                 self.say(format!("{who} protect {page} {bytes} {prot}"));
             }
-            6..=7 if std::env::var_os("NETMEM_MODEL_REMAP").is_some() => self.remap(who, page, pages),
-            6..=11 => {
+            6..=7 => self.remap(who, page, pages),
+            8..=11 => {
                 let flags = self.dice.one(&["s", "s", "s", "a", "i", "si", "ai", "-", "sa"]);
                 self.say(format!("{who} msync {page} {bytes} {flags}"));
             }
             12..=17 => {
-                // NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE REMOVE COLD PAGEOUT POPULATE_READ POPULATE_WRITE
-                let advice = self.dice.one(&[0, 1, 2, 3, 3, 4, 4, 4, 4, 8, 20, 21]);
+                // NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE REMOVE DONTFORK DOFORK COLD PAGEOUT POPULATE_READ POPULATE_WRITE
+                let advice =
+                    self.dice.one(&[0, 1, 2, 3, 3, 4, 4, 4, 4, 8, 9, 9, 9, 10, 11, 20, 21, 22, 22, 23, 23]);
                 self.say(format!("{who} madvise {page} {bytes} {advice}"));
             }
-            _ => self.say(format!("{who} madvise {page} {bytes} 4")),
+            18 => self.say(format!("{who} mlock {page} {bytes}")),
+            _ => self.say(format!("{who} munlock {page} {bytes}")),
         }
     }
 
@@ -362,7 +372,7 @@ impl Writer {
             _ => 1 + self.dice.below(pages),
         };
         let to = self.dice.below(ARENA - after.min(ARENA - 1));
-        let flags = self.dice.one(&["mf", "mf"]);
+        let flags = self.dice.one(&["-", "m", "m", "mf", "mf", "mfd", "md"]);
         self.say(format!("{who} remap {page} {} {} {flags} {to}", pages * PAGE, after * PAGE));
         let mapped = &mut self.processes.entry(who).or_default().mapped;
         mapped.push(Range { page: to, pages: after });

@@ -3,10 +3,12 @@
 //! Owns: what a script is, and the comparison. Called by: tests/model.rs. Must not: know what a call should do: the local
 //! file's answer is the reference.
 //!
-//! A script is a list of lines. `start P`, `restart`, `cold` and `check` are the player's; any other line begins with the label
+//! A script is a list of lines. `start P`, `restart` (of all), `cold` (on a new host), `back` (on an older one) and `check` are the
+//! player's; any other line begins with the label
 //! of a process (tests/model/model.c), which obeys the rest. Each line means something whatever came before it, so that a
 //! script stays one when lines are left out.
 
+mod dice;
 mod generate;
 mod play;
 mod shrink;

@@ -52,6 +52,8 @@ struct Player {
     engine: Engine,
     server: Server,
     hosts: Vec<Host>,
+    /// The one that processes start on.
+    here: usize,
     socket: String,
     connected: Receiver<(String, UnixStream)>,
     processes: BTreeMap<String, Process>,
@@ -96,6 +98,7 @@ impl Player {
             engine,
             server: Server::start(),
             hosts: vec![Host::new(engine)],
+            here: 0,
             socket,
             connected,
             processes: BTreeMap::new(),
@@ -111,6 +114,7 @@ impl Player {
             ["start", label] => self.start(label),
             ["restart"] => self.begin_again(false),
             ["cold"] => self.begin_again(true),
+            ["back"] => self.go_back(),
             ["check"] => {
                 let labels: Vec<String> = self.processes.keys().cloned().collect();
                 labels.iter().for_each(|label| self.tell(label, "check"));
@@ -139,7 +143,7 @@ impl Player {
         if self.processes.contains_key(label) {
             return self.note(&format!("start {label}"), "taken");
         }
-        let host = self.hosts.last().expect("a host");
+        let host = &self.hosts[self.here];
         let run = Run::on(host, self.server.url(), compile("tests/model/model.c", &[]));
         let run = run.arg(&self.socket).arg(label).arg(host.netmem());
         let run = if self.engine == Engine::Kernel { run.arg("reference") } else { run };
@@ -232,8 +236,16 @@ impl Player {
             self.clear_tails();
         } else if cold {
             self.hosts.push(Host::new(self.engine));
+            self.here = self.hosts.len() - 1;
         }
         self.start("a");
+    }
+
+    /// The same on a host that was there before, whose pages are of then. What lies behind the ends of files there is nobody's.
+    fn go_back(&mut self) {
+        self.here = (self.here + self.hosts.len() - 1) % self.hosts.len();
+        self.begin_again(false);
+        self.tell("a", &format!("tails {}", NAMES.join(" ")));
     }
 
     /// What lies behind the end of a file in its last page is nobody's, and does not go from host to host.
