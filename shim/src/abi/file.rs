@@ -140,6 +140,7 @@ fn transfer(
     if at.saturating_add(length) > size && !size.is_multiple_of(4096) {
         handle.zero_tail(size)?;
     }
+    buffers::bring_in(spans);
     let done = buffers::drain(spans, || Kind::Regular, make)?;
     handle.wrote(at, done as u64);
     if flags & (libc::O_SYNC | libc::O_DSYNC) != 0 {
