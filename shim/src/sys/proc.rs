@@ -44,11 +44,13 @@ fn parse_line(line: &str, device: u64, inode: u64) -> Option<FileMapping> {
 
 /// The threads of this process; none if that can't be found out just now.
 pub fn threads() -> Vec<i32> {
-    use rustix::fs::{Mode, OFlags, RawDir};
+    use rustix::fs::{OFlags, RawDir};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(directory) = rustix::fs::open("/proc/self/task", flags, Mode::empty()) else { return Vec::new() };
+    // A descriptor of ours from the start: the standard library's own would be closed by the name that we export, and its number
+    // may be that of a stream which libc closed without our knowing.
+    let Ok(directory) = file::open("/proc/self/task", flags, 0) else { return Vec::new() };
     let mut buffer = [const { core::mem::MaybeUninit::uninit() }; 2048];
-    let mut names = RawDir::new(&directory, &mut buffer);
+    let mut names = RawDir::new(super::fd::borrow(directory.raw()), &mut buffer);
     let mut threads = Vec::new();
     while let Some(Ok(entry)) = names.next() {
         threads.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
