@@ -10,7 +10,7 @@ use super::process::{after_failed_exec, before_exec, in_shared_memory_child};
 use super::{buffers, links, signal};
 use crate::engine::delivery;
 use crate::host::{names, runtime};
-use crate::sys::app::Span;
+use crate::sys::app::{self, Span};
 use crate::sys::errno::{self, Errno};
 use crate::sys::mem::{self, PAGE};
 
@@ -69,14 +69,39 @@ pub unsafe fn bring_in(path: *const c_char, lists: [Strings; 2]) {
     }
 }
 
+/// How a program is named.
+#[derive(Clone, Copy, Debug)]
+pub enum Program {
+    /// By a path.
+    At(*const c_char),
+    /// By a path, or by a name without a slash, which is looked for in PATH and never in the working directory.
+    Searched(*const c_char),
+}
+
+impl Program {
+    /// The argument as it was given.
+    pub fn argument(self) -> *const c_char {
+        match self {
+            Program::At(path) | Program::Searched(path) => path,
+        }
+    }
+}
+
 /// A program that is a region: EACCES, as on a file system that is mounted noexec. Its cache file is open for writing, which the
 /// kernel refuses for a program (ETXTBSY).
 ///
 /// # Safety
 /// `program` is null or a C string.
-pub unsafe fn refuse_region(program: *const c_char) -> Result<(), Errno> {
+pub unsafe fn refuse_region(program: Program) -> Result<(), Errno> {
+    let path = program.argument();
     // SAFETY: the caller's.
-    match unsafe { links::name_of(libc::AT_FDCWD, program) } {
+    let searched = matches!(program, Program::Searched(_))
+        && unsafe { app::path(path) }.is_some_and(|path| !path.contains('/'));
+    if searched {
+        return Ok(());
+    }
+    // SAFETY: the caller's.
+    match unsafe { links::name_of(libc::AT_FDCWD, path) } {
         None => Ok(()),
         // A vfork child has no connection of its own to ask whether it is there.
         Some(_) if in_shared_memory_child() => Err(Errno(libc::EACCES)),
@@ -88,11 +113,11 @@ pub unsafe fn refuse_region(program: *const c_char) -> Result<(), Errno> {
 ///
 /// # Safety
 /// The arguments are those of the call.
-pub unsafe fn execute(path: *const c_char, lists: [Strings; 2], make: impl FnOnce() -> i32) -> i32 {
+pub unsafe fn execute(program: Program, lists: [Strings; 2], make: impl FnOnce() -> i32) -> i32 {
     // SAFETY: the caller's.
     let refused = unsafe {
-        bring_in(path, lists);
-        refuse_region(path)
+        bring_in(program.argument(), lists);
+        refuse_region(program)
     };
     if let Err(errno) = refused {
         errno::set(errno);

@@ -8,7 +8,7 @@
 use core::ffi::{c_char, c_int, c_void};
 use std::ffi::CString;
 
-use super::exec::{self, Strings};
+use super::exec::{self, Program, Strings};
 use super::outcome::{Exit, NOT_OURS, Outcome};
 use super::process::in_shared_memory_child;
 use super::{buffers, links, path, signal};
@@ -122,7 +122,7 @@ fn close_all(numbers: &[c_int]) {
 /// As for the calls.
 pub unsafe fn spawn(
     pid: *mut libc::pid_t,
-    program: *const c_char,
+    program: Program,
     (actions, attributes): (*const c_void, *const c_void),
     lists: [Strings; 2],
     make: impl FnOnce(*mut libc::pid_t) -> c_int,
@@ -141,7 +141,7 @@ pub unsafe fn spawn(
     let opened = opened.unwrap_or_default();
     // libc reads all of it with every signal blocked, and so does its child, where nothing can bring a page in.
     // SAFETY: the caller's.
-    unsafe { exec::bring_in(program, lists) };
+    unsafe { exec::bring_in(program.argument(), lists) };
     for (at, length) in [(actions, ACTIONS_BYTES), (attributes, ATTRIBUTES_BYTES)] {
         let _ = buffers::prepare(Span::new(at, if at.is_null() { 0 } else { length }), false);
     }
