@@ -86,7 +86,7 @@ ifneq ($(HAVE_CXX),)
 	$(CXX) -std=c++11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c++ include/netmem.h
 	for source in examples-c/*.cpp; do $(CXX) -std=c++17 $(WARN) -I include -fsyntax-only $$source || exit 1; done
 endif
-	for script in .ci/* tests/demo/demo; do bash -n $$script || exit 1; done
+	for script in .ci/* tests/demo/demo tests/tools/*.sh tests/guests/*.sh; do bash -n $$script || exit 1; done
 
 ## make bench        what a fault, a scan, a commit and a start cost, beside the smallest C programs that do the same
 ##                   (BENCH="--rounds 9 --only cold" passes arguments on; tests/bench/bench.py --help)

@@ -53,3 +53,43 @@ fn every_file_that_the_readme_points_to_is_there() {
     }
     assert!(seen >= 10, "only {seen} links");
 }
+
+/// The commands in the table of "Programs that work", each with the first of its program names.
+fn programs_that_work() -> Vec<(String, String)> {
+    let text = readme();
+    let section = text.split("## Programs that work").nth(1).expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+    rows.map(|row| {
+        let command = row.split_once('`').and_then(|(_, rest)| rest.rsplit_once('`')).expect("a command").0;
+        (row.split('|').nth(1).unwrap_or_default().trim().to_owned(), command.replace("\\|", "|"))
+    })
+    .collect()
+}
+
+#[test]
+fn every_program_that_is_said_to_work_works() {
+    let rows = programs_that_work();
+    assert!(rows.len() >= 12, "only {} rows", rows.len());
+    for (programs, command) in rows {
+        let run = netmem_run_in_checkout(&command);
+        // 127 is a shell's word for a program that is not there.
+        if run.code() == 127 {
+            netmem_tests::skip::skip(&programs, &format!("{programs}: not installed"));
+            continue;
+        }
+        assert_eq!(run.code(), 0, "{programs}: {command}\n{run}");
+        assert_eq!(run.lines_of_ours(), Vec::<&str>::new(), "{programs}: {run}");
+    }
+}
+
+fn netmem_run_in_checkout(command: &str) -> netmem_tests::Output {
+    let host = netmem_tests::Host::new(netmem_tests::engine::best());
+    Run::plain(&built().command)
+        .env("NETMEM_LIBRARY", &built().library)
+        .env("NETMEM_DIR", host.cache())
+        .env("HOME", host.files())
+        .args(["run", "--", "bash", "-euc", command])
+        .cwd(root())
+        .output()
+}

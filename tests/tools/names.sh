@@ -1,0 +1,10 @@
+# find, du, ls, stat, touch, chmod, mkdir, rmdir, rm, realpath, mktemp, ln: names and what is known of them.
+mkdir -p "$N/d/e/f" "$N/g"; seq 1 2000 > "$N/d/x"; printf 12345 > "$N/d/e/y"; : > "$N/g/none"
+find "$N" | sed "s,^$N,N," | sort; find "$N" -type f -size +0 -newermt 2000-01-01 -printf '%f %s %d %y\n' | sort; find "$N" -empty | sed "s,^$N,N," | sort
+find "$N/d" -name y -exec cat {} \; ; echo; find "$N" -type f -print0 | xargs -0 cat | md5sum | cut -c 33-; find "$N/g" -name none -delete; ls -A "$N/g"
+(cd "$N/d" && find . -mindepth 1 | sort && ls -R && pwd | sed "s,^$N,N," && cat ../d/e/../e/y && cd e/.. && ls && cd - > /dev/null && realpath x | sed "s,^$N,N," && readlink -f e/y | sed "s,^$N,N,")
+du -b "$N/d/x" | cut -f 1; du -a --apparent-size "$N/d" | wc -l; ls -l "$N/d" | awk 'NR > 1 {print $1, $5, $NF}'; ls -lS "$N/d" | awk 'NR > 1 {print $NF}'; ls -1U "$N/d" | sort; ls -d "$N"/*/ | sed "s,^$N,N,"; echo "$N"/d/* | sed "s,$N,N,g"; ls -di "$N/d/x" | awk '{print NF}'
+touch -d '2001-02-03 04:05:06' "$N/d/x"; stat -c '%s %F %h' "$N/d/x" "$N/d/e/y"; stat -c %y "$N/d/x"; stat -c %Y "$N/d/x"; touch -r "$N/d/x" "$N/d/e/y"; [ "$N/d/e/y" -nt "$N/d/x" ] || echo "not newer"; touch -a "$N/d/x"; touch "$N/new"; test -s "$N/new" || echo empty
+for mode in 600 644 000 755 4711 a+x; do chmod $mode "$N/new"; stat -c %a "$N/new"; done; chmod 1777 "$N/g"; stat -c '%a %F' "$N/g"; chmod -R u+rwX,go-rwx "$N/d"; stat -c %a "$N/d" "$N/d/e/f" "$N/d/x"; (umask 027; : > "$N/masked"; mkdir "$N/maskdir"); stat -c %a "$N/masked" "$N/maskdir"
+rmdir "$N/d" 2>&1 | sed "s,$N,N,"; rmdir "$N/d/e/f" && ls "$N/d/e"; rm "$N/d" 2>&1 | sed "s,$N,N,"; rm -r "$N/d" && ls "$N"; rm -f "$N/nothing"; cat "$N/nothing" 2>&1 | sed "s,$N,N,"; cat "$N/g" 2>&1 | sed "s,$N,N,"; mkdir "$N/g" 2>&1 | sed "s,$N,N,"; cat "$N/new/x" 2>&1 | sed "s,$N,N,"
+made=$(mktemp -p "$N" name.XXXX); test -f "$made" && stat -c %a "$made"; made=$(mktemp -d "$N/dir.XXXXXX"); stat -c '%a %F' "$made"; df --output=target "$N/new" | wc -l; test -d "$N" && test -w "$N" && test -r "$N/new" && test ! -e "$N/never" && echo tests
