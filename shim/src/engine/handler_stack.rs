@@ -48,8 +48,7 @@ pub(super) extern "C" fn give(top: usize) {
 fn make() -> Option<usize> {
     let length = STACK_BYTES + mem::PAGE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
-    // SAFETY: a new mapping of our own, kept for good.
-    let at = unsafe { mem::mmap(0, length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) }.ok()?;
+    let at = mem::map_ours(length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0).ok()?;
     mem::mprotect(at, mem::PAGE, libc::PROT_NONE).ok()?;
     Some(at + length)
 }

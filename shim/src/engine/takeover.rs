@@ -79,6 +79,10 @@ fn translate_action(number: i32) {
 
 /// Tells every thread that has SIGSEGV blocked, by the one signal that libc lets no thread block, and waits until it has
 /// translated its mask. Threads that are made meanwhile inherit theirs from one that was told, or are told in the next round.
+///
+/// A thread that blocks that signal too is inside libc, which makes a thread, or inside ours, perhaps waiting for the lock that is
+/// held here. It is told and not waited for: it translates its mask in the moment in which it takes its own back. So the handler
+/// stays, before libc's own.
 fn tell_other_threads() {
     let me = signal::thread_number();
     let all = blocking_threads(me);
@@ -90,40 +94,36 @@ fn tell_other_threads() {
     let Ok(before) = (unsafe { signal::action(SIGSETXID, Some(&telling)) }) else { return };
     LIBCS.store(before.handler, Ordering::SeqCst);
     let mut told: Vec<i32> = Vec::new();
-    let mut waiting = all;
+    let mut blocking = all;
     for _ in 0..TELL_TRIES {
-        for thread in &waiting {
+        for (thread, _) in &blocking {
             if !told.contains(thread) && signal::queue_to_thread(*thread, SIGSETXID, &TOLD.0).is_ok() {
                 told.push(*thread);
             }
         }
-        crate::sys::futex::pause(Duration::from_millis(1));
-        waiting = blocking_threads(me);
-        if waiting.is_empty() {
-            break;
+        if blocking.iter().all(|(_, inside)| *inside) {
+            return;
         }
+        crate::sys::futex::pause(Duration::from_millis(1));
+        blocking = blocking_threads(me);
     }
-    if !waiting.is_empty() {
-        log::error!(
-            "threads {waiting:?} block SIGSEGV for good: a touch of an absent page ends the program there"
-        );
-    }
-    // SAFETY: libc's own action.
-    let _ = unsafe { signal::action(SIGSETXID, Some(&before)) };
+    log::error!(
+        "threads {blocking:?} block SIGSEGV for good: a touch of an absent page ends the program there"
+    );
 }
 
-/// The threads of this process, but `me`, that have SIGSEGV blocked.
-fn blocking_threads(me: i32) -> Vec<i32> {
+/// The threads of this process, but `me`, that have SIGSEGV blocked, and whether they block what no program can.
+fn blocking_threads(me: i32) -> Vec<(i32, bool)> {
     proc::threads()
         .into_iter()
         .filter(|thread| *thread != me)
-        .filter(|thread| {
+        .filter_map(|thread| {
             let status = file::read_whole(&format!("/proc/self/task/{thread}/status")).unwrap_or_default();
             let text = String::from_utf8_lossy(&status);
             let blocked = text.lines().find_map(|line| line.strip_prefix("SigBlk:"));
             let gone = text.lines().any(|line| line.starts_with("State:") && line.contains(['Z', 'X']));
             let set = blocked.and_then(|digits| Set::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
-            !gone && set & bit(libc::SIGSEGV) != 0
+            (!gone && set & bit(libc::SIGSEGV) != 0).then_some((thread, set & bit(SIGSETXID) != 0))
         })
         .collect()
 }
@@ -144,7 +144,7 @@ const TOLD_VALUE: u64 = 0x6e65_746d_656d_5442;
 // SAFETY: a siginfo is plain words.
 static TOLD: Told = Told(unsafe { core::mem::transmute::<[u64; 16], libc::siginfo_t>(TOLD_WORDS) });
 
-/// libc's own handler for that signal, while ours is in its place.
+/// libc's own handler for that signal, which ours stands before.
 static LIBCS: AtomicUsize = AtomicUsize::new(0);
 
 unsafe extern "C" fn on_told(number: i32, info: *mut libc::siginfo_t, context: *mut c_void) {

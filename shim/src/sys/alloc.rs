@@ -16,10 +16,8 @@ struct RawPages;
 // SAFETY: hands out fresh private mappings, page-aligned, and gives back exactly what dlmalloc names.
 unsafe impl dlmalloc::Allocator for RawPages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
-        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
-        // SAFETY: a new anonymous mapping touches nobody's memory.
-        match unsafe { call(libc::SYS_mmap, [0, size, prot, flags, usize::MAX, 0]) } {
+        let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        match super::mem::map_ours(size, prot, flags, -1, 0) {
             Ok(at) => (at as *mut u8, size, 0),
             Err(_) => (core::ptr::null_mut(), 0, 0),
         }

@@ -3,6 +3,8 @@
 //! Owns: nothing; every call is the kernel's. Called by: abi::map (pass-through and our own mappings), engine. Must not: go
 //! through libc's names, which are our own hooks.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 use super::errno::Errno;
 use super::syscall::call;
 
@@ -32,6 +34,28 @@ pub unsafe fn mmap(
             [at, length, prot as usize, flags as usize, fd as isize as usize, offset as usize],
         )
     }
+}
+
+/// Where the next mapping of our own is asked for, 0 at first.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+/// The stretch of addresses from which ours are asked for: 16 TiB that neither the kernel nor libc hands out by itself.
+const OURS: usize = 0x2000_0000_0000;
+const OURS_BYTES: usize = 1 << 44;
+
+/// mmap(2) for memory of our own, at addresses that no program comes by: whatever a program unmapped stays unmapped, and whatever
+/// it maps lies where it would lie without us. Where that stretch is taken, or there is none, the kernel finds a place.
+pub fn map_ours(length: usize, prot: i32, flags: i32, fd: i32, offset: u64) -> Result<usize, Errno> {
+    // As random as the place of the library.
+    let first = OURS + ((&raw const NEXT as usize) & (OURS_BYTES - 1) & !(PAGE - 1)) / 2;
+    let _ = NEXT.compare_exchange(0, first, Ordering::Relaxed, Ordering::Relaxed);
+    let room = length.next_multiple_of(PAGE);
+    let mut hint = NEXT.fetch_add(room, Ordering::Relaxed);
+    if hint.saturating_add(room) > OURS + OURS_BYTES {
+        NEXT.store(first, Ordering::Relaxed);
+        hint = first;
+    }
+    // SAFETY: a new mapping; a hint replaces nothing.
+    unsafe { mmap(hint, length, prot, flags, fd, offset) }
 }
 
 /// munmap(2).
@@ -102,8 +126,7 @@ pub fn guard_remove(at: usize, length: usize) -> Result<(), Errno> {
 pub fn reserve(length: usize) -> Result<usize, Errno> {
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new anonymous mapping.
-    unsafe { mmap(0, length, prot, flags, -1, 0) }
+    map_ours(length, prot, flags, -1, 0)
 }
 
 /// Whether a page of the range is locked in memory.

@@ -55,8 +55,7 @@ pub fn extend(fd: &OwnFd, size: u64) -> Result<(), Errno> {
 
 /// Maps a part of a file for reading and writing, shared.
 pub fn map(fd: &OwnFd, offset: u64, length: usize) -> Result<usize, Errno> {
-    // SAFETY: a new mapping where the kernel likes.
-    unsafe { mem::mmap(0, length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd.raw(), offset) }
+    mem::map_ours(length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd.raw(), offset)
 }
 
 /// Changes the bytes of one word that differ between `base` and `new` and still are those of `base`; a store that another
