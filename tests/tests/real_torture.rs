@@ -120,6 +120,7 @@ fn stress_ng_maps_files_and_syncs_them() {
     stress(&[
         ("mmap", "--mmap-file --mmap-bytes 1m", 3),
         ("msync", "--msync-bytes 2m", 100),
+        ("msyncmany", "", 5),
         ("sync-file", "--sync-file-bytes 2m", 10),
         ("mmapfixed", "", 5),
     ]);
@@ -172,6 +173,7 @@ fn xfs_io_maps_moves_punches_and_reads() {
         xfs_io -f -c "copy_range $D/x" $D/y; xfs_io -c "pread -V 3 0 300k" $D/y
         xfs_io -c "mmap 0 64k" -c "mwrite 0 4k" -c "mread -v 0 16" $D/x
         xfs_io -c "seek -a 0" $D/x | tail -n 2
+        sha256sum < $D/x; sha256sum < $D/y
         ) 2>&1 | sed -E "s#$D#DIR#g" | grep -v ' ops; '"#;
     same_on(&REAL_RUNGS, script, LIMIT);
 }

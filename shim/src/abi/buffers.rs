@@ -4,17 +4,23 @@
 //! Must not: be used with a lock held but for an offset's, or cost a call that is not concerned more than one look.
 
 use core::ffi::c_char;
+use core::time::Duration;
 
 use libc::iovec;
 
+use super::private::Private;
 use crate::engine::state::Looking;
 use crate::host::{handle, runtime_if_started};
 use crate::sys::app::{self, Span};
 use crate::sys::errno::Errno;
 use crate::sys::mem::PAGE;
 
-/// How often in a row a page that is ours and there may be protected by another thread's harvest before a call gives up.
-const TRIES: u32 = 256;
+/// How often in a row a page that is ours and there may be protected by another thread's harvest before a call gives up: for some
+/// seconds.
+const TRIES: u32 = 4096;
+/// After so many, a try waits a millisecond. A harvest that lost its CPU between protecting a page and telling the other CPUs
+/// leaves it open to stores of the program, by the CPU's cached translation, and closed to the kernel's.
+const TRIES_AT_ONCE: u32 = 16;
 /// Bytes of a regular file that are read at a time; what is asked for in pieces is what is asked for at once.
 const PIECE: usize = 1 << 20;
 /// Bytes of a path at the most (PATH_MAX).
@@ -95,6 +101,7 @@ fn copy(span: Span, write: bool, mut step: impl FnMut(usize) -> usize) -> usize 
         let more = step(done);
         done += more;
         tries = if more == 0 { tries + 1 } else { 0 };
+        wait_for_a_harvest(tries);
         let rest = Span { at: span.at + done, length: span.length - done };
         let ours = touches(Span { length: rest.length.min(1), ..rest });
         if done == span.length || tries == TRIES || !ours || reachable(rest, write) == 0 {
@@ -105,6 +112,12 @@ fn copy(span: Span, write: bool, mut step: impl FnMut(usize) -> usize) -> usize 
         }
     }
     done
+}
+
+fn wait_for_a_harvest(tries: u32) {
+    if tries > TRIES_AT_ONCE {
+        crate::sys::futex::pause(Duration::from_millis(1));
+    }
 }
 
 /// Copies bytes of the program in; how many, up to the first that can't be read.
@@ -226,7 +239,7 @@ impl Bounce {
             copy.slice().copy_from_slice(bytes.slice());
             before = Some(copy);
         }
-        let here = bytes.at as usize;
+        let here = bytes.address();
         self.slots.push(Slot { at, bytes, before });
         here
     }
@@ -266,45 +279,6 @@ pub fn given<T, R>(from: *const T, length: usize, make: impl FnOnce(*const T) ->
     }
     let mut bounce = Bounce::new();
     make(bounce.input(from, || length))
-}
-
-/// Zeroed memory of our own, of which only what is touched takes room.
-pub struct Private {
-    at: *mut u8,
-    length: usize,
-}
-
-impl Private {
-    fn layout(length: usize) -> Option<core::alloc::Layout> {
-        core::alloc::Layout::from_size_align(length.max(1), 16).ok()
-    }
-
-    /// `None` if there is no room.
-    pub fn new(length: usize) -> Option<Private> {
-        // SAFETY: the layout is at least a byte long.
-        let at = unsafe { std::alloc::alloc_zeroed(Self::layout(length)?) };
-        (!at.is_null()).then_some(Private { at, length })
-    }
-
-    /// All of it.
-    pub fn slice(&mut self) -> &mut [u8] {
-        // SAFETY: our own, that long, and zeroed when it was made.
-        unsafe { core::slice::from_raw_parts_mut(self.at, self.length) }
-    }
-
-    /// For the kernel.
-    pub fn vector(&mut self, length: usize) -> iovec {
-        iovec { iov_base: self.at.cast(), iov_len: length.min(self.length) }
-    }
-}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        if let Some(layout) = Self::layout(self.length) {
-            // SAFETY: made in `new` with the same layout.
-            unsafe { std::alloc::dealloc(self.at, layout) };
-        }
-    }
 }
 
 /// What a descriptor makes of a call that asks for less.
@@ -428,7 +402,10 @@ pub fn drain(
             prepare(*span, false)?;
         }
         match with_vectors(&rest, |vectors| make(Step { vectors, done })) {
-            Err(Errno(libc::EFAULT)) if done < wanted && tries < TRIES => tries += 1,
+            Err(Errno(libc::EFAULT)) if done < wanted && tries < TRIES => {
+                tries += 1;
+                wait_for_a_harvest(tries);
+            }
             Err(errno) => return if done == 0 { Err(errno) } else { Ok(done) },
             Ok(0) => return Ok(done),
             Ok(went) => {
@@ -471,6 +448,7 @@ pub fn on_words(
         match make() {
             Err(Errno(libc::EFAULT)) if tries < TRIES && spans().all(|span| reachable(span, write) == 4) => {
                 tries += 1;
+                wait_for_a_harvest(tries);
                 if spans().next().is_none() {
                     return Err(Errno(libc::EFAULT));
                 }

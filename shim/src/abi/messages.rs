@@ -6,7 +6,8 @@ use core::mem::offset_of;
 
 use libc::{iovec, mmsghdr, msghdr};
 
-use super::buffers::{self, Bounce, Private, scatter};
+use super::buffers::{self, Bounce, scatter};
+use super::private::Private;
 use crate::sys::app::Span;
 use crate::sys::errno::{self, Errno};
 

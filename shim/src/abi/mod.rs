@@ -19,6 +19,7 @@ mod map;
 mod messages;
 mod outcome;
 mod path;
+mod private;
 mod process;
 mod range;
 mod remap;

@@ -14,6 +14,9 @@ use super::state::MapState;
 /// Mappings in a process at the most: the kernel's own default limit on all of them (vm.max_map_count) is lower.
 pub const MAPPINGS_MAX: usize = 1 << 16;
 const ROW_WORDS: usize = 8;
+/// Rows that there is room for: the table lies somewhere in it, so that a mapping at either end is entered and taken out without
+/// moving the others. The kernel hands out addresses downwards.
+const ROOM: usize = if cfg!(test) { 1 << 10 } else { 4 * MAPPINGS_MAX };
 
 /// One range with one protection.
 #[derive(Clone, Copy)]
@@ -95,7 +98,9 @@ type Row = [AtomicU64; ROW_WORDS];
 
 /// The table; see the module.
 pub struct Mappings {
-    rows: &'static [Row],
+    room: &'static [Row],
+    /// The table's first row in there.
+    first: AtomicUsize,
     count: AtomicUsize,
     /// Odd while a writer is at it.
     sequence: AtomicU64,
@@ -147,11 +152,12 @@ fn decode(row: [u64; ROW_WORDS]) -> Mapping {
 impl Mappings {
     /// An empty table.
     pub fn new() -> Result<Mappings, Errno> {
-        let at = mem::reserve(MAPPINGS_MAX * size_of::<Row>())?;
+        let at = mem::reserve(ROOM * size_of::<Row>())?;
         // SAFETY: zeroed memory of that length is that many rows of zero words; never unmapped.
-        let rows = unsafe { core::slice::from_raw_parts(at as *const Row, MAPPINGS_MAX) };
+        let room = unsafe { core::slice::from_raw_parts(at as *const Row, ROOM) };
         Ok(Mappings {
-            rows,
+            room,
+            first: AtomicUsize::new(ROOM / 2),
             count: AtomicUsize::new(0),
             sequence: AtomicU64::new(0),
             lowest: AtomicUsize::new(usize::MAX),
@@ -193,9 +199,8 @@ impl Mappings {
 
     /// Every mapping of a region, in the order of their addresses.
     pub fn of_handle(&self, handle: u32) -> Vec<Mapping> {
-        self.read(|count| {
-            let rows = self.rows[..count].iter();
-            let of_it = rows.filter(|row| row[3].load(Ordering::Relaxed) == u64::from(handle));
+        self.read(|rows| {
+            let of_it = rows.iter().filter(|row| row[3].load(Ordering::Relaxed) == u64::from(handle));
             of_it.map(|row| row.each_ref().map(|word| word.load(Ordering::Relaxed))).collect::<Vec<_>>()
         })
         .into_iter()
@@ -205,27 +210,30 @@ impl Mappings {
 
     /// Whether anything shows a region.
     pub fn shows(&self, handle: u32) -> bool {
-        self.read(|count| {
-            self.rows[..count].iter().any(|row| row[3].load(Ordering::Relaxed) == u64::from(handle))
-        })
+        self.read(|rows| rows.iter().any(|row| row[3].load(Ordering::Relaxed) == u64::from(handle)))
     }
 
     fn first_ending_behind(&self, address: usize) -> Option<Mapping> {
-        self.read(|count| {
-            let at =
-                self.rows[..count].partition_point(|row| row[1].load(Ordering::Relaxed) as usize <= address);
-            (at < count).then(|| self.rows[at].each_ref().map(|word| word.load(Ordering::Relaxed)))
+        self.read(|rows| {
+            let at = rows.partition_point(|row| row[1].load(Ordering::Relaxed) as usize <= address);
+            rows.get(at).map(|row| row.each_ref().map(|word| word.load(Ordering::Relaxed)))
         })
         .map(decode)
     }
 
-    /// What `body` makes of that many rows, which no writer changed meanwhile; so it runs again if one did, and must not take what
+    fn rows(&self) -> &'static [Row] {
+        let first = self.first.load(Ordering::Relaxed).min(ROOM);
+        let count = self.count.load(Ordering::Relaxed).min(ROOM - first);
+        &self.room[first..first + count]
+    }
+
+    /// What `body` makes of the rows, which no writer changed meanwhile; so it runs again if one did, and must not take what
     /// it sees for rows that belong together.
-    fn read<T>(&self, body: impl Fn(usize) -> T) -> T {
+    fn read<T>(&self, body: impl Fn(&[Row]) -> T) -> T {
         loop {
             let before = self.sequence.load(Ordering::Acquire);
             if before & 1 == 0 {
-                let seen = body(self.count.load(Ordering::Relaxed).min(MAPPINGS_MAX));
+                let seen = body(self.rows());
                 fence(Ordering::Acquire);
                 if self.sequence.load(Ordering::Relaxed) == before {
                     return seen;
@@ -252,11 +260,8 @@ impl Writer<'_> {
         }
         let at = self.first_from(mapping.start);
         self.change(|| {
-            for i in (at..count).rev() {
-                self.copy_row(i, i + 1);
-            }
+            self.make_room(at);
             self.store(at, mapping);
-            table.count.store(count + 1, Ordering::Relaxed);
         });
         table.lowest.fetch_min(mapping.start, Ordering::SeqCst);
         table.highest.fetch_max(mapping.end, Ordering::SeqCst);
@@ -268,13 +273,8 @@ impl Writer<'_> {
         let table = self.table;
         let count = table.count.load(Ordering::Relaxed);
         let at = self.row_of(start)?;
-        let gone = decode(table.rows[at].each_ref().map(|word| word.load(Ordering::Relaxed)));
-        self.change(|| {
-            for i in at..count - 1 {
-                self.copy_row(i + 1, i);
-            }
-            table.count.store(count - 1, Ordering::Relaxed);
-        });
+        let gone = decode(table.rows()[at].each_ref().map(|word| word.load(Ordering::Relaxed)));
+        self.change(|| self.take_out(at));
         if count == 1 {
             table.lowest.store(usize::MAX, Ordering::SeqCst);
             table.highest.store(0, Ordering::SeqCst);
@@ -299,12 +299,9 @@ impl Writer<'_> {
         let states: Vec<u8> = (0..whole.state.blocks.len()).map(|block| whole.state.lock(block)).collect();
         let (left, right) = (whole.part(whole.start, address), whole.part(address, whole.end));
         self.change(|| {
-            for i in (at + 1..count).rev() {
-                self.copy_row(i, i + 1);
-            }
+            self.make_room(at + 1);
             self.store(at, &left);
             self.store(at + 1, &right);
-            self.table.count.store(count + 1, Ordering::Relaxed);
         });
         for (block, state) in states.into_iter().enumerate() {
             whole.state.unlock(block, state);
@@ -334,16 +331,14 @@ impl Writer<'_> {
 
     /// The first row that starts at an address or behind.
     fn first_from(&self, start: usize) -> usize {
-        let count = self.table.count.load(Ordering::Relaxed);
-        self.table.rows[..count].partition_point(|row| (row[0].load(Ordering::Relaxed) as usize) < start)
+        self.table.rows().partition_point(|row| (row[0].load(Ordering::Relaxed) as usize) < start)
     }
 
     /// The row of the mapping that starts at an address.
     fn row_of(&self, start: usize) -> Option<usize> {
-        let row = self.first_from(start);
-        let found = row < self.table.count.load(Ordering::Relaxed)
-            && self.table.rows[row][0].load(Ordering::Relaxed) as usize == start;
-        found.then_some(row)
+        let number = self.first_from(start);
+        let row = self.table.rows().get(number)?;
+        (row[0].load(Ordering::Relaxed) as usize == start).then_some(number)
     }
 
     /// Makes one of neighbours in `start..end`, its edges included, that are alike, as the kernel does: a program that protects
@@ -372,14 +367,10 @@ impl Writer<'_> {
         let (before, behind) = (lock(left), lock(right));
         let joined = left.state.joined(right.state, (left.start, left.end, right.end), &before, &behind);
         if let Some(state) = joined {
-            let count = self.table.count.load(Ordering::Relaxed);
             let whole = Mapping { end: right.end, state, ..*left };
             self.change(|| {
                 self.store(row, &whole);
-                for i in row + 1..count - 1 {
-                    self.copy_row(i + 1, i);
-                }
-                self.table.count.store(count - 1, Ordering::Relaxed);
+                self.take_out(row + 1);
             });
         }
         unlock(left, before);
@@ -398,16 +389,61 @@ impl Writer<'_> {
         sequence.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn copy_row(&self, from: usize, to: usize) {
-        for word in 0..ROW_WORDS {
-            let value = self.table.rows[from][word].load(Ordering::Relaxed);
-            self.table.rows[to][word].store(value, Ordering::Relaxed);
+    /// A free row with number `at`: those on its shorter side move.
+    fn make_room(&self, at: usize) {
+        let (first, count) = self.bounds();
+        if first == 0 || first + count == ROOM {
+            self.move_to((ROOM - count) / 2);
+        }
+        let (first, count) = self.bounds();
+        if at < count - at {
+            self.move_rows(first, first - 1, at);
+            self.table.first.store(first - 1, Ordering::Relaxed);
+        } else {
+            self.move_rows(first + at, first + at + 1, count - at);
+        }
+        self.table.count.store(count + 1, Ordering::Relaxed);
+    }
+
+    /// The opposite.
+    fn take_out(&self, at: usize) {
+        let (first, count) = self.bounds();
+        if at < count - 1 - at {
+            self.move_rows(first, first + 1, at);
+            self.table.first.store(first + 1, Ordering::Relaxed);
+        } else {
+            self.move_rows(first + at + 1, first + at, count - 1 - at);
+        }
+        self.table.count.store(count - 1, Ordering::Relaxed);
+    }
+
+    fn move_to(&self, to: usize) {
+        let (first, count) = self.bounds();
+        self.move_rows(first, to, count);
+        self.table.first.store(to, Ordering::Relaxed);
+    }
+
+    fn bounds(&self) -> (usize, usize) {
+        (self.table.first.load(Ordering::Relaxed), self.table.count.load(Ordering::Relaxed))
+    }
+
+    /// Moves rows within the room, as memmove does.
+    fn move_rows(&self, from: usize, to: usize, count: usize) {
+        for i in 0..count {
+            let i = if to < from { i } else { count - 1 - i };
+            for (new, old) in self.table.room[to + i].iter().zip(&self.table.room[from + i]) {
+                new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
         }
     }
 
     fn store(&self, row: usize, mapping: &Mapping) {
-        for (word, value) in self.table.rows[row].iter().zip(encode(mapping)) {
+        for (word, value) in self.table.rows()[row].iter().zip(encode(mapping)) {
             word.store(value, Ordering::Relaxed);
         }
     }
 }
+
+#[cfg(test)]
+#[path = "mappings_tests.rs"]
+mod tests;

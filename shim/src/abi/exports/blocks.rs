@@ -3,6 +3,7 @@
 //! Owns: the names below. Called by: the program. Must not: do more than convert and call an operation.
 
 use super::*;
+use crate::abi::private::Private;
 
 type File = *mut c_void;
 
@@ -24,7 +25,7 @@ unsafe fn read_block(
     make: impl Fn(*mut c_void, size_t) -> size_t,
 ) -> size_t {
     let total = size.saturating_mul(count);
-    let Some(mut block) = buffers::Private::new(BLOCK) else { return 0 };
+    let Some(mut block) = Private::new(BLOCK) else { return 0 };
     let block = block.slice();
     let mut done = 0;
     while done < total {
@@ -51,7 +52,7 @@ unsafe fn write_block(
     make: impl Fn(*const c_void, size_t) -> size_t,
 ) -> size_t {
     let total = size.saturating_mul(count);
-    let Some(mut block) = buffers::Private::new(BLOCK) else { return 0 };
+    let Some(mut block) = Private::new(BLOCK) else { return 0 };
     let block = block.slice();
     let mut done = 0;
     while done < total {
