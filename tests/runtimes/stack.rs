@@ -21,6 +21,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&arguments[1]).unwrap();
     file.set_len((PAGES * PAGE) as u64).unwrap();
+    // SAFETY: a new mapping where the kernel likes.
     let at = unsafe { mmap(std::ptr::null_mut(), PAGES * PAGE, 3, 1, file.as_raw_fd(), 0) };
     assert_ne!(at as usize, usize::MAX);
     let write = arguments[2] == "write";
@@ -31,6 +32,7 @@ fn main() {
                 let mut sum = 0u64;
                 for page in (thread..PAGES).step_by(4) {
                     let byte = (at + page * PAGE + page) as *mut u8;
+                    // SAFETY: inside the mapping, and each thread has pages of its own.
                     unsafe {
                         if write {
                             byte.write_volatile(page as u8);
@@ -43,6 +45,7 @@ fn main() {
         })
         .collect();
     println!("{}", threads.into_iter().map(|thread| thread.join().unwrap()).sum::<u64>());
+    // SAFETY: the mapping itself.
     assert_eq!(unsafe { msync(at, PAGES * PAGE, 4) }, 0);
     if arguments[2] == "overflow" {
         println!("{}", std::thread::Builder::new().name("deep".into()).spawn(|| deeper(0)).unwrap().join().unwrap());
