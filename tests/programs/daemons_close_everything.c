@@ -1,12 +1,13 @@
 /*
  * Daemons close every descriptor that they can name, leave their session, and go on with what is mapped: by a loop, by closefrom,
- * by close_range, and through daemon(3). A program that is ended by SIGTERM leaves what it stored to those that map it too.
+ * by close_range, and through daemon(3), which leaves the directory too. A child on a terminal of its own has that for its input. A program that is ended by SIGTERM leaves what it stored to those that map it too.
  */
 #include "program.h"
+#include <pty.h>
 
 enum { PAGES = 40 };
 
-static const char *path;
+static const char *path, *dir;
 
 static void by_loop(int keep)
 {
@@ -30,7 +31,29 @@ static void by_close_range(int keep)
 static void by_daemon(int keep)
 {
     (void)keep;
-    need(daemon(0, 1) == 0, "daemon");
+    char byte, where[64];
+    int fd = open_or_fail(path, O_RDWR);
+    need(dup2(fd, 0) == 0 && close(fd) == 0 && read(0, &byte, 1) == 1, "standard input is the file");
+    need(chdir(dir) == 0 && access("daemons", F_OK) == 0, "the working directory is its directory");
+    need(daemon(0, 0) == 0, "daemon");
+    need(read(0, &byte, 1) == 0 && write(0, "x", 1) == 1 && fsync(0) == -1, "standard input is /dev/null");
+    need(access("daemons", F_OK) == -1 && strcmp(getcwd(where, sizeof where), "/") == 0, "the working directory is /");
+}
+
+/* A child on a terminal of its own, of a parent whose standard input is the file. */
+static void on_a_terminal(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        int terminal, fd = open_or_fail(path, O_RDWR);
+        char byte;
+        need(dup2(fd, 0) == 0 && close(fd) == 0 && read(0, &byte, 1) == 1, "standard input is the file");
+        pid_t inner = forkpty(&terminal, NULL, NULL, NULL);
+        if (inner == 0)
+            _exit(isatty(0) && lseek(0, 0, SEEK_SET) == -1 && errno == ESPIPE ? 7 : 8);
+        _exit(wait_for(inner));
+    }
+    check(wait_for(child) == 7, "a child of forkpty has the terminal for its input");
 }
 
 /* A child that closes all it has in `way`, then loads, stores, syncs, and opens the file anew; a byte in the pipe when it is done. */
@@ -77,6 +100,7 @@ static void second_half(void)
     goes_on("a daemon that calls closefrom goes on", by_closefrom, 11);
     goes_on("a daemon that calls close_range goes on", by_close_range, 19);
     goes_on("a daemon made by daemon(3) goes on", by_daemon, 27);
+    on_a_terminal();
 
     int fd = open_or_fail(path, O_RDWR);
     char *at = map_or_fail(fd, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED);
@@ -98,7 +122,8 @@ static void second_half(void)
 int main(int argc, char **argv)
 {
     struct command command = command_line(argc, argv);
-    path = path_in(command.dir, "daemons");
+    dir = command.dir;
+    path = path_in(dir, "daemons");
     if (command.write)
         first_half();
     if (command.check)

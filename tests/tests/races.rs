@@ -38,6 +38,7 @@ on_each_rung! {
     a_handler_that_blocks_every_signal_may_load
     a_store_beside_a_truncation_and_a_peers_load_is_committed
     a_strict_umask_spoils_no_cache
+    what_an_orphan_wrote_last_is_there_for_the_next
 }
 
 const PAGE: usize = 4096;
@@ -195,6 +196,14 @@ fn two_writers_beyond_the_end_leave_no_zeros(engine: Engine) {
 
 fn a_write_that_meets_a_truncation_ends_no_program(engine: Engine) {
     as_on_the_kernel(engine, "write_and_truncate", &["4000"]);
+}
+
+fn what_an_orphan_wrote_last_is_there_for_the_next(engine: Engine) {
+    let server = Server::start();
+    let host = Host::new(engine);
+    let directory = host.netmem().display().to_string();
+    let output = race(&host, &server, "daemon_and_open", &[&directory, "120"]).ok();
+    assert_eq!(output.stdout, "0 wrong\n", "{output}");
 }
 
 fn a_small_file_that_grows_elsewhere_can_be_opened(engine: Engine) {

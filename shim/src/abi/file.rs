@@ -131,9 +131,14 @@ fn transfer(
     }
     // A write that makes the file longer first clears what lies behind its end, which nobody else may be extending meanwhile.
     let append = flags & libc::O_APPEND != 0;
-    let extends = append || at.saturating_add(length) > handle.size()?;
-    let _offset = if offset.is_none() && extends { Some(handle.lock_offset()?) } else { offset };
-    let size = handle.size()?;
+    let mut size = handle.size()?;
+    let _offset = if offset.is_none() && (append || at.saturating_add(length) > size) {
+        let lock = handle.lock_offset()?;
+        size = handle.size()?;
+        Some(lock)
+    } else {
+        offset
+    };
     let at = if append { size } else { at };
     let length = room(handle, at, length)?;
     handle.bring_in_for_write(at, length)?;

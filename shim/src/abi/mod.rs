@@ -9,6 +9,7 @@ mod asynchronous;
 mod boot;
 mod buffers;
 mod capi;
+mod daemons;
 mod exec;
 mod exports;
 mod file;

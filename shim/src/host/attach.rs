@@ -191,7 +191,11 @@ fn attach_file(
     let control = runtime.directory.control_path(inode);
     let (cache, found) = RegionFile::attach(file, control, entry.region.0, runtime.engine().tracking())?;
     let region = Region::new(entry.region, cache);
-    let primed = if found.fresh { prime(&region, entry, unnamed) } else { Ok(()) };
+    let primed = match (found.fresh, found.given_up) {
+        (false, _) => Ok(()),
+        (true, false) => prime(&region, entry, unnamed),
+        (true, true) => ask_again(runtime, name, entry).and_then(|entry| prime(&region, &entry, unnamed)),
+    };
     if found.suspects {
         region.suspect_everything();
     }
@@ -258,6 +262,13 @@ pub fn release_if_idle(runtime: &'static Runtime, handle: &'static Handle) {
     if let Err(error) = runtime.remote.close(handle.region.id) {
         log::debug!("{}: {error}", handle.name);
     }
+}
+
+/// What the server says of a region now: the last of those who had it may have committed since it was opened for us.
+fn ask_again(runtime: &Runtime, name: &str, entry: &Entry) -> Result<Entry, Errno> {
+    let now = runtime.remote.open_id(entry.region).map_err(|error| refused(name, &error))?;
+    let _ = runtime.remote.close(entry.region);
+    Ok(now)
 }
 
 /// Tells a fresh control file what the server said.

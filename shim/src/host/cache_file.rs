@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering
 use core::time::Duration;
 
 use netmem_protocol::PAGE_SIZE;
-use rustix::fs::OFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::pager::table::{
     Board, CHUNK_PAGES, CHUNK_WINDOWS, CHUNKS_MAX, Chunk, Control, Entry, Frames, LAYOUT, MAGIC, SLOTS_MAX,
@@ -52,6 +52,8 @@ pub struct Attachment {
     pub fresh: bool,
     /// A process that was attached is dead, others live: pages may be dirty without a mark.
     pub suspects: bool,
+    /// It was given up, and others may have committed until a moment ago: what the server said before is too old.
+    pub given_up: bool,
 }
 
 impl RegionFile {
@@ -100,7 +102,7 @@ impl RegionFile {
             && control.layout.load(Ordering::SeqCst) == LAYOUT
             && control.region.load(Ordering::SeqCst) == id;
         if !ours {
-            return Attachment { fresh: true, suspects: false };
+            return Attachment { fresh: true, ..Attachment::default() };
         }
         let (mut living, mut dead, mut executed) = (0, 0, 0);
         for (number, slot) in control.slots.iter().enumerate() {
@@ -123,7 +125,8 @@ impl RegionFile {
         }
         // With the last holder dead, nobody can tell its stores from what was committed: the pages go, and the last commit
         // is what the next one sees.
-        Attachment { fresh: dead > 0 && living + executed == 0, suspects: dead + executed > 0 }
+        let fresh = dead > 0 && living + executed == 0;
+        Attachment { fresh, suspects: dead + executed > 0, given_up: fresh }
     }
 
     /// Makes both files say nothing.
@@ -279,33 +282,20 @@ impl RegionFile {
         shm::lock_byte(&self.control_file, SLOT_LOCK_BASE + slot as i64, kind, command)
     }
 
-    /// Makes a hole in the file a page of zeros, unless someone filled it meanwhile.
+    /// Makes a hole in the file a page of zeros, unless someone filled it meanwhile. By a call and not by a load, which would be a
+    /// SIGBUS where the page is cut off meanwhile.
     pub fn populate(&self, page: u64) -> Result<(), Errno> {
-        self.with_page(page, |at| {
-            // SAFETY: one byte of the page just mapped. It lies inside the file as far as we know; see `with_page`.
-            unsafe { core::ptr::read_volatile(at as *const u8) };
-        })
+        self.allocate(FallocateFlags::KEEP_SIZE, page * PAGE_SIZE as u64, PAGE_SIZE as u64)
     }
 
-    /// Makes the bytes of the last page that lie behind `size` zeros.
+    /// Makes the bytes of the last page that lie behind `size` zeros, wherever the end is by now. The caller keeps others from
+    /// making the file longer (the offset lock).
     pub fn zero_tail(&self, size: u64) -> Result<(), Errno> {
-        let inside = (size % PAGE_SIZE as u64) as usize;
-        self.with_page(size / PAGE_SIZE as u64, |at| {
-            // SAFETY: inside the page just mapped.
-            unsafe { core::ptr::write_bytes((at + inside) as *mut u8, 0, PAGE_SIZE - inside) };
-        })
+        self.punch(size, size.next_multiple_of(PAGE_SIZE as u64) - size)
     }
 
-    /// Maps one page of the file for the length of `body`. A page that another process cuts off meanwhile gives SIGBUS, as
-    /// it would to the program; nothing is done for a page that lies behind the end now.
-    fn with_page(&self, page: u64, body: impl FnOnce(usize)) -> Result<(), Errno> {
-        if page * PAGE_SIZE as u64 >= self.size()? {
-            return Ok(());
-        }
-        let at = map(&self.file, page * PAGE_SIZE as u64, PAGE_SIZE)?;
-        body(at);
-        // SAFETY: our own mapping, used by nobody else.
-        unsafe { mem::munmap(at, PAGE_SIZE) }
+    fn allocate(&self, flags: FallocateFlags, offset: u64, length: u64) -> Result<(), Errno> {
+        Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(self.file.borrow(), flags, offset, length))?)
     }
 
     fn map_chunk(&self, number: u64) -> Result<*mut u8, Errno> {
@@ -422,8 +412,6 @@ impl Frames for RegionFile {
     }
 
     fn punch(&self, offset: u64, length: u64) -> Result<(), Errno> {
-        use rustix::fs::FallocateFlags;
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(self.file.borrow(), flags, offset, length))?)
+        self.allocate(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length)
     }
 }

@@ -63,18 +63,24 @@ pub fn pid_namespace() -> u64 {
     rustix::fs::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
 }
 
-/// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22). 0 if there is no such process; `None` if that
-/// can't be found out just now (no descriptor left).
+/// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22). 0 if there is no such process, or if it has
+/// ended and nobody has waited for it yet; `None` if that can't be found out just now (no descriptor left).
 pub fn start_time(pid: i32) -> Option<u64> {
     let stat = match file::read_whole(&format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
         Err(Errno(libc::ENOENT | libc::ESRCH)) => return Some(0),
         Err(_) => return None,
     };
-    let text = String::from_utf8_lossy(&stat);
+    Some(parse_start_time(&String::from_utf8_lossy(&stat)))
+}
+
+fn parse_start_time(stat: &str) -> u64 {
     // The name in parentheses may hold anything; the state behind it is field 3.
-    let behind = text.rsplit_once(')').map_or("", |(_, behind)| behind);
-    Some(behind.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0))
+    let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
+    let field = |number: usize| behind.split_ascii_whitespace().nth(number - 3);
+    // A process whose first thread has ended is a zombie by its state as well, but has more threads than that one (field 20).
+    let ended = matches!(field(3), Some("Z" | "X")) && matches!(field(20), Some("0" | "1"));
+    if ended { 0 } else { field(22).and_then(|field| field.parse().ok()).unwrap_or(0) }
 }
 
 /// The process that a pidfd stands for, as this one numbers it.
@@ -100,7 +106,18 @@ pub fn descriptor_path(fd: i32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FileMapping, parse_line};
+    use super::{FileMapping, parse_line, parse_start_time};
+
+    #[test]
+    fn a_process_has_ended_when_its_last_thread_has() {
+        let stat = |state: &str, threads: u32| {
+            format!("7 (a) b) {state} 1 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 {threads} 0 4711 0 0\n")
+        };
+        assert_eq!(parse_start_time(&stat("S", 1)), 4711);
+        assert_eq!(parse_start_time(&stat("Z", 1)), 0);
+        assert_eq!(parse_start_time(&stat("Z", 3)), 4711);
+        assert_eq!(parse_start_time(""), 0);
+    }
 
     #[test]
     fn only_shared_mappings_of_the_file_are_found() {

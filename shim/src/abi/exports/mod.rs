@@ -74,8 +74,8 @@ use super::map::Request;
 use super::outcome::{Exit, Outcome, finish, raw_result};
 use super::transfer::End;
 use super::{
-    advice, asynchronous, capi, exec, file, fork, links, lock, map, messages, path, process, range, remap,
-    residence, resolve, signal as signals, spawn, stdio, temporary, transfer, walk,
+    advice, asynchronous, capi, daemons, exec, file, fork, links, lock, map, messages, path, process, range,
+    remap, residence, resolve, signal as signals, spawn, stdio, temporary, transfer, walk,
 };
 use crate::sys::app::Span;
 use crate::sys::errno::{self, Errno};

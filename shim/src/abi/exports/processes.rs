@@ -104,6 +104,24 @@ hook! {
 }
 
 hook! {
+    unsafe fn daemon(stay: c_int, keep: c_int) -> c_int => nm_daemon {
+        if process::in_shared_memory_child() || process::disabled() { real!(daemon)(stay, keep) } else { daemons::daemon(stay != 0, keep != 0) }
+    }
+}
+
+hook! {
+    unsafe fn login_tty(terminal: c_int) -> c_int => nm_login_tty {
+        { let result = real!(login_tty)(terminal); daemons::streams_replaced(); result }
+    }
+}
+
+hook! {
+    unsafe fn forkpty(terminal: *mut c_int, name: *mut c_char, settings: *const c_void, size: *const c_void) -> libc::pid_t => nm_forkpty {
+        { let child = real!(forkpty)(terminal, name, settings, size); if child == 0 { daemons::streams_replaced() } child }
+    }
+}
+
+hook! {
     unsafe fn _Fork() -> libc::pid_t => nm__Fork {
         fork::around(|| real!(_Fork)())
     }
