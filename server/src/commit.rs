@@ -42,6 +42,18 @@ struct Change<'a> {
     staged: &'a [Staged],
 }
 
+impl Change<'_> {
+    /// The size that it leaves. Who did not make the region shorter since the base wants it at least as long as he says: what another
+    /// made longer meanwhile stays, as the pages do that another changed.
+    fn size_after(&self, current: &Root) -> u64 {
+        match self.size {
+            Some(size) if self.cut.is_none() && self.base != current.epoch => size.max(current.size),
+            Some(size) => size,
+            None => staged_size(current.size, self.staged),
+        }
+    }
+}
+
 impl Commits<'_> {
     /// Applies a commit, once for each id.
     pub fn commit(
@@ -93,7 +105,7 @@ impl Commits<'_> {
             );
             return Err(Refusal::new(ErrorCode::Invalid, text));
         }
-        let size = change.size.unwrap_or_else(|| staged_size(current.size, change.staged));
+        let size = change.size_after(&current);
         if size > self.region_bytes_max {
             let text = format!(
                 "region {}: {size} bytes are more than the {} that this server allows (--max-region)",

@@ -156,6 +156,21 @@ fn what_lies_behind_the_size_is_dropped_and_stays_zeros_when_the_region_grows() 
 }
 
 #[test]
+fn who_makes_a_region_longer_cuts_nothing_that_another_made_longer_still() {
+    let bench = bench(100);
+    bench.put(ME, 1, &[(0, page(1, &[]))]).expect("a base");
+    let longer = |base, size| control::Commit { size: Some(size), ..bench.request(base) };
+    bench.commit(OTHER, &longer(2, 10 * PAGE), &[(9, page(9, &[]))]).expect("ten pages");
+    let mine = bench.commit(ME, &longer(2, 2 * PAGE), &[(1, page(2, &[]))]).expect("two pages");
+    assert_eq!((mine.size, mine.previous), (10 * PAGE, Epoch(3)));
+    assert_eq!((bench.bytes(0, 9), bench.bytes(0, 1)), (page(9, &[]), page(2, &[])));
+    // Who made it shorter means it.
+    let cut = control::Commit { cut: Some(PAGE), ..longer(2, 2 * PAGE) };
+    let cut = bench.commit(OTHER, &cut, &[]).expect("a cut");
+    assert_eq!((cut.size, bench.bytes(0, 9), bench.bytes(0, 1)), (2 * PAGE, ZEROS, ZEROS));
+}
+
+#[test]
 fn a_page_that_the_end_lies_in_does_not_move_the_end() {
     let bench = bench(100);
     let odd = control::Commit { size: Some(PAGE + 10), ..bench.request(1) };

@@ -166,6 +166,7 @@ programs!(
         unlink_while_mapped,
         walks,
         write_then_load,
+        wrong_offsets,
     )
 );
 

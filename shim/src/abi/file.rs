@@ -18,6 +18,12 @@ use crate::sys::syscall::call;
 /// The most bytes that one read or write moves on Linux.
 pub const RW_BYTES_MAX: usize = 0x7fff_f000;
 
+/// Flags of pwritev2(2) that say where the bytes go, and whether they are synced.
+const RWF_DSYNC: i32 = 2;
+const RWF_SYNC: i32 = 4;
+const RWF_APPEND: i32 = 0x10;
+const RWF_NOAPPEND: i32 = 0x20;
+
 /// Which way bytes go, and from which offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -47,27 +53,34 @@ fn position(number: i32) -> Result<u64, Errno> {
 /// finding out where it is and the transfer, or the pages brought in would not be the pages read.
 pub fn at_position(
     number: i32,
-    direction: Direction,
+    (direction, flags): (Direction, i32),
     spans: &[Span],
     make: impl Fn(Step<'_>) -> Result<usize, Errno>,
 ) -> Outcome<isize> {
     let handle = ours(number)?;
     let offset = handle.lock_offset()?;
     let at = position(number)?;
-    transfer(handle, number, direction, spans, (at, Some(offset)), make)
+    transfer(handle, number, (direction, flags), spans, (at, Some(offset)), make)
 }
 
 /// A transfer at an offset of the caller's.
 pub fn at_offset(
     number: i32,
-    direction: Direction,
+    (direction, flags): (Direction, i32),
     spans: &[Span],
     offset: i64,
     make: impl Fn(Step<'_>) -> Result<usize, Errno>,
 ) -> Outcome<isize> {
     let handle = ours(number)?;
     // A negative offset is the kernel's to refuse.
-    transfer(handle, number, direction, spans, (u64::try_from(offset).unwrap_or(u64::MAX), None), make)
+    transfer(
+        handle,
+        number,
+        (direction, flags),
+        spans,
+        (u64::try_from(offset).unwrap_or(u64::MAX), None),
+        make,
+    )
 }
 
 /// What was read and found no place in the program's buffers is read again by the next call, as if the kernel had stopped there.
@@ -106,7 +119,7 @@ pub fn foreign(
 fn transfer(
     handle: &'static Handle,
     number: i32,
-    direction: Direction,
+    (direction, how): (Direction, i32),
     spans: &[Span],
     at: (u64, Option<OffsetLock>),
     make: impl Fn(Step<'_>) -> Result<usize, Errno>,
@@ -130,7 +143,7 @@ fn transfer(
         return Ok(buffers::drain(spans, || Kind::Regular, make)? as isize);
     }
     // A write that makes the file longer first clears what lies behind its end, which nobody else may be extending meanwhile.
-    let append = flags & libc::O_APPEND != 0;
+    let append = how & RWF_APPEND != 0 || flags & libc::O_APPEND != 0 && how & RWF_NOAPPEND == 0;
     let mut size = handle.size()?;
     let _offset = if offset.is_none() && (append || at.saturating_add(length) > size) {
         let lock = handle.lock_offset()?;
@@ -148,7 +161,7 @@ fn transfer(
     buffers::bring_in(spans);
     let done = buffers::drain(spans, || Kind::Regular, make)?;
     handle.wrote(at, done as u64);
-    if flags & (libc::O_SYNC | libc::O_DSYNC) != 0 {
+    if flags & (libc::O_SYNC | libc::O_DSYNC) != 0 || how & (RWF_DSYNC | RWF_SYNC) != 0 {
         handle.commit(CommitOptions::default())?;
     }
     Ok(done as isize)
@@ -162,8 +175,12 @@ pub fn commit_if_synchronous(handle: &Handle, number: i32) -> Result<(), Errno> 
     Ok(())
 }
 
-/// How much of a write fits into the largest region the server allows; EFBIG if nothing does.
+/// How much of a write fits into the largest region the server allows; EFBIG if nothing does, EINVAL as the kernel for what is
+/// behind the end of any file.
 pub fn room(handle: &Handle, at: u64, length: u64) -> Result<u64, Errno> {
+    if at.saturating_add(length) > i64::MAX as u64 {
+        return Err(Errno(libc::EINVAL));
+    }
     let most = runtime_if_started().map_or(u64::MAX, crate::host::Runtime::region_bytes_max);
     if at.saturating_add(length) <= most {
         return Ok(length);
@@ -207,7 +224,11 @@ pub fn seek(number: i32, offset: i64, whence: i32) -> Outcome<i64> {
 }
 
 fn writable(number: i32, otherwise: i32) -> Result<(), Errno> {
-    if status_flags(number)? & libc::O_ACCMODE == libc::O_RDONLY { Err(Errno(otherwise)) } else { Ok(()) }
+    match status_flags(number)? {
+        flags if flags & libc::O_PATH != 0 => Err(Errno(libc::EBADF)),
+        flags if flags & libc::O_ACCMODE == libc::O_RDONLY => Err(Errno(otherwise)),
+        _ => Ok(()),
+    }
 }
 
 /// ftruncate(2).
@@ -221,7 +242,11 @@ pub fn truncate(number: i32, size: i64) -> Outcome<i32> {
 
 /// fsync(2) and fdatasync(2).
 pub fn sync(number: i32) -> Outcome<i32> {
-    ours(number)?.commit(CommitOptions::default())?;
+    let handle = ours(number)?;
+    if status_flags(number)? & libc::O_PATH != 0 {
+        return Err(Errno(libc::EBADF).into());
+    }
+    handle.commit(CommitOptions::default())?;
     Ok(0)
 }
 

@@ -94,13 +94,17 @@ pub fn open_name(name: &Name, flags: i32, mode: u32) -> Outcome<i32> {
             Ok(number)
         }
         Opened::Region(local, handle, created) => {
-            // A descriptor open for writing to /proc/self/fd of ours would do as well, but the mode bits have to be checked.
-            let flags_here = flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_DIRECT);
-            let number = match open_local(&local, flags_here) {
+            // The very file that we attached to, whatever has its name by now; its mode is checked all the same.
+            let here = format!("/proc/self/fd/{}", handle.region.cache.fd().raw());
+            let flags_here =
+                flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_DIRECT | libc::O_NOFOLLOW);
+            let number = match open_local(&here, flags_here) {
                 // Whoever makes a file may open it in any way, whatever mode it gave it.
                 Err(Errno(libc::EACCES)) if created => {
-                    file::with_access(&local, || open_local(&local, flags_here))?
+                    file::with_access(&here, || open_local(&here, flags_here))?
                 }
+                // Where there is no /proc.
+                Err(Errno(libc::ENOENT)) => open_local(&local, flags_here)?,
                 opened => opened?,
             };
             fds::set(number, Descriptor::Region(handle.handle()));

@@ -3,6 +3,7 @@
 //! Owns: copy_file_range, sendfile and splice where either end is ours. Called by: exports. Must not: let the kernel copy a hole that
 //! is an absent page.
 
+use super::buffers;
 use super::outcome::{Exit, NOT_OURS, Outcome};
 use crate::host::{Handle, fds};
 use crate::sys::errno::Errno;
@@ -34,8 +35,12 @@ impl End {
 
     fn position(self) -> Result<u64, Errno> {
         if self.offset != 0 {
-            // SAFETY: the program's own offset, which the kernel reads next.
-            return Ok(unsafe { (self.offset as *const i64).read_unaligned() } as u64);
+            // The program's own offset, which may be anywhere.
+            let mut bytes = [0; 8];
+            if buffers::load(self.offset, &mut bytes) < bytes.len() {
+                return Err(Errno(libc::EFAULT));
+            }
+            return Ok(u64::from_ne_bytes(bytes));
         }
         // SAFETY: by value.
         unsafe { call(libc::SYS_lseek, [self.number as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0]) }
@@ -116,6 +121,11 @@ fn move_bytes(
     let (source, target) = (from.region()?, to.region()?);
     if source.is_none() && target.is_none() {
         return Err(NOT_OURS);
+    }
+    // What has no offset has no wrong one.
+    if [from, to].iter().any(|end| end.position().is_ok_and(|at| at > i64::MAX as u64)) {
+        // The kernel's to refuse.
+        return Ok(make(from.offset, length)? as isize);
     }
     let mut length = length.min(STEP);
     let mut own_offset = None;

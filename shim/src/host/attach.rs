@@ -118,17 +118,48 @@ pub fn peek(runtime: &Runtime, inode: u64) -> Option<Peek> {
     ours.then_some(Peek { region: RegionId(word(2)?), view: word(3)?, times: times::read(&words) })
 }
 
-/// Attaches to the region of `entry`, whose cache file is at `local`. The server already counts us as a holder.
-pub fn attach(runtime: &'static Runtime, name: &str, local: &str, entry: &Entry) -> Result<Held, Errno> {
+/// The cache file of a name. What it is does not change when the name becomes another's.
+pub enum Found {
+    /// This process is attached to it.
+    Known(Held),
+    /// It is not; the file and its inode.
+    File(OwnFd, u64),
+}
+
+/// The cache file that has a name just now. The names lock is held, and the file was brought in line with the server.
+pub fn find_file(runtime: &'static Runtime, local: &str) -> Result<Found, Errno> {
     // Known ones are not opened again: see `Known::spare`.
     if let Some(known) = runtime.attached.find(rustix::fs::lstat(local)?.st_ino) {
-        // The server counts holds; this process needs one.
-        let _ = runtime.remote.close(entry.region);
-        return Ok(known);
+        return Ok(Found::Known(known));
     }
     let file = open_both_ways(local)?;
     let inode = rustix::fs::fstat(file.borrow())?.st_ino;
-    attach_file(runtime, name, file, inode, entry, false)
+    // Tells who lists the name meanwhile that its size is about to be somebody's: see `unattached`.
+    file::open(&runtime.directory.control_path(inode), OFlags::RDWR | OFlags::CREATE, 0o600)?;
+    Ok(Found::File(file, inode))
+}
+
+/// Does something to a cache file that nobody has attached to, and keeps everybody from attaching meanwhile. `None` if somebody has.
+/// The names lock is held.
+pub fn unattached<T>(runtime: &Runtime, inode: u64, body: impl FnOnce() -> T) -> Result<Option<T>, Errno> {
+    let Ok(control) = file::open(&runtime.directory.control_path(inode), OFlags::RDWR, 0) else {
+        // Who attaches by name makes it with the names lock held.
+        return Ok(Some(body()));
+    };
+    file::lock_exclusive(&control)?;
+    Ok(peek(runtime, inode).is_none().then(body))
+}
+
+/// Attaches to the region of `entry`, whose cache file was found. The server already counts us as a holder.
+pub fn attach(runtime: &'static Runtime, name: &str, found: Found, entry: &Entry) -> Result<Held, Errno> {
+    match found {
+        Found::Known(known) => {
+            // The server counts holds; this process needs one.
+            let _ = runtime.remote.close(entry.region);
+            Ok(known)
+        }
+        Found::File(file, inode) => attach_file(runtime, name, file, inode, entry, false),
+    }
 }
 
 /// Attaches through a descriptor that the program came by in a way that went past us: inherited, or received.

@@ -129,9 +129,13 @@ impl RegionFile {
         Attachment { fresh, suspects: dead + executed > 0, given_up: fresh }
     }
 
-    /// Makes both files say nothing.
+    /// Makes both files say nothing. The cache file keeps its size until it gets another: somebody may just be asking for it.
     fn wipe(&self, id: u64) -> Result<(), Errno> {
-        rustix::fs::ftruncate(self.file.borrow(), 0)?;
+        let size = rustix::fs::fstat(self.file.borrow())?.st_size as u64;
+        if size != 0 {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            rustix::fs::fallocate(self.file.borrow(), flags, 0, size)?;
+        }
         rustix::fs::ftruncate(self.control_file.borrow(), 0)?;
         extend(&self.control_file, CONTROL_BYTES as u64)?;
         self.control.layout.store(LAYOUT, Ordering::SeqCst);

@@ -65,7 +65,7 @@ pub fn lookup(runtime: &'static Runtime, name: &Name) -> Result<(String, Entry),
     let _names = lock(runtime)?;
     match runtime.remote.lookup(&name.0) {
         Ok(entry) => {
-            let local = bring_in_line(runtime, &name.0, &entry)?;
+            let (local, entry) = bring_in_line_again(runtime, &name.0, entry)?;
             if name.is_of_directory() && entry.kind == EntryKind::Region {
                 return Err(Errno(libc::ENOTDIR));
             }
@@ -110,9 +110,21 @@ pub fn open(runtime: &'static Runtime, name: &Name, flags: i32, mode: u32) -> Re
         let answer =
             if is_root { runtime.remote.lookup("") } else { runtime.remote.open(&name.0, create, mode) };
         match answer {
+            Ok(entry) if entry.kind == EntryKind::Region && flags & libc::O_DIRECTORY != 0 => {
+                let _ = runtime.remote.close(entry.region);
+                return Err(Errno(libc::ENOTDIR));
+            }
             Ok(entry) if entry.kind == EntryKind::Region => {
-                let local = bring_in_line(runtime, &name.0, &entry)?;
-                Ok((local, entry))
+                // Found as long as the name is this entry's: a moment later it may be another's, here or on another host.
+                let found = bring_in_line(runtime, &name.0, &entry)
+                    .and_then(|local| Ok((attach::find_file(runtime, &local)?, local)));
+                match found {
+                    Ok((found, local)) => Ok((local, entry, found)),
+                    Err(errno) => {
+                        let _ = runtime.remote.close(entry.region);
+                        return Err(errno);
+                    }
+                }
             }
             Ok(entry) => Err((Some(entry), Errno(libc::EISDIR))),
             Err(error) if error.code() == Some(ErrorCode::IsDirectory) => Err((None, Errno(libc::EISDIR))),
@@ -125,12 +137,8 @@ pub fn open(runtime: &'static Runtime, name: &Name, flags: i32, mode: u32) -> Re
         }
     };
     match answer {
-        Ok((local, entry)) => {
-            if flags & libc::O_DIRECTORY != 0 {
-                let _ = runtime.remote.close(entry.region);
-                return Err(Errno(libc::ENOTDIR));
-            }
-            let handle = attach::attach(runtime, &name.0, &local, &entry)?;
+        Ok((local, entry, found)) => {
+            let handle = attach::attach(runtime, &name.0, found, &entry)?;
             if handle.region.view().0 < entry.epoch.0 {
                 handle.refresh()?;
             }
@@ -157,8 +165,12 @@ pub fn list(runtime: &'static Runtime, name: &Name) -> Result<(), Errno> {
         let listing = runtime.remote.list(&name.0, &after).map_err(|error| refused(&name.0, &error))?;
         for (last, entry) in &listing.entries {
             let full = if name.0.is_empty() { last.clone() } else { format!("{}/{last}", name.0) };
-            bring_in_line(runtime, &full, entry)?;
-            known.push(last.clone());
+            match bring_in_line_again(runtime, &full, entry.clone()) {
+                Ok(_) => known.push(last.clone()),
+                // Removed since it was listed.
+                Err(Errno(libc::ENOENT)) => {}
+                Err(errno) => return Err(errno),
+            }
         }
         match listing.entries.last() {
             Some((last, _)) if listing.more => after = last.clone(),
@@ -173,6 +185,26 @@ pub fn list(runtime: &'static Runtime, name: &Name) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+/// How often a name is looked up at the most because another host gave it to something else.
+const LOOKUPS_MAX: u32 = 64;
+
+/// The same for an entry that nobody holds: another host may replace it meanwhile, and what the name stands for then is what it is.
+fn bring_in_line_again(
+    runtime: &'static Runtime,
+    name: &str,
+    mut entry: Entry,
+) -> Result<(String, Entry), Errno> {
+    for _ in 1..LOOKUPS_MAX {
+        match bring_in_line(runtime, name, &entry) {
+            Err(Errno(libc::ENOENT)) => {
+                entry = runtime.remote.lookup(name).map_err(|error| refused(name, &error))?;
+            }
+            result => return result.map(|local| (local, entry)),
+        }
+    }
+    bring_in_line(runtime, name, &entry).map(|local| (local, entry))
 }
 
 /// Makes the local tree show an entry of the server's. The names lock is held.
@@ -192,17 +224,23 @@ fn bring_in_line(runtime: &'static Runtime, name: &str, entry: &Entry) -> Result
                 times::follow(runtime, stat.st_ino, known.times, entry);
                 return Ok(local);
             }
-            let _ = rustix::fs::unlink(local.as_str());
-        } else {
+        } else if let Some(dressed) = attach::unattached(runtime, stat.st_ino, || dress(&local, entry))? {
             // Listed before and never opened: it has no pages, only a size.
-            return dress(&local, entry).map(|()| local);
+            return dressed.map(|()| local);
+        } else {
+            // Another process attached to it just now.
+            return Ok(local);
         }
     }
     if let Some((parent, _)) = name.rsplit_once('/') {
         make_local_directory(runtime, parent)?;
     }
-    file::open(&local, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
-    dress(&local, entry)?;
+    // In one step, for who looks the name up without asking us.
+    let fresh = format!("{}/new", runtime.directory.control);
+    let _ = rustix::fs::unlink(fresh.as_str());
+    file::open(&fresh, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
+    dress(&fresh, entry)?;
+    rustix::fs::rename(fresh.as_str(), local.as_str())?;
     Ok(local)
 }
 
@@ -218,7 +256,7 @@ fn follow(
     if view < entry.epoch.0 && runtime.attached.find(inode).is_none() {
         // Attaching settles it; it also finds out whether the last holder died.
         let entry = runtime.remote.open_id(entry.region).map_err(|error| refused(name, &error))?;
-        let handle = attach::attach(runtime, name, local, &entry)?;
+        let handle = attach::attach(runtime, name, attach::find_file(runtime, local)?, &entry)?;
         if handle.region.view().0 < entry.epoch.0 {
             handle.refresh()?;
         }

@@ -335,7 +335,9 @@ impl FakeRegion {
         let current = self.newest();
         let previous = Epoch(current.epoch);
         let staged_end = staged.keys().next_back().map_or(0, |page| PageIndex(page + 1).offset());
-        let size = commit.size.unwrap_or(current.size.max(staged_end));
+        let others = commit.base != previous && commit.cut.is_none();
+        let least = if others || commit.size.is_none() { current.size } else { 0 };
+        let size = commit.size.unwrap_or(staged_end).max(least);
         let cut = commit.cut.filter(|cut| *cut < current.size);
         let mut committed = Committed { epoch: previous, previous, size };
         if !staged.is_empty() || cut.is_some() || size != current.size {

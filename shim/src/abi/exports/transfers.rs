@@ -28,8 +28,8 @@ pub(super) unsafe fn moved(
         call(system_call, [number as usize, vectors, count, offset, 0, flags as usize])
     };
     let outcome = match at {
-        None => file::at_position(number, direction, spans, raw),
-        Some(at) => file::at_offset(number, direction, spans, at, raw),
+        None => file::at_position(number, (direction, flags), spans, raw),
+        Some(at) => file::at_offset(number, (direction, flags), spans, at, raw),
     };
     if !matches!(outcome, Err(Exit::Pass(_)))
         || buffers::idle()
