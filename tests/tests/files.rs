@@ -117,3 +117,22 @@ int main(int, char **argv) {
         assert_eq!(kept.stdout, "abc", "{engine}");
     }
 }
+
+/// The kernel allows a process 65,530 mappings.
+fn many_regions_in_turn(count: &str) {
+    let (server, host) = (Server::start(), Host::new(best()));
+    let output =
+        Run::on(&host, server.url(), compile("tests/agent/many.c", &[])).args([count, "/netmem"]).ok();
+    assert_eq!(output.stdout, "mappings few\nchild 7\n", "{output}");
+}
+
+#[test]
+fn regions_that_were_closed_take_no_place_among_the_mappings() {
+    many_regions_in_turn("1000");
+}
+
+#[test]
+#[ignore = "long: make test-long"]
+fn a_program_opens_twenty_five_thousand_regions_one_after_the_other() {
+    many_regions_in_turn("25000");
+}

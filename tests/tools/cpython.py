@@ -8,7 +8,7 @@ NEEDS = {
     'the owner may do everything in a directory of regions':
         'MakedirTests.test_mode test_mkdir_parents',
     'names are UTF-8':
-        'nonascii undecodable non_utf8 Unencodable nonunicode bytes_path',
+        'nonascii undecodable non_utf8 Unencodable nonunicode bytes_path Pep383Tests',
     'the system, not files: users, groups, terminals, processes, times to the second':
         'setgroups initgroups getgrouplist pty sched posix_spawn cpu_count',
 }

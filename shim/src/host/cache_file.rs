@@ -70,7 +70,7 @@ impl RegionFile {
         file::lock_exclusive(&control_file)?;
         extend(&control_file, CONTROL_BYTES as u64)?;
         let at = map(&control_file, 0, CONTROL_BYTES)?;
-        // SAFETY: the mapping is as long as a Control, page-aligned, never unmapped, and all its fields are atomics.
+        // SAFETY: the mapping is as long as a Control, page-aligned, never unmapped (but see `forget_memory`), and all its fields are atomics.
         let control = unsafe { &*(at as *const Control) };
         let table = mem::reserve(CHUNKS_MAX * size_of::<AtomicPtr<u8>>())?;
         // SAFETY: zeroed memory of that length is that many null pointers; never unmapped.
@@ -185,9 +185,25 @@ impl RegionFile {
     /// Closes both files, once. Nobody may use them any more.
     pub fn close_files(&self) {
         if !self.closed.swap(true, Ordering::SeqCst) {
+            self.forget_memory();
             for number in [self.file.raw(), self.control_file.raw()] {
                 fd::forget(number);
                 fd::close_raw(number);
+            }
+        }
+    }
+
+    /// A region that was given up takes no memory and no place among the mappings of the process, of which there is a limit: zeros of
+    /// nobody's, and ranges of them that lie side by side are one. They say nothing to a thread that still looks there.
+    fn forget_memory(&self) {
+        let chunks = self.chunks.iter().map(|chunk| (chunk.load(Ordering::Acquire) as usize, CHUNK_BYTES));
+        let chunks: Vec<_> = chunks.filter(|(at, _)| *at != 0).collect();
+        let table = (self.chunks.as_ptr() as usize, size_of_val(self.chunks));
+        let control = (&raw const *self.control as usize, CONTROL_BYTES);
+        for (at, length) in [table].into_iter().chain(chunks).chain([control]) {
+            // SAFETY: ours alone, and made of atomics for which zeros are values.
+            if let Err(errno) = unsafe { mem::replace_by_zeros(at, length) } {
+                crate::log::debug!("{length} bytes at {at:#x} stay mapped: {errno}");
             }
         }
     }
@@ -303,6 +319,9 @@ impl RegionFile {
     }
 
     fn map_chunk(&self, number: u64) -> Result<*mut u8, Errno> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Errno(libc::EBADF));
+        }
         let offset = CONTROL_BYTES as u64 + number * CHUNK_BYTES as u64;
         extend(&self.control_file, offset + CHUNK_BYTES as u64)?;
         let at = map(&self.control_file, offset, CHUNK_BYTES)? as *mut u8;

@@ -129,6 +129,17 @@ pub fn reserve(length: usize) -> Result<usize, Errno> {
     map_ours(length, prot, flags, -1, 0)
 }
 
+/// What [`reserve`] gives, in the place of a mapping of ours.
+///
+/// # Safety
+/// What is mapped there is given up.
+pub unsafe fn replace_by_zeros(at: usize, length: usize) -> Result<(), Errno> {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    // SAFETY: the caller's.
+    unsafe { mmap(at, length, prot, flags, -1, 0) }.map(drop)
+}
+
 /// Whether a page of the range is locked in memory.
 pub fn is_locked(at: usize, length: usize) -> bool {
     // SAFETY: MS_INVALIDATE alone does nothing on Linux but look for locked pages.
