@@ -4,12 +4,12 @@
 //! Owns: what is done before exec and its kin. Called by: exports, spawn. Must not: touch a byte that may not be there: a
 //! pointer that the kernel refuses is its to refuse.
 
-use core::ffi::c_char;
+use core::ffi::{c_char, c_int};
 
 use super::process::{after_failed_exec, before_exec, in_shared_memory_child};
 use super::{buffers, links, signal};
 use crate::engine::delivery;
-use crate::host::{names, runtime};
+use crate::host::{fds, names, runtime};
 use crate::sys::app::{self, Span};
 use crate::sys::errno::{self, Errno};
 use crate::sys::mem::{self, PAGE};
@@ -74,6 +74,8 @@ pub unsafe fn bring_in(path: *const c_char, lists: [Strings; 2]) {
 pub enum Program {
     /// By a path.
     At(*const c_char),
+    /// By a path from a directory on, or by a descriptor and an empty one.
+    In(c_int, *const c_char),
     /// By a path, or by a name without a slash, which is looked for in PATH and never in the working directory.
     Searched(*const c_char),
 }
@@ -82,7 +84,7 @@ impl Program {
     /// The argument as it was given.
     pub fn argument(self) -> *const c_char {
         match self {
-            Program::At(path) | Program::Searched(path) => path,
+            Program::At(path) | Program::Searched(path) | Program::In(_, path) => path,
         }
     }
 }
@@ -94,6 +96,16 @@ impl Program {
 /// `program` is null or a C string.
 pub unsafe fn refuse_region(program: Program) -> Result<(), Errno> {
     let path = program.argument();
+    let directory = match program {
+        Program::In(number, path) => {
+            // SAFETY: the caller's.
+            if unsafe { app::is_empty(path) } {
+                return if fds::region(number)?.is_some() { Err(Errno(libc::EACCES)) } else { Ok(()) };
+            }
+            number
+        }
+        Program::At(_) | Program::Searched(_) => libc::AT_FDCWD,
+    };
     // SAFETY: the caller's.
     let searched = matches!(program, Program::Searched(_))
         && unsafe { app::path(path) }.is_some_and(|path| !path.contains('/'));
@@ -101,7 +113,7 @@ pub unsafe fn refuse_region(program: Program) -> Result<(), Errno> {
         return Ok(());
     }
     // SAFETY: the caller's.
-    match unsafe { links::name_of(libc::AT_FDCWD, path) } {
+    match unsafe { links::name_of(directory, path) } {
         None => Ok(()),
         // A vfork child has no connection of its own to ask whether it is there.
         Some(_) if in_shared_memory_child() => Err(Errno(libc::EACCES)),

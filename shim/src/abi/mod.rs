@@ -17,6 +17,7 @@ mod fork;
 mod links;
 mod lock;
 mod map;
+mod masks;
 mod messages;
 mod outcome;
 mod path;

@@ -51,8 +51,9 @@ pub unsafe fn with_set<T>(
         return make_call(bounce.input(set, size_of::<libc::sigset_t>));
     }
     // SAFETY: the caller's.
-    let translated = make(signal::to_kernel(unsafe { read(set) }));
-    make_call(&raw const translated)
+    let set = signal::to_kernel(unsafe { read(set) });
+    let translated = make(set);
+    signal::waiting_with(set, || make_call(&raw const translated))
 }
 
 /// The same for a call that also returns a set. What it returns is stored here, where a fault can be served.
@@ -108,7 +109,7 @@ unsafe fn to_wait_for(set: *const libc::sigset_t) -> libc::sigset_t {
     make(signal::to_kernel(wanted) | wanted & bit(libc::SIGSEGV))
 }
 
-fn shown_number(number: c_int) -> c_int {
+pub fn shown_number(number: c_int) -> c_int {
     if signal::stand_in() == Some(number) { libc::SIGSEGV } else { number }
 }
 

@@ -243,6 +243,12 @@ unsafe fn mask_of(context: *mut c_void) -> *mut Set {
     unsafe { &raw mut (*(context as *mut libc::ucontext_t)).uc_sigmask as *mut Set }
 }
 
+/// What was blocked when the signal came: the same, but in a call that waits with a mask of its own.
+unsafe fn mask_in_effect(context: *mut c_void) -> Set {
+    // SAFETY: the kernel's context, in the thread that it interrupted.
+    unsafe { signal::interrupted_wait(context).unwrap_or_else(|| *mask_of(context)) }
+}
+
 /// SIGBUS for the address of the fault, as for an I/O error on a mapped file: queued to this thread, and delivered by the kernel
 /// when the handler returns.
 unsafe fn bus_error(info: *mut libc::siginfo_t, context: *mut c_void) {
@@ -284,7 +290,7 @@ unsafe fn mark_of(info: *mut libc::siginfo_t) -> *mut u64 {
 /// Gives a SIGSEGV that is not of our making to the program.
 unsafe fn hand_on(info: *mut libc::siginfo_t, context: *mut c_void) -> Next {
     // SAFETY: the caller's. A code of 0 or less says that someone sent the signal.
-    let (was_sent, before) = unsafe { ((*info).si_code <= 0, *mask_of(context)) };
+    let (was_sent, before) = unsafe { ((*info).si_code <= 0, mask_in_effect(context)) };
     let blocked = signal::to_program(before) & bit(libc::SIGSEGV) != 0;
     let Some(stand_in) = signal::stand_in() else { return RETURN };
     if blocked && was_sent {
@@ -316,7 +322,7 @@ unsafe fn on_stand_in(number: i32, info: *mut libc::siginfo_t, context: *mut c_v
             return RETURN;
         }
         show_as_sigsegv(info);
-        deliver(info, *mask_of(context), true, false)
+        deliver(info, mask_in_effect(context), true, false)
     }
 }
 

@@ -21,6 +21,56 @@ thread_local! {
     static BEFORE: Cell<Set> = const { Cell::new(0) };
 }
 
+/// A call under way that waits with a mask of its own. It lies on the stack just above the frame of libc's function.
+struct Wait {
+    mark: u64,
+    set: Set,
+}
+
+const WAITS: u64 = 0x6e65_746d_656d_5741;
+/// Between a [`Wait`] and the stack pointer of the call's system call there are fewer bytes than this, and than the smallest
+/// signal frame, below which a handler that interrupted the call runs.
+const WAIT_FRAME: usize = 1000;
+
+thread_local! {
+    static WAITING: Cell<*const Wait> = const { Cell::new(core::ptr::null()) };
+}
+
+/// Makes a call that waits with a mask of the kernel's terms.
+pub fn waiting_with<T>(set: Set, make: impl FnOnce() -> T) -> T {
+    let mut wait = Wait { mark: WAITS, set };
+    // A handler of the program's that runs meanwhile may wait, too.
+    let before = WAITING.replace(&raw const wait);
+    let result = make();
+    WAITING.set(before);
+    // SAFETY: our own. What a jump out of a handler leaves behind is marked, and what comes back here is not.
+    unsafe { (&raw mut wait.mark).write_volatile(0) };
+    result
+}
+
+/// The mask of the wait that a signal interrupted, if it did: the kernel shows a handler the one from before the wait.
+///
+/// # Safety
+/// The context that the kernel gave to a handler, in the thread that it interrupted.
+pub unsafe fn interrupted_wait(context: *const c_void) -> Option<Set> {
+    // SAFETY: the caller's.
+    let machine = unsafe { &(*(context as *const libc::ucontext_t)).uc_mcontext };
+    #[cfg(target_arch = "x86_64")]
+    let (result, stack) =
+        (machine.gregs[libc::REG_RAX as usize], machine.gregs[libc::REG_RSP as usize] as usize);
+    #[cfg(target_arch = "aarch64")]
+    let (result, stack) = (machine.regs[0] as i64, machine.sp as usize);
+    let wait = WAITING.get();
+    let between = (wait as usize).wrapping_sub(stack);
+    // A handler that the wait was interrupted by first runs further down, or on another stack.
+    if wait.is_null() || result != -i64::from(libc::EINTR) || between > WAIT_FRAME {
+        return None;
+    }
+    // SAFETY: between the interrupted frame and its thread's callers: memory of the stack in use.
+    let wait = unsafe { wait.read() };
+    (wait.mark == WAITS).then_some(wait.set)
+}
+
 /// Holds the thread's signals off while it lives. Only the outermost one of a thread makes system calls.
 pub struct SignalMask {
     /// Whether dropping the outermost one gives the program its mask back.

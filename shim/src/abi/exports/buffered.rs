@@ -28,11 +28,11 @@ type Out = *mut c_void;
 type Size = *mut u32;
 
 pub(super) const TIME: usize = size_of::<libc::timespec>();
-const TIMER: usize = size_of::<libc::itimerspec>();
+pub(super) const TIMER: usize = size_of::<libc::itimerspec>();
 const STATFS: usize = size_of::<libc::statfs>();
-const SIGNAL: usize = size_of::<libc::siginfo_t>();
-const LIMIT: usize = size_of::<libc::rlimit>();
-const USAGE: usize = size_of::<libc::rusage>();
+pub(super) const SIGNAL: usize = size_of::<libc::siginfo_t>();
+pub(super) const LIMIT: usize = size_of::<libc::rlimit>();
+pub(super) const USAGE: usize = size_of::<libc::rusage>();
 const QUEUE: usize = size_of::<libc::mq_attr>();
 pub(super) const POLL: usize = size_of::<libc::pollfd>();
 pub(super) const EVENT: usize = size_of::<libc::epoll_event>();

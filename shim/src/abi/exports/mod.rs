@@ -52,6 +52,7 @@ pub mod header;
 pub mod later;
 pub mod memory;
 pub mod names;
+mod numbered;
 pub mod numbers;
 pub mod processes;
 pub mod raw;

@@ -122,6 +122,9 @@ unsafe extern "C" fn served(
     if let Some(result) = early(number, args) {
         return result;
     }
+    if let Some(answer) = numbered::served(number, args) {
+        return raw_result(answer);
+    }
     numbers! { number, args;
         SYS_splice => nm_splice(a as _, b as _, c as _, d as _, e, f as _);
         SYS_truncate => nm_truncate(a as _, b as _);

@@ -3,7 +3,7 @@
 //! Owns: the names below. Called by: the program. Must not: do more than convert and call an operation.
 
 use super::*;
-use crate::abi::exec::Program::{At, Searched};
+use crate::abi::exec::Program::{At, In, Searched};
 
 hook! {
     unsafe fn _exit(status: c_int) -> () => nm__exit {
@@ -45,13 +45,13 @@ hook! {
 
 hook! {
     unsafe fn fexecve(number: c_int, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_fexecve {
-        exec::execute(At(core::ptr::null()), [arguments, environment], || real!(fexecve)(number, arguments, environment))
+        exec::execute(In(number, c"".as_ptr()), [arguments, environment], || real!(fexecve)(number, arguments, environment))
     }
 }
 
 hook! {
     unsafe fn execveat(directory: c_int, path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char, flags: c_int) -> c_int => nm_execveat {
-        exec::execute(At(path), [arguments, environment], || real!(execveat)(directory, path, arguments, environment, flags))
+        exec::execute(In(directory, path), [arguments, environment], || real!(execveat)(directory, path, arguments, environment, flags))
     }
 }
 

@@ -73,6 +73,11 @@ pub(super) unsafe fn served(number: c_long, args: Arguments) -> c_long {
         libc::SYS_execve => {
             processes::nm_execve(args[0] as *const c_char, args[1] as *const _, args[2] as *const _) as c_long
         }
+        libc::SYS_execveat => {
+            let [directory, path, arguments, environment, flags, _] = args;
+            let (path, lists) = (path as *const c_char, [arguments as *const _, environment as *const _]);
+            processes::nm_execveat(directory as c_int, path, lists[0], lists[1], flags as c_int) as c_long
+        }
         libc::SYS_io_uring_setup => finish(asynchronous::ring(), || raw_result(call(number, args))) as c_long,
         libc::SYS_io_submit => {
             let pass = || raw_result(call(number, args));
