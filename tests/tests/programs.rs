@@ -92,6 +92,7 @@ programs!(
         attributes,
         buffers_beside_msync,
         buffers_of_files,
+        buffers_of_requests,
         buffers_of_sockets,
         buffers_of_structs,
         children_of_every_kind,

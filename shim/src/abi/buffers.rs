@@ -155,7 +155,7 @@ pub fn vectors(at: *const iovec, count: i32) -> Result<Vec<Span>, Errno> {
 }
 
 /// Makes a call with spans as the kernel wants them; a few need no memory.
-fn with_vectors<R>(spans: &[Span], make: impl FnOnce(&[iovec]) -> R) -> R {
+pub fn with_vectors<R>(spans: &[Span], make: impl FnOnce(&[iovec]) -> R) -> R {
     let one = |span: &Span| iovec { iov_base: span.at as *mut _, iov_len: span.length };
     let mut few = [iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; 8];
     if spans.len() > few.len() {
@@ -420,7 +420,7 @@ pub fn drain(
 }
 
 /// Spans without their first bytes.
-fn behind(spans: &[Span], mut skip: usize) -> Vec<Span> {
+pub fn behind(spans: &[Span], mut skip: usize) -> Vec<Span> {
     let mut rest = Vec::with_capacity(spans.len());
     for span in spans {
         let gone = skip.min(span.length);

@@ -25,6 +25,7 @@ mod private;
 mod process;
 mod range;
 mod remap;
+mod requests;
 mod residence;
 mod resolve;
 mod signal;

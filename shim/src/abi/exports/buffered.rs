@@ -5,6 +5,7 @@
 //! `input[bytes]` is read by the call, `output[bytes]` filled or changed; what has neither goes on as it came.
 
 use super::*;
+use crate::abi::requests;
 
 macro_rules! buffered {
     ($($name:ident ($($arg:ident: $type:ty $(= $way:ident [$length:expr])?),*) -> $result:ty => $hook:ident;)*) => {$(
@@ -33,6 +34,7 @@ const STATFS: usize = size_of::<libc::statfs>();
 pub(super) const SIGNAL: usize = size_of::<libc::siginfo_t>();
 pub(super) const LIMIT: usize = size_of::<libc::rlimit>();
 pub(super) const USAGE: usize = size_of::<libc::rusage>();
+const CLOCK: usize = size_of::<libc::timex>();
 const QUEUE: usize = size_of::<libc::mq_attr>();
 pub(super) const POLL: usize = size_of::<libc::pollfd>();
 pub(super) const EVENT: usize = size_of::<libc::epoll_event>();
@@ -107,6 +109,11 @@ buffered! {
     timerfd_settime(number: c_int, flags: c_int, new: In = input[TIMER], old: Out = output[TIMER]) -> c_int => nm_timerfd_settime;
     times(into: Out = output[size_of::<libc::tms>()]) -> libc::clock_t => nm_times;
 
+    adjtimex(clock: Out = output[CLOCK]) -> c_int => nm_adjtimex;
+    __adjtimex(clock: Out = output[CLOCK]) -> c_int => nm___adjtimex;
+    ntp_adjtime(clock: Out = output[CLOCK]) -> c_int => nm_ntp_adjtime;
+    clock_adjtime(which: c_int, clock: Out = output[CLOCK]) -> c_int => nm_clock_adjtime;
+
     // Processes.
     wait(status: Out = output[4]) -> c_int => nm_wait;
     waitpid(child: c_int, status: Out = output[4], options: c_int) -> c_int => nm_waitpid;
@@ -133,13 +140,27 @@ buffered! {
     pthread_getaffinity_np(thread: libc::pthread_t, length: size_t, set: Out = output[length]) -> c_int => nm_pthread_getaffinity_np;
     pthread_setaffinity_np(thread: libc::pthread_t, length: size_t, set: In = input[length]) -> c_int => nm_pthread_setaffinity_np;
 
+    pthread_getname_np(thread: libc::pthread_t, name: *mut c_char = output[length], length: size_t) -> c_int => nm_pthread_getname_np;
+    pthread_setname_np(thread: libc::pthread_t, name: *const c_char = string[0]) -> c_int => nm_pthread_setname_np;
+    capget(version: Out = output[8], sets: Out = output[24]) -> c_int => nm_capget;
+    capset(version: Out = output[8], sets: In = input[24]) -> c_int => nm_capset;
+
     // The system.
+    sethostname(name: *const c_char = input[length], length: size_t) -> c_int => nm_sethostname;
+    setdomainname(name: *const c_char = input[length], length: size_t) -> c_int => nm_setdomainname;
+    ttyname_r(number: c_int, name: *mut c_char = output[length], length: size_t) -> c_int => nm_ttyname_r;
+    __ttyname_r_chk(number: c_int, name: *mut c_char = output[length], length: size_t, room: size_t) -> c_int => nm___ttyname_r_chk;
     getrandom(into: Out = output[length], length: size_t, flags: c_uint) -> ssize_t => nm_getrandom;
     getentropy(into: Out = output[length], length: size_t) -> c_int => nm_getentropy;
     sysinfo(into: Out = output[size_of::<libc::sysinfo>()]) -> c_int => nm_sysinfo;
     uname(into: Out = output[size_of::<libc::utsname>()]) -> c_int => nm_uname;
 
     // Queues.
+    mq_open(name: *const c_char = string[0], flags: c_int, mode: mode_t, attributes: In = input[QUEUE]) -> c_int => nm_mq_open;
+    __mq_open_2(name: *const c_char = string[0], flags: c_int) -> c_int => nm___mq_open_2;
+    mq_unlink(name: *const c_char = string[0]) -> c_int => nm_mq_unlink;
+    msgctl(queue: c_int, command: c_int, into: Out = output[size_of::<libc::msqid_ds>()]) -> c_int => nm_msgctl;
+    shmctl(segment: c_int, command: c_int, into: Out = output[size_of::<libc::shmid_ds>()]) -> c_int => nm_shmctl;
     mq_getattr(queue: c_int, into: Out = output[QUEUE]) -> c_int => nm_mq_getattr;
     mq_setattr(queue: c_int, new: In = input[QUEUE], old: Out = output[QUEUE]) -> c_int => nm_mq_setattr;
     mq_send(queue: c_int, message: In = input[length], length: size_t, priority: c_uint) -> c_int => nm_mq_send;
@@ -155,5 +176,40 @@ buffered! {
 hook! {
     unsafe fn ioctl(number: c_int, request: libc::c_ulong, value: *mut c_void) -> c_int => nm_ioctl {
         buffers::filled(value, argument(request), |value| finish(file::control(number, request, value as usize), || real!(ioctl)(number, request, value)))
+    }
+}
+
+hook! {
+    unsafe fn prctl(request: c_int, a: usize, b: usize, c: usize, d: usize) -> c_int => nm_prctl {
+        if buffers::idle() {
+            return real!(prctl)(request, a, b, c, d);
+        }
+        let (mut bounce, mut args) = (Bounce::new(), [a, b, c, d]);
+        requests::prctl(&mut bounce, request, &mut args);
+        let result = real!(prctl)(request, args[0], args[1], args[2], args[3]);
+        bounce.finish();
+        result
+    }
+}
+
+hook! {
+    unsafe fn process_vm_readv(process: c_int, local: *const iovec, locals: size_t, remote: *const iovec, remotes: size_t, flags: size_t) -> ssize_t => nm_process_vm_readv {
+        if buffers::idle() || flags != 0 {
+            return real!(process_vm_readv)(process, local, locals, remote, remotes, flags);
+        }
+        raw_result(requests::process_memory(process, (local, locals), (remote, remotes), false, |local, remote| {
+            of_libc(real!(process_vm_readv)(process, local.as_ptr(), local.len(), remote.as_ptr(), remote.len(), flags))
+        }))
+    }
+}
+
+hook! {
+    unsafe fn process_vm_writev(process: c_int, local: *const iovec, locals: size_t, remote: *const iovec, remotes: size_t, flags: size_t) -> ssize_t => nm_process_vm_writev {
+        if buffers::idle() || flags != 0 {
+            return real!(process_vm_writev)(process, local, locals, remote, remotes, flags);
+        }
+        raw_result(requests::process_memory(process, (local, locals), (remote, remotes), true, |local, remote| {
+            of_libc(real!(process_vm_writev)(process, local.as_ptr(), local.len(), remote.as_ptr(), remote.len(), flags))
+        }))
     }
 }

@@ -4,7 +4,7 @@
 
 use super::buffered::{EVENT, LIMIT, POLL, SIGNAL, TIME, TIMER, USAGE, fd_set};
 use super::{Bounce, buffers, c_int, call};
-use crate::abi::masks;
+use crate::abi::{masks, requests};
 use crate::sys::errno::Errno;
 
 /// `index way bytes` for each argument that is a buffer; a..f are the call's arguments.
@@ -32,6 +32,14 @@ pub(super) unsafe fn served(number: libc::c_long, mut args: [usize; 6]) -> Optio
         return None;
     }
     let [a, b, c, d, _, _] = args;
+    if number == libc::SYS_prctl {
+        let mut bounce = Bounce::new();
+        let mut words = [args[1], args[2], args[3], args[4]];
+        requests::prctl(&mut bounce, a as c_int, &mut words);
+        let result = call(number, [a, words[0], words[1], words[2], words[3], 0]);
+        bounce.finish();
+        return Some(result);
+    }
     numbered! { number, args;
         // Waiting for descriptors.
         #[cfg(target_arch = "x86_64")]
