@@ -12,6 +12,7 @@ on_each_rung! {
     a_file_that_another_host_replaces_all_the_time_is_whole
     what_two_hosts_append_is_not_cut_by_the_later
     what_a_write_with_flags_of_its_own_stored_is_committed
+    what_is_appended_while_another_host_makes_the_file_longer_is_committed
 }
 
 const PAGE: usize = 4096;
@@ -59,4 +60,20 @@ fn what_a_write_with_flags_of_its_own_stored_is_committed(engine: Engine) {
     let content = exported(&server, "f");
     assert_eq!(content.len(), 3 * PAGE + 104);
     assert_eq!((&content[PAGE..PAGE + 5], &content[3 * PAGE + 100..]), (&b"mark0"[..], &b"mark"[..]));
+}
+
+fn what_is_appended_while_another_host_makes_the_file_longer_is_committed(engine: Engine) {
+    let (server, here, there, third) =
+        (Server::start(), Host::new(engine), Host::new(engine), Host::new(engine));
+    import(&server, "f", b"0");
+    let program = compile("tests/races/append_beside_growth.c", &[]);
+    let places = here.files().join("places").display().to_string();
+    let run = |host: &Host, what: &str| {
+        Run::on(host, server.url(), &program).args([what, "/netmem/f", &places]).limit(LIMIT).ok().stdout
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(&there, "g"));
+        run(&here, "a");
+    });
+    assert_eq!(run(&third, "c"), "0 lost\n");
 }

@@ -145,22 +145,35 @@ fn transfer(
     // A write that makes the file longer first clears what lies behind its end, which nobody else may be extending meanwhile.
     let append = how & RWF_APPEND != 0 || flags & libc::O_APPEND != 0 && how & RWF_NOAPPEND == 0;
     let mut size = handle.size()?;
-    let _offset = if offset.is_none() && (append || at.saturating_add(length) > size) {
+    let offset = if offset.is_none() && (append || at.saturating_add(length) > size) {
         let lock = handle.lock_offset()?;
         size = handle.size()?;
         Some(lock)
     } else {
         offset
     };
-    let at = if append { size } else { at };
-    let length = room(handle, at, length)?;
-    handle.bring_in_for_write(at, length)?;
-    if at.saturating_add(length) > size && !size.is_multiple_of(4096) {
-        handle.zero_tail(size)?;
-    }
-    buffers::bring_in(spans);
-    let done = buffers::drain(spans, || Kind::Regular, make)?;
-    handle.wrote(at, done as u64);
+    let done = loop {
+        let at = if append { size } else { at };
+        let length = room(handle, at, length)?;
+        handle.bring_in_for_write(at, length)?;
+        buffers::bring_in(spans);
+        let _end = if at.saturating_add(length) > size {
+            match handle.lock_end_at(size)? {
+                None => {
+                    // Another host's commit, or what libc wrote by itself, moved it.
+                    size = handle.size()?;
+                    continue;
+                }
+                end => end,
+            }
+        } else {
+            None
+        };
+        let done = buffers::drain(spans, || Kind::Regular, &make)?;
+        handle.wrote(at, done as u64);
+        break done;
+    };
+    drop(offset);
     if flags & (libc::O_SYNC | libc::O_DSYNC) != 0 || how & (RWF_DSYNC | RWF_SYNC) != 0 {
         handle.commit(CommitOptions::default())?;
     }

@@ -142,14 +142,20 @@ fn move_bytes(
     }
     // A file that is made longer has its tail cleared before, which nobody else may be extending meanwhile.
     let _offset = target.map(Handle::lock_offset).transpose()?;
-    let mut at = 0;
+    let (mut at, mut _end) = (0, None);
     if let Some(target) = target {
         at = to.position()?;
         super::file::room(target, at, length as u64)?;
-        target.bring_in_for_write(at, length as u64)?;
-        let size = target.size()?;
-        if at.saturating_add(length as u64) > size && !size.is_multiple_of(4096) {
-            target.zero_tail(size)?;
+        loop {
+            target.bring_in_for_write(at, length as u64)?;
+            let size = target.size()?;
+            if at.saturating_add(length as u64) <= size {
+                break;
+            }
+            _end = target.lock_end_at(size)?;
+            if _end.is_some() {
+                break;
+            }
         }
     }
     let done = match own_offset.as_mut() {
@@ -164,6 +170,7 @@ fn move_bytes(
     }
     if let Some(target) = target {
         target.wrote(at, done as u64);
+        drop(_end);
         super::file::commit_if_synchronous(target, to.number)?;
     }
     Ok(done as isize)

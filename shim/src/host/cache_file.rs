@@ -13,6 +13,7 @@ use crate::pager::table::{
     Board, CHUNK_PAGES, CHUNK_WINDOWS, CHUNKS_MAX, Chunk, Control, Entry, Frames, LAYOUT, MAGIC, SLOTS_MAX,
     Slot, Tracking, owner_number,
 };
+use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::errno::Errno;
 use crate::sys::fd::OwnFd;
 use crate::sys::shm::{self, extend, map, merge_word, reopen_in_place};
@@ -28,6 +29,8 @@ const BITMAP_BYTES: usize = CHUNK_WINDOWS / 8;
 const CHUNK_BYTES: usize = ENTRIES_BYTES + mem::PAGE;
 /// Locks on slots lie behind any byte the file can have.
 const SLOT_LOCK_BASE: i64 = 1 << 60;
+/// The byte of [`EndLock`]'s lock between processes.
+const END_LOCK: i64 = SLOT_LOCK_BASE - 2;
 
 /// The two files of a region that this process is attached to.
 pub struct RegionFile {
@@ -38,11 +41,26 @@ pub struct RegionFile {
     chunks: &'static [AtomicPtr<u8>],
     slot: AtomicUsize,
     closed: AtomicBool,
+    /// Lock order: 2e. See [`EndLock`].
+    end: QuietMutex<()>,
     /// Device of the cache file.
     pub device: u64,
     /// Inode of the cache file; names the control file.
     pub inode: u64,
     control_path: String,
+}
+
+/// Keeps the end of the file where it is, on this host, but for writes of who has it. A write that makes the file longer has it from
+/// finding out where the end is to noting what was written, and a refresh that follows another host's size has it around that.
+pub struct EndLock<'a> {
+    file: &'a RegionFile,
+    _process: QuietGuard<'a, ()>,
+}
+
+impl Drop for EndLock<'_> {
+    fn drop(&mut self) {
+        let _ = shm::lock_byte(&self.file.control_file, END_LOCK, libc::F_UNLCK, libc::F_OFD_SETLKW);
+    }
 }
 
 /// What attaching found.
@@ -82,6 +100,7 @@ impl RegionFile {
             chunks,
             slot: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            end: QuietMutex::new(()),
             device: stat.st_dev,
             inode: stat.st_ino,
             control_path,
@@ -263,6 +282,18 @@ impl RegionFile {
         let _ = self.offset_lock(libc::F_UNLCK);
     }
 
+    /// See [`EndLock`]. Nothing that may need the server, or the maintenance lock, is done with it.
+    pub fn lock_end(&self) -> Result<EndLock<'_>, Errno> {
+        let process = self.end.lock();
+        shm::lock_byte(&self.control_file, END_LOCK, libc::F_WRLCK, libc::F_OFD_SETLKW)?;
+        Ok(EndLock { file: self, _process: process })
+    }
+
+    /// The part of it that lies in memory, for the fork hook.
+    pub fn lock_end_for_fork(&self) -> QuietGuard<'_, ()> {
+        self.end.lock()
+    }
+
     fn offset_lock(&self, kind: i32) -> Result<(), Errno> {
         shm::lock_byte(&self.control_file, SLOT_LOCK_BASE - 1, kind, libc::F_OFD_SETLKW).map(drop)
     }
@@ -423,6 +454,7 @@ impl Frames for RegionFile {
     }
 
     fn set_size(&self, size: u64) -> Result<(), Errno> {
+        let _end = self.lock_end()?;
         Ok(rustix::io::retry_on_intr(|| rustix::fs::ftruncate(self.file.borrow(), size))?)
     }
 

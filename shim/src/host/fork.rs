@@ -52,6 +52,7 @@ pub extern "C" fn prepare() {
         // All offsets before any maintenance lock: a read holds one offset while it may need any region's maintenance.
         let mut maintenance: Vec<_> = handle::all().map(|handle| handle.offset.lock()).collect();
         maintenance.extend(handle::all().map(|handle| handle.region.maintenance.lock()));
+        maintenance.extend(handle::all().map(|handle| handle.region.cache.lock_end_for_fork()));
         let mappings = runtime.mappings.write();
         let retired: Box<dyn Guard> = Box::new(crate::engine::state::lock_for_fork());
         let poisoned: Box<dyn Guard> = Box::new(super::poison::lock_for_fork());

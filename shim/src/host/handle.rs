@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use netmem_protocol::{PAGE_SIZE, PageIndex};
 
-use super::cache_file::RegionFile;
+use super::cache_file::{EndLock, RegionFile};
 use super::{Runtime, runtime_if_started, times};
 use crate::engine::harvest;
 use crate::log;
@@ -282,8 +282,8 @@ impl Handle {
         }
         let _offset = self.lock_offset()?;
         let before = self.size()?;
-        if size > before && !before.is_multiple_of(PAGE_SIZE as u64) {
-            self.zero_tail(before)?;
+        if size > before {
+            self.lock_end_at(before)?;
         }
         self.region
             .truncate(&runtime.remote, size, Self::deadline(runtime))
@@ -292,9 +292,23 @@ impl Handle {
         Ok(())
     }
 
+    /// Before bytes are written behind the end of the file, which was at `size`: keeps it there (see [`EndLock`]), with what a mapping
+    /// stored behind it cleared. `None` if the end has moved.
+    pub fn lock_end_at(&self, size: u64) -> Result<Option<EndLock<'_>>, Errno> {
+        let _pin = self.pin()?;
+        let end = self.region.cache.lock_end()?;
+        if self.region.cache.size()? != size {
+            return Ok(None);
+        }
+        if !size.is_multiple_of(PAGE_SIZE as u64) {
+            self.zero_tail(size)?;
+        }
+        Ok(Some(end))
+    }
+
     /// Bytes behind the end of the file in its last page, which a mapping may have stored, become zeros before the file grows
     /// over them (tmpfs leaves them; a disk file system does not).
-    pub fn zero_tail(&self, size: u64) -> Result<(), Errno> {
+    fn zero_tail(&self, size: u64) -> Result<(), Errno> {
         let _pin = self.pin()?;
         let page = PageIndex::containing(size).0;
         if self.region.is_present(page) { self.region.cache.zero_tail(size) } else { Ok(()) }
