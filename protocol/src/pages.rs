@@ -187,23 +187,52 @@ impl<'a> PageBody<'a> {
         self.runs.chunks_exact(RUN_BYTES).filter_map(decode_run)
     }
 
+    /// Every run with the bytes of its pages, in order.
+    pub fn spans(&self) -> impl Iterator<Item = PageSpan<'a>> + 'a {
+        let mut data = self.data;
+        self.runs().map(move |wire| {
+            if wire.kind != RunKind::Data {
+                return PageSpan { run: wire.run, data: None };
+            }
+            let (mine, rest) = data.split_at(wire.run.count as usize * PAGE_SIZE);
+            data = rest;
+            PageSpan { run: wire.run, data: Some(mine) }
+        })
+    }
+
     /// Every page with its data, `None` for a zero page, in order.
     pub fn pages(&self) -> impl Iterator<Item = (u64, Option<&'a [u8; PAGE_SIZE]>)> + 'a {
-        let mut data = self.data;
-        self.runs().flat_map(move |wire| {
-            let count = wire.run.count as usize;
-            let mine = if wire.kind == RunKind::Data {
-                let (mine, rest) = data.split_at(count * PAGE_SIZE);
-                data = rest;
-                mine
-            } else {
-                &[]
-            };
-            (0..count).map(move |i| {
-                let page = mine.get(i * PAGE_SIZE..).and_then(|rest| rest.first_chunk::<PAGE_SIZE>());
-                (wire.run.first.0 + i as u64, page)
-            })
+        self.spans().flat_map(PageSpan::pages)
+    }
+}
+
+/// Consecutive pages and their bytes, side by side where they were received.
+#[derive(Clone, Copy, Debug)]
+pub struct PageSpan<'a> {
+    /// Which pages.
+    pub run: Run,
+    /// `run.count` pages; `None` if all of them are zeros.
+    pub data: Option<&'a [u8]>,
+}
+
+impl<'a> PageSpan<'a> {
+    /// Page by page.
+    pub fn pages(self) -> impl Iterator<Item = (u64, Option<&'a [u8; PAGE_SIZE]>)> + 'a {
+        (0..self.run.count as usize).map(move |i| {
+            let page = self.data.and_then(|data| data.get(i * PAGE_SIZE..)?.first_chunk::<PAGE_SIZE>());
+            (self.run.first.0 + i as u64, page)
         })
+    }
+
+    /// Its first `count` pages, and the rest. `count` is at most the run's.
+    pub fn split_at(self, count: u32) -> (PageSpan<'a>, PageSpan<'a>) {
+        let parts = self.data.map(|data| data.split_at(count as usize * PAGE_SIZE));
+        let front = Run { first: self.run.first, count };
+        let back = Run::new(self.run.first.0 + u64::from(count), self.run.count - count);
+        (
+            PageSpan { run: front, data: parts.map(|parts| parts.0) },
+            PageSpan { run: back, data: parts.map(|parts| parts.1) },
+        )
     }
 }
 

@@ -11,6 +11,7 @@ use super::state::{COLD, READ, WRITE};
 use crate::config::{Config, Prefetch};
 use crate::host::{self, Handle};
 use crate::log;
+use crate::pager::prefetch::Plan;
 use crate::pager::table::{CHUNK_PAGES, CHUNKS_MAX};
 use crate::sys::errno::Errno;
 use crate::sys::mem;
@@ -129,7 +130,7 @@ impl Sigsegv {
         handle.bring_in(mapping.page_at(from), mapping.page_at(to - 1) + 1)?;
         let mut at = from;
         while at < to {
-            self.open_page(mapping, handle, at, write)?;
+            self.open(mapping, handle, (at, at + 1), write)?;
             at = (at / mem::PAGE + 1) * mem::PAGE;
         }
         Ok(())
@@ -140,29 +141,46 @@ impl Sigsegv {
         let handle = host::handle(mapping.handle);
         let page = mapping.page_at(address);
         count_fault(handle);
-        let guarded = self.guarded(mapping);
-        let (first, end) = if guarded {
-            (page, page + mapping.state.detector.plan(page, self.prefetch))
-        } else {
-            let state = mapping.state;
-            let (from, to) = state.range(state.number(address), mapping.start, mapping.end);
-            let block_pages = ((to - from) / mem::PAGE) as u64;
-            let first = mapping.page_at(from);
-            (first, first + mapping.state.detector.plan(first, self.prefetch).max(block_pages))
-        };
-        let inside = handle.pages_inside()?;
+        let inside = handle.pages_inside()?.min(mapping.end_page());
         if page >= inside {
             return Err(Errno(libc::EFAULT));
         }
-        let end = end.min(mapping.end_page()).min(inside);
-        handle.bring_in(first, end)?;
-        if guarded {
-            for next in first..end {
-                self.open_page(mapping, handle, mapping.address_of(next), write && next == page)?;
+        let plan = self.plan(page, mapping);
+        let (first, end) = match plan.stride {
+            1 => (page, page + plan.count),
+            -1 => ((page + 1).saturating_sub(plan.count), page + 1),
+            stride => {
+                // What lies apart comes in with one request, and is opened when it is touched.
+                let steps = (0..plan.count as i64).map(|step| page.wrapping_add_signed(stride * step));
+                let pages: Vec<u64> =
+                    steps.take_while(|page| (mapping.first_page..inside).contains(page)).collect();
+                handle.prefetch(&pages);
+                (page, page + 1)
             }
-            return Ok(());
+        };
+        let (first, end) = (first.max(mapping.first_page), end.min(inside));
+        let (from, to) = (mapping.address_of(first), mapping.address_of(end - 1) + mem::PAGE);
+        if !self.guarded(mapping) {
+            // Blocks come in whole, behind the end of the file too; those ahead are opened when they are touched.
+            handle.bring_in(first, end)?;
+            return self.open(mapping, handle, (address, address + 1), write);
         }
-        self.open_page(mapping, handle, address, write)
+        handle.bring_in(first, end)?;
+        if write {
+            let at = mapping.address_of(page);
+            self.open(mapping, handle, (at, at + mem::PAGE), true)?;
+        }
+        let state = mapping.state;
+        for block in state.number(from)..=state.number(to - 1) {
+            let (start, stop) = state.range(block, from, to);
+            self.open(mapping, handle, (start, stop), false)?;
+        }
+        Ok(())
+    }
+
+    fn plan(&self, page: u64, mapping: &Mapping) -> Plan {
+        let least = host::runtime_if_started().map_or(1, |runtime| runtime.remote.pages_in_a_round_trip());
+        mapping.state.detector.plan(page, self.prefetch, least)
     }
 
     /// Whether the pages of a mapping are kept away one by one. Locked memory takes no guards: its blocks come in whole.
@@ -170,30 +188,31 @@ impl Sigsegv {
         self.guards && !mapping.state.unguarded.load(Ordering::SeqCst)
     }
 
-    /// Makes a page that is present accessible, and with `write` its block writable, after marking.
-    fn open_page(
+    /// Makes pages of one block, which are present, accessible, and with `write` their block writable, after marking.
+    fn open(
         &self,
         mapping: &Mapping,
         handle: &Handle,
-        address: usize,
+        pages: (usize, usize),
         write: bool,
     ) -> Result<(), Errno> {
-        let result = self.try_to_open(mapping, handle, address, write);
+        let result = self.try_to_open(mapping, handle, pages, write);
         if result != Err(Errno(libc::EINVAL)) || !self.guarded(mapping) {
             return result;
         }
         log::debug!("locked memory at {:#x} takes no guards", mapping.start);
         mapping.state.unguarded.store(true, Ordering::SeqCst);
-        self.try_to_open(mapping, handle, address, write)
+        self.try_to_open(mapping, handle, pages, write)
     }
 
     fn try_to_open(
         &self,
         mapping: &Mapping,
         handle: &Handle,
-        address: usize,
+        pages: (usize, usize),
         write: bool,
     ) -> Result<(), Errno> {
+        let address = pages.0;
         let _quiet = signal::SignalMask::block_all();
         let state = mapping.state;
         let block = state.number(address);
@@ -216,7 +235,7 @@ impl Sigsegv {
             return Ok(());
         }
         let next = if write || mapping.private { now.max(WRITE) } else { now.max(READ) };
-        let result = self.open_block(mapping, handle, address, (now, next, guarded));
+        let result = self.open_block(mapping, handle, pages, (now, next, guarded));
         state.unlock(block, if result.is_ok() { next } else { now });
         match result {
             Err(Errno(libc::ENOMEM)) => self.open_whole(mapping, handle),
@@ -228,21 +247,21 @@ impl Sigsegv {
         &self,
         mapping: &Mapping,
         handle: &Handle,
-        address: usize,
+        pages: (usize, usize),
         step: (u8, u8, bool),
     ) -> Result<(), Errno> {
         let (now, next, guarded) = step;
         let state = mapping.state;
-        let (from, to) = state.range(state.number(address), mapping.start, mapping.end);
+        let (from, to) = state.range(state.number(pages.0), mapping.start, mapping.end);
         let (first, end) = (mapping.page_at(from), mapping.page_at(to - 1) + 1);
         if now == COLD && guarded {
             guard_absent(mapping, handle, first, end)?;
         }
         if next == WRITE && !mapping.private {
-            let page = mapping.page_at(address);
+            let page = mapping.page_at(pages.0);
             // All that is present becomes writable with the block; what is still guarded is marked when it is let in.
             if now == WRITE {
-                handle.region.mark_writer(page, 1)
+                handle.region.mark_writer(page, mapping.page_at(pages.1 - 1) + 1 - page)
             } else {
                 handle.region.mark_writer(first, end - first)
             }
@@ -251,7 +270,8 @@ impl Sigsegv {
             mem::mprotect(from, to - from, allowed(next, mapping))?;
         }
         if guarded {
-            mem::guard_remove(address & !(mem::PAGE - 1), mem::PAGE)?;
+            let at = pages.0 & !(mem::PAGE - 1);
+            mem::guard_remove(at, (pages.1 - at).next_multiple_of(mem::PAGE))?;
         } else if self.guards {
             // From before the memory was locked.
             mem::guard_remove(from, to - from)?;

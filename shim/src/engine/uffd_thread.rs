@@ -6,7 +6,7 @@
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use netmem_protocol::{PAGE_SIZE, Run};
+use netmem_protocol::{PAGE_SIZE, PageSpan, Run};
 
 use super::count_fault;
 use super::harvest::Shown;
@@ -17,6 +17,7 @@ use crate::config::Prefetch;
 use crate::host::{self, Handle, Runtime};
 use crate::log;
 use crate::pager::page::Event;
+use crate::pager::prefetch::AHEAD_MAX;
 use crate::pager::region::{Need, PagerError};
 use crate::pager::table::{SUM_ZERO, page_sum};
 use crate::remote::PageSource;
@@ -27,6 +28,8 @@ use crate::sys::uffd::{Message, Uffd};
 
 /// Faults that are being served or wait for someone else's claim, at the most, before the thread stops reading more.
 const PENDING_MAX: usize = 256;
+/// Pages fetched together at the most: two streams' worth.
+const BATCH_PAGES_MAX: u64 = 2 * AHEAD_MAX;
 /// How often the thread looks whether a page that could not be had can be had again.
 const HEAL_POLL_MS: i64 = 500;
 /// A fault that someone waits in.
@@ -36,14 +39,21 @@ struct Pending {
     deadline: Deadline,
 }
 
-/// A page that we claimed and will fetch.
+/// Pages side by side that we claimed and will fetch.
 #[derive(Clone, Copy)]
 struct Wanted {
-    page: u64,
+    first: u64,
+    count: u32,
     handle: &'static Handle,
     mapping: Mapping,
-    /// Whether a thread waits for it, rather than the prefetcher.
-    demanded: bool,
+    /// The page that a thread waits for, unless the prefetcher wants them.
+    demanded: Option<u64>,
+}
+
+impl Wanted {
+    fn end(&self) -> u64 {
+        self.first + u64::from(self.count)
+    }
 }
 
 /// The thread's own.
@@ -52,7 +62,8 @@ pub(super) struct Server {
     prefetch: Prefetch,
     pending: Vec<Pending>,
     batch: Vec<Wanted>,
-    buffer: Vec<u8>,
+    /// Pages in `batch`.
+    pages: u64,
     /// Whether a read of the userfaultfd waits.
     blocking: bool,
 }
@@ -60,7 +71,7 @@ pub(super) struct Server {
 impl Server {
     /// The thread's state before its first fault.
     pub(super) fn new(uffd: Arc<Uffd>, prefetch: Prefetch) -> Self {
-        Server { uffd, prefetch, pending: Vec::new(), batch: Vec::new(), buffer: Vec::new(), blocking: true }
+        Server { uffd, prefetch, pending: Vec::new(), batch: Vec::new(), pages: 0, blocking: true }
     }
 
     /// Serves faults for as long as the process lives.
@@ -142,8 +153,7 @@ impl Server {
             }
             Ok(Need::Fetch) => {
                 count_fault(handle);
-                self.batch.push(Wanted { page, handle, mapping, demanded: true });
-                self.claim_ahead(&mapping, handle, page);
+                self.claim_around(runtime, &mapping, handle, page);
             }
             Ok(Need::Wait) => self.wait_or_give_up(runtime, fault, handle, page),
             Err(errno) => self.give_up(&mapping, fault.address, &PagerError::Cache(errno)),
@@ -152,7 +162,10 @@ impl Server {
 
     fn wait_or_give_up(&mut self, runtime: &Runtime, fault: Pending, handle: &Handle, page: u64) {
         // Our own batch may hold the claim; it is fetched right after. Others' are looked at again, and the dead's are freed.
-        if !self.batch.iter().any(|wanted| wanted.page == page && core::ptr::eq(wanted.handle, handle)) {
+        let is_it = |wanted: &Wanted| {
+            (wanted.first..wanted.end()).contains(&page) && core::ptr::eq(wanted.handle, handle)
+        };
+        if !self.batch.iter().any(is_it) {
             let _ =
                 handle.region.wait_for(page, Deadline::after(Some(core::time::Duration::from_micros(200))));
         }
@@ -165,23 +178,42 @@ impl Server {
         }
     }
 
-    /// Claims the pages that a sequential reader will want next.
-    fn claim_ahead(&mut self, mapping: &Mapping, handle: &'static Handle, page: u64) {
-        let ahead = mapping.state.detector.plan(page, self.prefetch);
-        let room = u64::from(netmem_protocol::FRAME_PAGES_MAX).saturating_sub(self.batch.len() as u64);
-        let end = (page + ahead).min(mapping.end_page()).min(handle.region.fetchable()).min(page + room);
-        for next in page + 1..end {
+    /// Puts a page that we claimed on the list, with those that the same reader will want next.
+    fn claim_around(&mut self, runtime: &Runtime, mapping: &Mapping, handle: &'static Handle, page: u64) {
+        let least = runtime.remote.pages_in_a_round_trip();
+        let plan = mapping.state.detector.plan(page, self.prefetch, least);
+        self.push(mapping, handle, page, Some(page));
+        let inside = mapping.first_page..mapping.end_page().min(handle.region.fetchable());
+        for step in 1..plan.count as i64 {
+            let next = page.wrapping_add_signed(plan.stride * step);
+            if !inside.contains(&next) || self.pages >= BATCH_PAGES_MAX {
+                return;
+            }
             match handle.region.need(next) {
-                Ok(Need::Fetch) => {
-                    self.batch.push(Wanted { page: next, handle, mapping: *mapping, demanded: false })
-                }
-                Ok(Need::Zeros) => {
-                    handle.region.settle(next, Event::Release);
-                    return;
-                }
-                Ok(Need::Nothing | Need::Wait) | Err(_) => return,
+                Ok(Need::Fetch) => self.push(mapping, handle, next, None),
+                // Here already; what lies behind may not be.
+                Ok(Need::Nothing) => {}
+                Ok(Need::Zeros) => return handle.region.settle(next, Event::Release),
+                Ok(Need::Wait) | Err(_) => return,
             }
         }
+    }
+
+    fn push(&mut self, mapping: &Mapping, handle: &'static Handle, page: u64, demanded: Option<u64>) {
+        self.pages += 1;
+        if let (None, Some(last)) = (demanded, self.batch.last_mut()) {
+            // Those that are claimed ahead follow what they were claimed for.
+            if last.end() == page {
+                last.count += 1;
+                return;
+            }
+            if page + 1 == last.first {
+                last.first = page;
+                last.count += 1;
+                return;
+            }
+        }
+        self.batch.push(Wanted { first: page, count: 1, handle, mapping: *mapping, demanded });
     }
 
     /// A page that is present but not in the file is a page of zeros; one that is in the file needs only another look. Nobody has
@@ -218,6 +250,7 @@ impl Server {
 
     /// Fetches everything claimed, region by region, and installs it.
     fn fetch_batch(&mut self, runtime: &'static Runtime) {
+        self.pages = 0;
         while let Some(first) = self.batch.first().copied() {
             let (mine, rest): (Vec<Wanted>, Vec<Wanted>) =
                 self.batch.drain(..).partition(|wanted| core::ptr::eq(wanted.handle, first.handle));
@@ -234,50 +267,80 @@ impl Server {
     ) {
         // Claims are held, so the handle was there when they were made; the mapping may go while we fetch.
         let _pin = handle.pin();
-        mine.sort_by_key(|wanted| wanted.page);
+        mine.sort_unstable_by_key(|wanted| wanted.first);
         let mut runs: Vec<Run> = Vec::new();
         for wanted in &mine {
             match runs.last_mut() {
-                Some(last) if last.end() == wanted.page => last.count += 1,
-                _ => runs.push(Run::new(wanted.page, 1)),
+                Some(last) if last.end() == wanted.first => last.count += wanted.count,
+                _ => runs.push(Run::new(wanted.first, wanted.count)),
             }
         }
         let region = &handle.region;
-        let mut done = 0;
-        self.buffer.clear();
         let epoch = region.view();
-        let mut waiting: Option<Wanted> = None;
-        let buffer = core::mem::take(&mut self.buffer);
-        let mut run = Gather { server: self, buffer, start: None };
-        let result = runtime.remote.fetch(region.id, epoch, &runs, &mut |page, data| {
-            let Some(wanted) = mine.get(done).filter(|wanted| wanted.page == page) else { return };
-            done += 1;
-            run.page(wanted, data);
-            waiting = Some(*wanted);
+        // Of the wanted, all before this one have come, and this many pages of it.
+        let (mut at, mut taken) = (0, 0);
+        let result = runtime.remote.fetch(region.id, epoch, &runs, &mut |mut span| {
+            while let Some(wanted) = mine.get(at)
+                && span.run.count > 0
+            {
+                let (now, rest) = span.split_at(span.run.count.min(wanted.count - taken));
+                self.deliver(wanted, now);
+                taken += now.run.count;
+                if taken == wanted.count {
+                    (at, taken) = (at + 1, 0);
+                }
+                span = rest;
+            }
         });
-        run.flush();
-        self.buffer = run.buffer;
         let Err(error) = result else { return };
         let error = PagerError::from(error);
-        for wanted in mine.iter().skip(done) {
-            region.settle(wanted.page, Event::Release);
+        let mut missing = mine.split_off(at);
+        if let Some(first) = missing.first_mut() {
+            first.first += u64::from(taken);
+            first.count -= taken;
+        }
+        for page in missing.iter().flat_map(|wanted| wanted.first..wanted.end()) {
+            region.settle(page, Event::Release);
         }
         if error.is_stale() {
             if region.view() == epoch {
                 let _ = region.refresh(&runtime.remote);
             }
             // Who waits looks again and asks at the new epoch.
-            for wanted in mine.iter().skip(done) {
-                let _ = self.uffd.wake(wanted.mapping.address_of(wanted.page), mem::PAGE);
+            for wanted in &missing {
+                let length = wanted.count as usize * PAGE_SIZE;
+                let _ = self.uffd.wake(wanted.mapping.address_of(wanted.first), length);
             }
             return;
         }
-        for wanted in mine.iter().skip(done).filter(|wanted| wanted.demanded) {
-            self.give_up(&wanted.mapping, wanted.mapping.address_of(wanted.page), &error);
+        for wanted in &missing {
+            if let Some(page) = wanted.demanded.filter(|page| *page >= wanted.first) {
+                self.give_up(&wanted.mapping, wanted.mapping.address_of(page), &error);
+            }
         }
     }
 
-    /// Puts a page where a mapping wants it, in one step for everyone.
+    /// Installs pages that came for a mapping, and ends their claims.
+    fn deliver(&self, wanted: &Wanted, span: PageSpan<'_>) {
+        let region = &wanted.handle.region;
+        let first = span.run.first.0;
+        let failed = match span.data {
+            Some(data) => self.install(&wanted.mapping, first, data),
+            None => {
+                (first..span.run.end()).flat_map(|page| self.install(&wanted.mapping, page, &ZEROS)).collect()
+            }
+        };
+        for (page, data) in span.pages() {
+            if failed.contains(&page) {
+                region.settle(page, Event::Release);
+            } else {
+                region.settle_installed(page, data.map_or(SUM_ZERO, |data| page_sum(data)));
+            }
+        }
+        crate::stats::PAGES_FETCHED.fetch_add(u64::from(span.run.count), Ordering::Relaxed);
+    }
+
+    /// Puts pages where a mapping wants them, each in one step for everyone. Names those for which there was no room.
     fn install(&self, mapping: &Mapping, page: u64, data: &[u8]) -> Vec<u64> {
         let address = mapping.address_of(page);
         if mapping.private {
@@ -332,9 +395,7 @@ impl Server {
         let mut failed = Vec::new();
         for (i, one) in data.chunks_exact(PAGE_SIZE).enumerate() {
             let next = page + i as u64;
-            let installed =
-                one.first_chunk().map(|one| crate::pager::Frames::install(&handle.region.cache, next, one));
-            if !matches!(installed, Some(Ok(()))) {
+            if crate::pager::Frames::install(&handle.region.cache, next, one).is_err() {
                 failed.push(next);
             }
         }
@@ -346,45 +407,6 @@ impl Server {
     fn give_up(&self, mapping: &Mapping, address: usize, error: &PagerError) {
         log::error!("a page can't be had: {error}");
         host::fail_page(&self.uffd, mapping, address);
-    }
-}
-
-/// Pages that arrive one after another for neighbouring addresses go in with one call.
-struct Gather<'a> {
-    server: &'a Server,
-    buffer: Vec<u8>,
-    start: Option<Wanted>,
-}
-
-/// Pages gathered at the most, so that the first of a long run is not kept waiting for the last.
-const GATHER_PAGES: usize = 16;
-
-impl Gather<'_> {
-    fn page(&mut self, wanted: &Wanted, data: Option<&[u8; PAGE_SIZE]>) {
-        let pages = (self.buffer.len() / PAGE_SIZE) as u64;
-        let joins = self.start.as_ref().is_some_and(|start| {
-            start.mapping.start == wanted.mapping.start && start.page + pages == wanted.page
-        });
-        if !joins || pages as usize == GATHER_PAGES {
-            self.flush();
-            self.start = Some(*wanted);
-        }
-        self.buffer.extend_from_slice(data.unwrap_or(&ZEROS));
-        crate::stats::PAGES_FETCHED.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn flush(&mut self) {
-        let Some(start) = self.start.take() else { return };
-        let failed = self.server.install(&start.mapping, start.page, &self.buffer);
-        for (i, data) in self.buffer.chunks_exact(PAGE_SIZE).enumerate() {
-            let page = start.page + i as u64;
-            if failed.contains(&page) {
-                start.handle.region.settle(page, Event::Release);
-            } else {
-                start.handle.region.settle_installed(page, page_sum(data));
-            }
-        }
-        self.buffer.clear();
     }
 }
 

@@ -424,11 +424,11 @@ impl Frames for RegionFile {
         file::read_at(&self.file, into, first * PAGE_SIZE as u64)
     }
 
-    fn install(&self, page: u64, data: &[u8; PAGE_SIZE]) -> Result<(), Errno> {
-        // One write of one page to a hole: whoever faults meanwhile waits for the page's lock and sees all of it. It must not
+    fn install(&self, first: u64, data: &[u8]) -> Result<(), Errno> {
+        // A write to holes goes page by page: whoever faults meanwhile waits for the page's lock and sees all of it. It must not
         // make the file longer.
-        let offset = page * PAGE_SIZE as u64;
-        let inside = self.size()?.saturating_sub(offset).min(PAGE_SIZE as u64) as usize;
+        let offset = first * PAGE_SIZE as u64;
+        let inside = self.size()?.saturating_sub(offset).min(data.len() as u64) as usize;
         file::write_at(&self.file, &data[..inside], offset)
     }
 

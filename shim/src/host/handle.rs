@@ -163,6 +163,14 @@ impl Handle {
             .map_err(|error| self.report("a page can't be had", &error))
     }
 
+    /// Brings in those of the pages that are nobody's turn to bring in, if it can be done; who needs them will ask.
+    pub fn prefetch(&self, pages: &[u64]) {
+        let Ok(_pin) = self.pin() else { return };
+        if let Ok(runtime) = self.runtime() {
+            let _ = self.region.prefetch(&runtime.remote, pages);
+        }
+    }
+
     /// Makes a read of `length` bytes at `offset` give the data.
     pub fn bring_in_for_read(&self, offset: u64, length: u64) -> Result<(), Errno> {
         let _pin = self.pin()?;

@@ -134,10 +134,12 @@ impl Frames for FakeCache {
         Ok(())
     }
 
-    fn install(&self, page: u64, data: &Page) -> Result<(), Errno> {
-        let inside = self.size()?.saturating_sub(page * PAGE_SIZE as u64).min(PAGE_SIZE as u64) as usize;
-        if inside != 0 {
-            self.files.store(page, 0, &data[..inside]);
+    fn install(&self, first: u64, data: &[u8]) -> Result<(), Errno> {
+        for (page, data) in (first..).zip(data.chunks(PAGE_SIZE)) {
+            let inside = self.size()?.saturating_sub(page * PAGE_SIZE as u64).min(PAGE_SIZE as u64) as usize;
+            if inside != 0 {
+                self.files.store(page, 0, &data[..inside]);
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
-use netmem_protocol::{Epoch, ErrorCode, FRAME_PAGES_MAX, PAGE_SIZE, RegionId, Run};
+use netmem_protocol::{Epoch, ErrorCode, PAGE_SIZE, RegionId, Run};
 use thiserror::Error;
 
 use super::page::{Event, State};
@@ -16,6 +16,8 @@ use crate::sync::QuietMutex;
 use crate::sys::clock::Deadline;
 use crate::sys::errno::Errno;
 
+/// Pages claimed and fetched together at the most.
+const BRING_IN_PAGES: u64 = 1024;
 /// How long one sleep on someone else's claim lasts before its owner is checked for life.
 const CLAIM_POLL: Duration = Duration::from_millis(20);
 
@@ -270,7 +272,7 @@ impl<C: Board + Frames> Region<C> {
         let mut at = first;
         let end = if for_write { end } else { end.min(self.fetchable().max(first)) };
         while at < end {
-            let stop = end.min(at + u64::from(FRAME_PAGES_MAX));
+            let stop = end.min(at + BRING_IN_PAGES);
             while let Some(busy) = self.bring_in_once(source, at, stop, for_write)? {
                 self.wait_for(busy, deadline)?;
             }
@@ -279,7 +281,22 @@ impl<C: Board + Frames> Region<C> {
         Ok(())
     }
 
-    /// One attempt at up to `FRAME_PAGES_MAX` pages; returns a page to wait for, if any.
+    /// Brings in those of `pages`, which are in order one way or the other, that the server has and nobody else is bringing in.
+    pub fn prefetch(&self, source: &dyn PageSource, pages: &[u64]) -> Result<(), PagerError> {
+        let _quiet = crate::sys::signal::SignalMask::block_all();
+        let mut claims = Claims { region: self, pages: Vec::new(), settled: 0 };
+        for page in pages {
+            match self.need(*page)? {
+                Need::Fetch => claims.pages.push(*page),
+                Need::Zeros => self.settle(*page, Event::Release),
+                Need::Nothing | Need::Wait => {}
+            }
+        }
+        claims.pages.sort_unstable();
+        self.fetch_claimed(source, self.view(), &mut claims)
+    }
+
+    /// One attempt at up to `BRING_IN_PAGES` pages; returns a page to wait for, if any.
     fn bring_in_once(
         &self,
         source: &dyn PageSource,
@@ -330,22 +347,25 @@ impl<C: Board + Frames> Region<C> {
         }
         let runs = runs_of(&claims.pages);
         let mut failed = None;
-        source.fetch(self.id, epoch, &runs, &mut |page, data| {
+        source.fetch(self.id, epoch, &runs, &mut |span| {
             if failed.is_some() {
                 return;
             }
-            let sum = match data {
-                Some(data) => match self.cache.install(page, data) {
-                    Ok(()) => page_sum(data),
-                    Err(errno) => {
-                        failed = Some(errno);
-                        return;
-                    }
-                },
-                None => SUM_ZERO,
-            };
-            claims.settled += 1;
-            self.settle_installed(page, sum);
+            // All in one step; if that fails, one by one, so that what is in the file is known to be.
+            let first = span.run.first.0;
+            let whole = span.data.is_none_or(|data| self.cache.install(first, data).is_ok());
+            for (page, data) in span.pages() {
+                let installed = match data {
+                    Some(data) if !whole => self.cache.install(page, data),
+                    _ => Ok(()),
+                };
+                if let Err(errno) = installed {
+                    failed = Some(errno);
+                    return;
+                }
+                claims.settled += 1;
+                self.settle_installed(page, data.map_or(SUM_ZERO, |data| page_sum(data)));
+            }
         })?;
         failed.map_or(Ok(()), |errno| Err(PagerError::Cache(errno)))
     }

@@ -128,18 +128,20 @@ impl<C: Board + Frames> Region<C> {
             }
         }
         if changes.base_kept && !ask.is_empty() {
-            source.fetch(self.id, from, &runs_of(&ask), &mut |page, data| {
-                if let Ok(i) = batch.binary_search(&page) {
-                    let base = &mut bases[i * PAGE_SIZE..(i + 1) * PAGE_SIZE];
-                    match data {
-                        Some(data) => base.copy_from_slice(data),
-                        None => base.fill(0),
+            source.fetch(self.id, from, &runs_of(&ask), &mut |span| {
+                for (page, data) in span.pages() {
+                    if let Ok(i) = batch.binary_search(&page) {
+                        let base = &mut bases[i * PAGE_SIZE..(i + 1) * PAGE_SIZE];
+                        match data {
+                            Some(data) => base.copy_from_slice(data),
+                            None => base.fill(0),
+                        }
                     }
                 }
             })?;
         }
         let mut failed = None;
-        source.fetch(self.id, changes.epoch, &runs_of(batch), &mut |page, data| {
+        let mut patch = |page: u64, data: Option<&[u8; PAGE_SIZE]>| {
             let Ok(i) = batch.binary_search(&page) else { return };
             let zeros = [0u8; PAGE_SIZE];
             let new = data.unwrap_or(&zeros);
@@ -161,6 +163,9 @@ impl<C: Board + Frames> Region<C> {
             if unknown {
                 self.mark_dirty(page, 1);
             }
+        };
+        source.fetch(self.id, changes.epoch, &runs_of(batch), &mut |span| {
+            span.pages().for_each(|(page, data)| patch(page, data));
         })?;
         failed.map_or(Ok(()), |errno| Err(PagerError::Cache(errno)))
     }

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
 
 use netmem_protocol::control::{Changes, Commit, Committed};
-use netmem_protocol::{CommitId, Epoch, ErrorCode, PAGE_SIZE, PageBodyBuilder, PageIndex, RegionId, Run};
+use netmem_protocol::{
+    CommitId, Epoch, ErrorCode, PAGE_SIZE, PageBodyBuilder, PageIndex, PageSpan, RegionId, Run,
+};
 
 use super::{Applied, CommitBody, CommitFailure, PageSink, PageSource, RemoteError, StageSink, Why};
 
@@ -195,8 +197,14 @@ impl PageSource for FakeSource {
             strike => (self.state().region(region)?.at(epoch)?.clone(), strike),
         };
         // Without the lock: the sink may ask for more.
-        for page in runs.iter().flat_map(|run| run.first.0..run.end()) {
-            sink(page, pages.pages.get(&page).map(|bytes| &**bytes));
+        for run in runs {
+            let all: Vec<_> = (run.first.0..run.end()).map(|page| (page, pages.pages.get(&page))).collect();
+            for alike in all.chunk_by(|one, next| one.1.is_some() == next.1.is_some()) {
+                let bytes: Vec<u8> =
+                    alike.iter().flat_map(|(_, page)| *page).flat_map(|page| **page).collect();
+                let run = Run::new(alike[0].0, alike.len() as u32);
+                sink(PageSpan { run, data: alike[0].1.is_some().then_some(&bytes[..]) });
+            }
         }
         lost.map_or(Ok(()), |_| Err(self::lost(Applied::Maybe)))
     }
@@ -437,12 +445,13 @@ mod tests {
         let region = fake.create(4096);
         fake.commit_as_other(region, &[(0, filled(7))], None);
         for (epoch, content) in [(1, None), (2, Some(filled(7)))] {
-            let sink = &mut |_: u64, data: Option<&Page>| assert_eq!(data.copied(), content);
+            let sink =
+                &mut |span: PageSpan<'_>| assert_eq!(span.data, content.as_ref().map(|page| &page[..]));
             fake.fetch(region, Epoch(epoch), &[Run::new(0, 1)], sink).expect("fetch");
         }
         assert_eq!(fake.changes(region, Epoch(1)).expect("changes").runs, [Run::new(0, 1)]);
         fake.drop_old_epochs(region);
-        let gone = fake.fetch(region, Epoch(1), &[Run::new(0, 1)], &mut |_, _| {});
+        let gone = fake.fetch(region, Epoch(1), &[Run::new(0, 1)], &mut |_| {});
         assert_eq!(gone.expect_err("fetched").code(), Some(ErrorCode::Stale));
     }
 

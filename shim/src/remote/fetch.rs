@@ -30,6 +30,8 @@ impl PageSource for Remote {
         sink: &mut PageSink<'_>,
     ) -> Result<(), RemoteError> {
         let mut patience = self.patience();
+        let few = runs.iter().map(|run| u64::from(run.count)).sum::<u64>() <= FEW_PAGES;
+        let began = few.then(std::time::Instant::now);
         // What was handed over stays so: after a reconnect it goes on with the next frame.
         let mut done = Cursor::default();
         let mut job = Job { region, epoch, runs, sink };
@@ -60,6 +62,9 @@ impl PageSource for Remote {
                 }
             }
         }
+        if let Some(began) = began {
+            self.note_round_trip(began.elapsed());
+        }
         Ok(())
     }
 
@@ -77,6 +82,24 @@ impl PageSource for Remote {
 
     fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
         Remote::commit_status(self, region, commit)
+    }
+}
+
+/// What a page costs on its way when many are: the rate that a new stream is first taken to have.
+const PAGE_NS: u64 = 3_000;
+/// Fetches of so many pages at the most are taken for a round trip.
+const FEW_PAGES: u64 = 4;
+
+impl Remote {
+    /// How many pages the wire carries while one is waited for: 4 to 64.
+    pub fn pages_in_a_round_trip(&self) -> u64 {
+        (self.pool.stats.round_trip_ns.load(Ordering::Relaxed) / PAGE_NS).clamp(4, 64)
+    }
+
+    fn note_round_trip(&self, took: core::time::Duration) {
+        let average = &self.pool.stats.round_trip_ns;
+        let (before, took) = (average.load(Ordering::Relaxed), took.as_nanos() as u64);
+        average.store(if before == 0 { took } else { before - before / 8 + took / 8 }, Ordering::Relaxed);
     }
 }
 
@@ -144,19 +167,25 @@ impl Job<'_, '_> {
             });
         }
         let mut count = 0;
-        for (page, data) in pages.pages() {
-            (self.sink)(page, data);
-            count += 1;
+        for span in pages.spans() {
+            count += u64::from(span.run.count);
+            (self.sink)(span);
         }
         Ok(count)
     }
 }
+
+/// Pages in the first frame of a fetch, so that whoever waits has his soon, and in the others: few enough to be in the cache still
+/// when they are installed.
+const FRAME_PAGES: [u32; 2] = [16, 64];
+const _: () = assert!(FRAME_PAGES[0] <= FRAME_PAGES_MAX && FRAME_PAGES[1] <= FRAME_PAGES_MAX);
 
 /// A place in a list of runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Cursor {
     run: usize,
     page: u32,
+    frames: usize,
 }
 
 impl Cursor {
@@ -167,7 +196,8 @@ impl Cursor {
 
     /// Appends what the next frame asks for, and returns the place behind it.
     fn frame(mut self, runs: &[Run], out: &mut Vec<Run>) -> Cursor {
-        let mut room = FRAME_PAGES_MAX;
+        let mut room = FRAME_PAGES[self.frames.min(1)];
+        self.frames += 1;
         let mut pieces = 0;
         while let Some(run) = runs.get(self.run) {
             if room == 0 || pieces == FRAME_RUNS_MAX {
@@ -181,7 +211,7 @@ impl Cursor {
             }
             self.page += count;
             if self.page == run.count {
-                self = Cursor { run: self.run + 1, page: 0 };
+                self = Cursor { run: self.run + 1, page: 0, ..self };
             }
         }
         self
@@ -206,7 +236,7 @@ mod unit {
         }
         let wanted: Vec<u64> = runs.iter().flat_map(|run| run.first.0..run.end()).collect();
         assert_eq!(pages, wanted);
-        assert_eq!(sizes, [256, 256, 191]);
+        assert_eq!(sizes, [16, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 47]);
     }
 
     #[test]

@@ -14,14 +14,14 @@ fn a_large_fetch_keeps_four_frames_in_flight_and_hands_the_pages_on_in_order() {
         while !ahead.is_empty() {
             let (header, body) = ahead.remove(0);
             peer.answer_fetch(&header, &body);
-            if header.request.0 + 4 <= 8 {
+            if header.request.0 + 4 <= 6 {
                 ahead.push(peer.request(Kind::Fetch));
             }
         }
         peer.expect_end();
     });
     let remote = remote(&liar);
-    let runs = [Run::new(3, 1000), Run::new(0, 1), Run::new(5000, 1000)];
+    let runs = [Run::new(3, 200), Run::new(0, 1), Run::new(5000, 100)];
     assert_eq!(fetch(&remote, &runs), Ok(pages_of(&runs)));
     drop(remote);
     liar.finish();
@@ -41,12 +41,12 @@ fn a_fetch_that_was_cut_off_in_the_middle_goes_on_where_it_was() {
             let (header, body) = peer.request(Kind::Fetch);
             let asked: Vec<Run> =
                 PageBody::parse_fetch(&body).expect("fetch").runs().map(|wire| wire.run).collect();
-            assert_eq!(asked, [Run::new(256, 44)]);
+            assert_eq!(asked, [Run::new(16, 64)]);
             peer.answer_fetch(&header, &body);
         }),
     ]);
     let remote = remote(&liar);
-    let runs = [Run::new(0, 300)];
+    let runs = [Run::new(0, 80)];
     assert_eq!(fetch(&remote, &runs), Ok(pages_of(&runs)));
     liar.finish();
 }

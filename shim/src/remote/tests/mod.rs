@@ -40,9 +40,11 @@ fn one(only: impl FnOnce(&mut Peer) + Send + 'static) -> Liar {
 
 fn fetch(remote: &Remote, runs: &[Run]) -> Result<Vec<u64>, RemoteError> {
     let mut seen = Vec::new();
-    let outcome = remote.fetch(REGION, EPOCH, runs, &mut |page, data| {
-        assert_eq!(data.copied(), content(page), "content of page {page}");
-        seen.push(page);
+    let outcome = remote.fetch(REGION, EPOCH, runs, &mut |span| {
+        for (page, data) in span.pages() {
+            assert_eq!(data.copied(), content(page), "content of page {page}");
+            seen.push(page);
+        }
     });
     outcome.map(|()| seen)
 }
