@@ -23,7 +23,9 @@ pub type PageBytes = [u8; PAGE_SIZE];
 const SLAB_BYTES: usize = 2 << 20;
 /// Pages of data in a slab: the first of its 512 pages is the head.
 const SLAB_PAGES: usize = SLAB_BYTES / PAGE_SIZE - 1;
-/// Slabs without a page in use that are kept for the next allocation: 64 × 2 MiB = 128 MiB. More go back to the kernel.
+/// Slabs without a page in use that are kept for the next allocation: 64 × 2 MiB = 128 MiB, or as many as are in use. A region that
+/// is written all over again, commit for commit, finds its new pages where its old ones were; clearing fresh ones costs the kernel
+/// more than all else that a commit does. More go back to the kernel.
 const EMPTY_SLABS_KEPT: usize = 64;
 /// References to one page at the most; each is held by a leaf of more than 1 KiB, so memory ends long before.
 const PAGE_REFERENCES_MAX: u32 = i32::MAX as u32;
@@ -69,11 +71,20 @@ struct Pool {
 
 struct State {
     used: u64,
-    /// Slabs with a free page. Allocation takes from the last.
+    /// Slabs with pages in use and free ones. Allocation takes from the last.
     open: Vec<Slab>,
-    /// How many of them have no page in use.
-    empty: usize,
+    /// Slabs without a page in use.
+    empty: Vec<Slab>,
+    /// Slabs that are mapped.
+    mapped: usize,
+    /// At least as many empty ones are kept.
     empty_kept: usize,
+}
+
+impl State {
+    fn empty_max(&self) -> usize {
+        if self.empty_kept == 0 { 0 } else { self.empty_kept.max(self.mapped - self.empty.len()) }
+    }
 }
 
 /// A pool of pages. Dropping it leaves pages that are still referred to alone.
@@ -84,7 +95,8 @@ pub struct Slabs {
 impl Slabs {
     /// A pool of at most `pages_max` pages. Maps nothing yet.
     pub fn new(pages_max: u64) -> Self {
-        let state = State { used: 0, open: Vec::new(), empty: 0, empty_kept: EMPTY_SLABS_KEPT };
+        let state =
+            State { used: 0, open: Vec::new(), empty: Vec::new(), mapped: 0, empty_kept: EMPTY_SLABS_KEPT };
         Slabs { pool: Arc::new(Pool { pages_max, state: Mutex::new(state) }) }
     }
 
@@ -115,16 +127,8 @@ impl Drop for Slabs {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
         state.empty_kept = 0;
-        let open = std::mem::take(&mut state.open);
-        let (empty, open): (Vec<Slab>, Vec<Slab>) =
-            // SAFETY: the slabs in `open` are mapped, and the lock is held.
-            open.into_iter().partition(|slab| unsafe { (*slab.free()).count } == SLAB_PAGES);
-        for (place, slab) in open.iter().enumerate() {
-            // SAFETY: as above.
-            unsafe { (*slab.free()).place = place };
-        }
-        state.open = open;
-        state.empty = 0;
+        let empty = std::mem::take(&mut state.empty);
+        state.mapped -= empty.len();
         drop(state);
         for slab in empty {
             // SAFETY: none of its pages is in use and it is in no list any more.
@@ -146,17 +150,22 @@ impl Pool {
         let slab = match state.open.last() {
             Some(slab) => *slab,
             None => {
-                let slab = Slab::map(pool)?;
+                let slab = match state.empty.pop() {
+                    Some(slab) => slab,
+                    None => {
+                        let slab = Slab::map(pool)?;
+                        state.mapped += 1;
+                        slab
+                    }
+                };
                 state.open.push(slab);
-                state.empty += 1;
+                // SAFETY: the slab is mapped, and the lock is held.
+                unsafe { (*slab.free()).place = state.open.len() - 1 };
                 slab
             }
         };
         // SAFETY: the slab is mapped, and the lock is held.
         let free = unsafe { &mut *slab.free() };
-        if free.count == SLAB_PAGES {
-            state.empty -= 1;
-        }
         free.count -= 1;
         let number = usize::from(free.stack[free.count]);
         if free.count == 0 {
@@ -169,8 +178,9 @@ impl Pool {
         Ok(slab.page(number))
     }
 
-    /// Takes a page back. A slab that is returned is in no list any more, and the caller's to unmap.
-    fn give(&self, slab: Slab, number: usize) -> Option<Slab> {
+    /// Takes a page back. Slabs that are returned are in no list any more, and the caller's to unmap: two at a time, so that what
+    /// is kept comes down with what is in use.
+    fn give(&self, slab: Slab, number: usize) -> [Option<Slab>; 2] {
         let mut state = self.lock();
         state.used -= 1;
         // SAFETY: the slab is mapped since one of its pages was in use until now; the lock is held.
@@ -182,11 +192,7 @@ impl Pool {
         free.stack[free.count] = number as u16;
         free.count += 1;
         if free.count < SLAB_PAGES {
-            return None;
-        }
-        if state.empty < state.empty_kept {
-            state.empty += 1;
-            return None;
+            return [None; 2];
         }
         let place = free.place;
         state.open.swap_remove(place);
@@ -194,7 +200,12 @@ impl Pool {
             // SAFETY: slabs in `open` are mapped; the lock is held; `moved` is not `slab`, so `free` does not alias.
             unsafe { (*moved.free()).place = place };
         }
-        Some(slab)
+        state.empty.push(slab);
+        [(); 2].map(|()| {
+            let gone = (state.empty.len() > state.empty_max()).then(|| state.empty.pop()).flatten();
+            state.mapped -= usize::from(gone.is_some());
+            gone
+        })
     }
 }
 
@@ -304,10 +315,10 @@ impl Drop for PageRef {
         let (slab, number) = self.slab();
         // SAFETY: the page counts as in use until `give` has the lock, so the slab is mapped.
         let pool: *const Pool = unsafe { Arc::as_ptr(&slab.head().pool) };
-        // SAFETY: the slab's own Arc keeps the pool alive; only this thread can unmap the slab once `give` returns it.
+        // SAFETY: the slab's own Arc keeps the pool alive, and nobody can unmap the slab before `give` has let go of the lock.
         let gone = unsafe { (*pool).give(slab, number) };
-        if let Some(slab) = gone {
-            // SAFETY: `give` took it out of the list with no page in use; the borrow of the pool has ended.
+        for slab in gone.into_iter().flatten() {
+            // SAFETY: `give` took it out of the lists with no page in use; the borrow of the pool has ended.
             unsafe { slab.unmap() };
         }
     }
@@ -403,8 +414,22 @@ mod tests {
         let pages: Vec<FreshPage> = (0..count).filter_map(|_| slabs.fresh().ok()).collect();
         assert_eq!(pages.len(), count);
         drop(pages);
-        assert_eq!(slabs.pool.lock().open.len(), EMPTY_SLABS_KEPT);
-        assert_eq!(slabs.used(), 0);
+        let state = slabs.pool.lock();
+        assert_eq!((state.open.len(), state.empty.len()), (0, EMPTY_SLABS_KEPT));
+        assert_eq!((state.mapped, state.used), (EMPTY_SLABS_KEPT, 0));
+    }
+
+    #[test]
+    fn as_many_empty_slabs_are_kept_as_are_in_use() {
+        let slabs = Slabs::new(1 << 20);
+        let fill = |slabs_full: usize| -> Vec<FreshPage> {
+            (0..slabs_full * SLAB_PAGES).filter_map(|_| slabs.fresh().ok()).collect()
+        };
+        let (stays, goes) = (fill(EMPTY_SLABS_KEPT + 20), fill(2 * EMPTY_SLABS_KEPT));
+        drop(goes);
+        assert_eq!(slabs.pool.lock().empty.len(), EMPTY_SLABS_KEPT + 20);
+        drop(stays);
+        assert_eq!(slabs.pool.lock().empty.len(), EMPTY_SLABS_KEPT);
     }
 
     #[test]
