@@ -2,7 +2,7 @@
 //!
 //! Owns: a running server. Called by: main, tests. Must not: read arguments or touch signals.
 //!
-//! The arrow, one way only: main → listen → session → requests → catalog, region, commit → tree → slab; store beside them.
+//! The arrow, one way only: main → listen → shards → session → requests → catalog, region, commit → tree → slab; store beside them.
 //! Lock order: a region's turn, or the catalog's lock (never both); the list of regions; a region's views; the slabs.
 
 #![deny(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod refusal;
 pub mod region;
 pub mod requests;
 pub mod session;
+pub mod shards;
 pub mod shutdown;
 pub mod slab;
 pub mod staging;
@@ -43,6 +44,7 @@ use crate::listen::Listener;
 use crate::memory::Memory;
 use crate::reaper::Reaper;
 use crate::requests::Shared;
+use crate::shards::Shards;
 use crate::shutdown::Sessions;
 use crate::stats::Stats;
 use crate::store::Store;
@@ -75,6 +77,8 @@ pub enum StartError {
 pub struct Server {
     urls: Vec<String>,
     shared: Arc<Shared>,
+    /// Lives as long as anything is served.
+    shards: Arc<Shards>,
     /// Closing it ends the accepting threads.
     stop: UnixStream,
     accepting: Vec<JoinHandle<()>>,
@@ -106,16 +110,17 @@ impl Server {
         let system = |what| move |error| StartError::System { what, error };
         let (stop, stopped) = UnixStream::pair().map_err(system("a socket pair"))?;
         let urls = listeners.iter().map(Listener::url).collect();
+        let shards = Arc::new(Shards::start().map_err(system("threads"))?);
         let mut accepting = Vec::new();
         for listener in listeners {
-            let shared = Arc::clone(&shared);
+            let (shared, shards) = (Arc::clone(&shared), Arc::clone(&shards));
             let stopped = stopped.try_clone().map_err(system("a descriptor"))?;
-            let run = move || listener.run(&shared, &stopped);
+            let run = move || listener.run(&shared, &shards, &stopped);
             let thread = thread::Builder::new().name("accept".into()).spawn(run);
             accepting.push(thread.map_err(system("a thread"))?);
         }
         let housekeeping = keep_house(&shared, config.lease).map_err(system("a thread"))?;
-        Ok(Server { urls, shared, stop, accepting, housekeeping })
+        Ok(Server { urls, shared, shards, stop, accepting, housekeeping })
     }
 
     /// Where it listens, as clients name it: TCP first.
@@ -135,7 +140,9 @@ impl Server {
             let _ = thread.join();
         }
         drop(self.housekeeping);
-        self.shared.sessions.end()
+        let all = self.shared.sessions.end();
+        drop(self.shards);
+        all
     }
 }
 

@@ -1,4 +1,4 @@
-//! The sockets that a server listens on, and a thread for each connection.
+//! The sockets that a server listens on, and the hello of each connection.
 //!
 //! Owns: listening sockets and the path of the Unix one. Called by: the server. Must not: read what connections send.
 
@@ -19,7 +19,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::requests::Shared;
-use crate::session;
+use crate::session::{self, Session};
+use crate::shards::Shards;
 use crate::shutdown::NoPlace;
 use crate::wire::Socket;
 
@@ -103,7 +104,7 @@ impl Listener {
     }
 
     /// Accepts until the other end of `stop` is closed.
-    pub fn run(&self, shared: &Arc<Shared>, stop: &UnixStream) {
+    pub fn run(&self, shared: &Arc<Shared>, shards: &Arc<Shards>, stop: &UnixStream) {
         let listening = match self {
             Listener::Tcp(listener, _) => listener.as_fd(),
             Listener::Unix(listener, _) => listener.as_fd(),
@@ -122,7 +123,7 @@ impl Listener {
                 return;
             }
             match self.accept() {
-                Ok(socket) => start(shared, socket),
+                Ok(socket) => start(shared, shards, socket),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => {
@@ -135,8 +136,8 @@ impl Listener {
     }
 }
 
-/// Serves a connection on a thread of its own.
-fn start(shared: &Arc<Shared>, socket: Socket) {
+/// Greets a connection, on a thread that ends with that, and has it served.
+fn start(shared: &Arc<Shared>, shards: &Arc<Shards>, socket: Socket) {
     if let Err(error) = socket.prepare() {
         tracing::debug!("a connection ended before it began: {error}");
         return;
@@ -147,15 +148,12 @@ fn start(shared: &Arc<Shared>, socket: Socket) {
         Err(NoPlace::Full) => return turn_away(shared, socket, HelloStatus::TooManyConnections),
         Err(NoPlace::Closing) => return turn_away(shared, socket, HelloStatus::Closing),
     };
-    let shared = Arc::clone(shared);
-    let serve = move || {
-        if let Err(error) = session::run(&shared, &socket) {
-            tracing::debug!("a connection ended: {error}");
-        }
-        socket.shutdown(std::net::Shutdown::Both);
-        drop(place);
-    };
-    spawn("session", serve);
+    let (shared, shards) = (Arc::clone(shared), Arc::clone(shards));
+    spawn("hello", move || match Session::open(&shared, socket, place) {
+        Ok(Some(session)) => shards.add(session),
+        Ok(None) => {}
+        Err(error) => tracing::debug!("a connection ended before it began: {error}"),
+    });
 }
 
 fn turn_away(shared: &Arc<Shared>, socket: Arc<Socket>, status: HelloStatus) {

@@ -1,7 +1,7 @@
 //! One connection, from its hello to its end.
 //!
-//! Owns: its buffers and what it has staged. Called by: listen, on a thread of its own. Must not: panic, whatever the peer sends;
-//! copy pages on their way out.
+//! Owns: its buffers and what it has staged. Called by: shards, in turns; listen, for the hello. Must not: panic, whatever the peer
+//! sends; copy pages on their way out.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
@@ -17,6 +17,8 @@ use netmem_protocol::{
 use crate::refusal::{Answer, Refusal};
 use crate::region::Who;
 use crate::requests::{Next, Shared, malformed, refuse};
+use crate::shards::Turn;
+use crate::shutdown::Place;
 use crate::staging::Staging;
 use crate::stats;
 use crate::wire::{FrameReader, Socket};
@@ -27,6 +29,10 @@ const ANSWERS_HELD_MAX: usize = 64 << 10;
 const LINGER: Duration = Duration::from_millis(500);
 /// Bytes read on at the most then.
 const LINGER_BYTES: usize = 4 << 20;
+/// Bytes of pages that are taken in while other connections wait.
+const SHORT_STAGE_BYTES: u32 = 64 << 10;
+/// Milliseconds that a thread waits for the rest of a frame.
+const REST_OF_A_FRAME_MS: u8 = 2;
 
 /// Reads the hello and answers it. `None`: the connection is over.
 pub fn greet(shared: &Shared, socket: &Socket, status: HelloStatus) -> io::Result<Option<Who>> {
@@ -67,7 +73,7 @@ fn read_by(socket: &Socket, mut bytes: &mut [u8], deadline: Instant) -> io::Resu
             return Err(ErrorKind::TimedOut.into());
         }
         socket.set_read_timeout(Some(left))?;
-        match socket.read(bytes)? {
+        match socket.read(bytes, true)? {
             0 => return Err(ErrorKind::UnexpectedEof.into()),
             read => bytes = &mut bytes[read..],
         }
@@ -75,72 +81,126 @@ fn read_by(socket: &Socket, mut bytes: &mut [u8], deadline: Instant) -> io::Resu
     Ok(())
 }
 
-/// Serves one connection until it ends.
-pub fn run(shared: &Shared, socket: &Arc<Socket>) -> io::Result<()> {
-    let Some(who) = greet(shared, socket, HelloStatus::Welcome)? else { return Ok(()) };
-    tracing::debug!(client = %who.client, cache = %who.cache, "connected");
-    shared.catalog.enter(who);
-    let mut session = Session {
-        shared,
-        socket,
-        who,
-        staging: Staging::default(),
-        out: Vec::new(),
-        builder: PageBodyBuilder::default(),
-    };
-    let result = session.serve();
-    shared.catalog.leave(who, Instant::now());
-    tracing::debug!(client = %who.client, "disconnected");
-    result
+/// What becomes of a connection after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It waits for more to come.
+    Waits,
+    /// It is over.
+    Ends,
 }
 
-struct Session<'a> {
-    shared: &'a Shared,
-    socket: &'a Socket,
+/// A connection that was greeted.
+pub struct Session {
+    shared: Arc<Shared>,
+    socket: Arc<Socket>,
     who: Who,
+    reader: Option<FrameReader>,
     staging: Staging,
     /// Answers that are not sent yet.
     out: Vec<u8>,
     builder: PageBodyBuilder,
+    /// Given back last.
+    _place: Place,
 }
 
-impl Session<'_> {
-    fn serve(&mut self) -> io::Result<()> {
-        let mut reader = FrameReader::new(self.shared.limits.frame_body);
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.catalog.leave(self.who, Instant::now());
+        tracing::debug!(client = %self.who.client, "disconnected");
+        self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+impl Session {
+    /// Exchanges hellos. `None`: the connection is over.
+    pub fn open(shared: &Arc<Shared>, socket: Arc<Socket>, place: Place) -> io::Result<Option<Session>> {
+        let Some(who) = greet(shared, &socket, HelloStatus::Welcome)? else { return Ok(None) };
+        tracing::debug!(client = %who.client, cache = %who.cache, "connected");
+        shared.catalog.enter(who);
+        Ok(Some(Session {
+            shared: Arc::clone(shared),
+            socket,
+            who,
+            reader: Some(FrameReader::new(shared.limits.frame_body)),
+            staging: Staging::default(),
+            out: Vec::new(),
+            builder: PageBodyBuilder::default(),
+            _place: place,
+        }))
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> Arc<Socket> {
+        Arc::clone(&self.socket)
+    }
+
+    /// Reads what has come and answers the requests that are whole.
+    pub fn serve(&mut self, turn: &mut Turn<'_, '_>) -> io::Result<Then> {
+        let Some(mut reader) = self.reader.take() else { return Ok(Then::Ends) };
+        let then = self.serve_from(&mut reader, turn);
+        self.reader = Some(reader);
+        if !matches!(then, Ok(Then::Waits)) && !self.staging.is_empty() {
+            // What was staged goes with the connection, page by page.
+            turn.may_take_long();
+        }
+        then
+    }
+
+    fn serve_from(&mut self, reader: &mut FrameReader, turn: &mut Turn<'_, '_>) -> io::Result<Then> {
         loop {
-            match reader.next_frame() {
-                Ok(Some((header, body))) => {
-                    if self.request(&header, body)? == Next::End {
-                        return self.end();
+            match reader.fill(&self.socket, false) {
+                Ok(0) => return Ok(Then::Ends),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    // The rest of a frame is on its way: who has a thread to himself may keep it a little longer.
+                    let soon = turn.is_alone()
+                        && reader.is_within_a_frame()
+                        && self.socket.readable_within(REST_OF_A_FRAME_MS.into());
+                    if soon {
+                        continue;
                     }
-                    if self.out.len() > ANSWERS_HELD_MAX {
-                        self.flush()?;
+                    return Ok(Then::Waits);
+                }
+                Err(error) => return Err(error),
+            }
+            loop {
+                match reader.next_frame() {
+                    Ok(Some((header, body))) => {
+                        if may_take_long(&header) {
+                            turn.may_take_long();
+                        }
+                        if self.request(&header, body, turn)? == Next::End {
+                            return self.end(turn);
+                        }
+                        if self.out.len() > ANSWERS_HELD_MAX {
+                            self.flush(turn)?;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        if let Some(header) = reader.front_header() {
+                            self.refuse(&header, &too_long(&error));
+                        }
+                        return self.end(turn);
                     }
                 }
-                Ok(None) => {
-                    self.flush()?;
-                    if reader.fill(self.socket)? == 0 {
-                        return Ok(());
-                    }
-                }
-                Err(error) => {
-                    if let Some(header) = reader.front_header() {
-                        self.refuse(&header, &too_long(&error));
-                    }
-                    return self.end();
-                }
+            }
+            self.flush(turn)?;
+            if !turn.is_alone() && !reader.is_within_a_frame() {
+                return Ok(Then::Waits);
             }
         }
     }
 
-    fn request(&mut self, header: &Header, body: &[u8]) -> io::Result<Next> {
+    fn request(&mut self, header: &Header, body: &[u8], turn: &mut Turn<'_, '_>) -> io::Result<Next> {
         if self.shared.sessions.is_over() {
             let text = "the server is shutting down; connect again";
             self.refuse(header, &Refusal::new(ErrorCode::Closing, text));
             return Ok(Next::End);
         }
         match Kind::from_request(header.kind) {
-            Some(Kind::Fetch) => self.fetch(header, body),
+            Some(Kind::Fetch) => self.fetch(header, body, turn),
             Some(Kind::Stage) => Ok(self.stage(header, body)),
             Some(kind) => {
                 let staging = &mut self.staging;
@@ -170,7 +230,7 @@ impl Session<'_> {
         Next::Go
     }
 
-    fn fetch(&mut self, header: &Header, body: &[u8]) -> io::Result<Next> {
+    fn fetch(&mut self, header: &Header, body: &[u8], turn: &mut Turn<'_, '_>) -> io::Result<Next> {
         let body = match PageBody::parse_fetch(body) {
             Ok(body) => body,
             Err(error) => {
@@ -179,7 +239,7 @@ impl Session<'_> {
             }
         };
         stats::add(&self.shared.stats.fetches, 1);
-        match self.send_pages(header, &body)? {
+        match self.send_pages(header, &body, turn)? {
             Ok(()) => {}
             Err(refusal) => self.refuse(header, &refusal),
         }
@@ -187,7 +247,12 @@ impl Session<'_> {
     }
 
     /// Sends what waits, the front of the answer, and the pages from where they lie.
-    fn send_pages(&mut self, header: &Header, body: &PageBody<'_>) -> io::Result<Answer<()>> {
+    fn send_pages(
+        &mut self,
+        header: &Header,
+        body: &PageBody<'_>,
+        turn: &mut Turn<'_, '_>,
+    ) -> io::Result<Answer<()>> {
         let root = match self.shared.memory.region(header.region).and_then(|region| region.root(header.epoch))
         {
             Ok(root) => root,
@@ -223,7 +288,7 @@ impl Session<'_> {
         let mut slices = Vec::with_capacity(1 + pages.len());
         slices.push(IoSlice::new(&self.out));
         slices.extend(pages.into_iter().map(|page| IoSlice::new(&page[..])));
-        self.socket.write_all(&mut slices)?;
+        send(&self.socket, &mut slices, turn)?;
         self.out.clear();
         Ok(Ok(()))
     }
@@ -233,28 +298,58 @@ impl Session<'_> {
         refuse(header, refusal, &mut self.out);
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, turn: &mut Turn<'_, '_>) -> io::Result<()> {
         if self.out.is_empty() {
             return Ok(());
         }
-        self.socket.write_all(&mut [IoSlice::new(&self.out)])?;
+        send(&self.socket, &mut [IoSlice::new(&self.out)], turn)?;
         self.out.clear();
         Ok(())
     }
 
     /// Sends the last answer. A socket closed with bytes unread resets the connection, and the peer may lose that answer: so
     /// a little is read on.
-    fn end(&mut self) -> io::Result<()> {
-        self.flush()?;
+    fn end(&mut self, turn: &mut Turn<'_, '_>) -> io::Result<Then> {
+        turn.will_wait();
+        self.flush(turn)?;
         self.socket.shutdown(Shutdown::Write);
         let deadline = Instant::now() + LINGER;
         let mut scratch = vec![0; 64 << 10];
         let mut left = LINGER_BYTES;
-        while left > 0 && read_some(self.socket, &mut scratch, deadline)? > 0 {
+        while left > 0 && read_some(&self.socket, &mut scratch, deadline)? > 0 {
             left = left.saturating_sub(scratch.len());
         }
-        Ok(())
+        Ok(Then::Ends)
     }
+}
+
+/// Whether other connections should not have to wait for a request: all but those that are a look into memory.
+fn may_take_long(header: &Header) -> bool {
+    match Kind::from_request(header.kind) {
+        Some(
+            Kind::Fetch | Kind::Ping | Kind::View | Kind::Lookup | Kind::CommitStatus | Kind::ServerStat,
+        ) => false,
+        Some(Kind::Stage) => header.length > SHORT_STAGE_BYTES,
+        _ => true,
+    }
+}
+
+/// Sends all of it, without waiting if the peer can take it.
+fn send(socket: &Socket, mut slices: &mut [IoSlice<'_>], turn: &mut Turn<'_, '_>) -> io::Result<()> {
+    while !turn.is_alone() {
+        match socket.write_some(slices) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                IoSlice::advance_slices(&mut slices, written);
+                if slices.is_empty() {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => turn.will_wait(),
+            Err(error) => return Err(error),
+        }
+    }
+    socket.write_all(slices)
 }
 
 fn read_some(socket: &Socket, bytes: &mut [u8], deadline: Instant) -> io::Result<usize> {
@@ -263,7 +358,7 @@ fn read_some(socket: &Socket, bytes: &mut [u8], deadline: Instant) -> io::Result
         return Ok(0);
     }
     socket.set_read_timeout(Some(left))?;
-    socket.read(bytes)
+    socket.read(bytes, true)
 }
 
 fn too_long(error: &ProtocolError) -> Refusal {

@@ -57,6 +57,11 @@ impl Staging {
         }
     }
 
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+    }
+
     /// Everything under a commit, for good.
     pub fn take(&mut self, region: RegionId, commit: CommitId) -> StagedCommit {
         self.commits.remove(&(commit, region)).unwrap_or_default()

@@ -2,14 +2,17 @@
 //!
 //! Owns: the socket of one connection, TCP or Unix. Called by: session, shutdown. Must not: know what frames mean.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::{FrameParser, Header, ProtocolError};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, sendmsg, setsockopt, sockopt};
 
 /// Bytes that a read asks for when no frame says how many are to come.
 const READ_BYTES: usize = 16 << 10;
@@ -29,6 +32,15 @@ pub enum Socket {
     Tcp(TcpStream),
     /// Unix.
     Unix(UnixStream),
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Unix(stream) => stream.as_fd(),
+        }
+    }
 }
 
 impl Socket {
@@ -67,21 +79,35 @@ impl Socket {
         };
     }
 
-    /// One read, not ended by a signal.
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// One read, not ended by a signal. Without `wait`, [`ErrorKind::WouldBlock`] where nothing is there.
+    pub fn read(&self, buffer: &mut [u8], wait: bool) -> io::Result<usize> {
+        let flags = if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
         loop {
-            let result = match self {
-                Socket::Tcp(stream) => (&mut &*stream).read(buffer),
-                Socket::Unix(stream) => (&mut &*stream).read(buffer),
-            };
-            match result {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result,
+            match recv(self.as_fd().as_raw_fd(), buffer, flags) {
+                Err(Errno::EINTR) => {}
+                result => return Ok(result?),
             }
         }
     }
 
-    /// Writes all of it, gathering.
+    /// Waits until there is something to read. False if nothing came in time.
+    pub fn readable_within(&self, timeout: PollTimeout) -> bool {
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, timeout).is_ok_and(|ready| ready > 0)
+    }
+
+    /// One write that does not wait. Returns how many bytes were taken.
+    pub fn write_some(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        loop {
+            match sendmsg::<()>(self.as_fd().as_raw_fd(), slices, &[], flags, None) {
+                Err(Errno::EINTR) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// Writes all of it, gathering, and waits for the peer where it must.
     pub fn write_all(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
@@ -132,8 +158,13 @@ impl FrameReader {
         Header::decode(head, u32::MAX).ok()
     }
 
-    /// Reads once. 0 is the end of the stream.
-    pub fn fill(&mut self, socket: &Socket) -> io::Result<usize> {
+    /// Whether the front of a frame is here and the rest is not.
+    pub fn is_within_a_frame(&self) -> bool {
+        self.end > self.start
+    }
+
+    /// Reads once, waiting or not. 0 is the end of the stream.
+    pub fn fill(&mut self, socket: &Socket, wait: bool) -> io::Result<usize> {
         let have = self.end - self.start;
         let wanted = self.front_header().map_or(0, |header| {
             // `next_frame` has refused what is over the limit.
@@ -148,7 +179,7 @@ impl FrameReader {
         }
         // Within a large frame no byte of the next one is read: it would have to be moved to the front afterwards.
         let until = if wanted > READ_BYTES { self.start + wanted } else { self.buffer.len() };
-        let read = socket.read(&mut self.buffer[self.end..until])?;
+        let read = socket.read(&mut self.buffer[self.end..until], wait)?;
         self.end += read;
         Ok(read)
     }
@@ -201,7 +232,7 @@ mod tests {
                     bytes.extend_from_slice(body);
                     got.push(bytes);
                 }
-                if reader.fill(&socket).map_err(|e| TestCaseError::fail(e.to_string()))? == 0 {
+                if reader.fill(&socket, true).map_err(|e| TestCaseError::fail(e.to_string()))? == 0 {
                     break;
                 }
             }
