@@ -10,6 +10,7 @@ use super::range::{page_end, parts, pieces};
 use crate::engine::mappings::Mapping;
 use crate::engine::state::Looking;
 use crate::host::{Runtime, handle, runtime_if_started};
+use crate::pager::prefetch::Order;
 use crate::sys::app::Span;
 use crate::sys::errno::Errno;
 use crate::sys::mem::{self, PAGE};
@@ -29,6 +30,8 @@ enum Care {
     Remove,
     /// Bring in.
     WillNeed,
+    /// What the prefetcher may expect; the kernel has nothing to read ahead.
+    Order(Order),
     /// Bring in and touch.
     Populate { write: bool },
     /// The program's own guards.
@@ -43,6 +46,9 @@ fn care(advice: i32) -> Option<Care> {
         libc::MADV_DOFORK => Care::Fork { kept: false },
         libc::MADV_REMOVE => Care::Remove,
         libc::MADV_WILLNEED => Care::WillNeed,
+        libc::MADV_NORMAL => Care::Order(Order::Unknown),
+        libc::MADV_RANDOM => Care::Order(Order::Random),
+        libc::MADV_SEQUENTIAL => Care::Order(Order::Sequential),
         libc::MADV_POPULATE_READ => Care::Populate { write: false },
         libc::MADV_POPULATE_WRITE => Care::Populate { write: true },
         libc::MADV_HUGEPAGE => Care::Huge,
@@ -103,6 +109,11 @@ fn advise(runtime: &Runtime, piece: &Mapping, range: (usize, usize), care: Care)
             // What can't be had now is had, or not, when it is touched.
             let _ =
                 handle(piece.handle).bring_in(piece.page_at(from), (piece.page_at(to - 1) + 1).min(inside));
+            Ok(())
+        }
+        Care::Order(order) => {
+            // Of a part as of the whole: it is a hint, and a mapping has one prefetcher.
+            piece.state.detector.expect(order);
             Ok(())
         }
         Care::Populate { write } => populate(runtime, piece, range, write),

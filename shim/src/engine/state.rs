@@ -49,6 +49,7 @@ impl MapState {
             let from = self.number(part.base + i * self.block_bytes);
             block.store(self.blocks[from].load(Ordering::SeqCst) & !BUSY, Ordering::SeqCst);
         }
+        part.detector.expect(self.detector.expected());
         part.unguarded.store(self.unguarded.load(Ordering::SeqCst), Ordering::SeqCst);
         part
     }
@@ -73,6 +74,7 @@ impl MapState {
         }
         let unguarded = self.unguarded.load(Ordering::SeqCst) || next.unguarded.load(Ordering::SeqCst);
         joined.unguarded.store(unguarded, Ordering::SeqCst);
+        joined.detector.expect(self.detector.expected());
         Some(joined)
     }
 

@@ -6,12 +6,14 @@
 //! looked through for an arithmetic progression that ends here, whatever lies between: so scans with a stride, backwards, and several at once
 //! are found, as by the majority of Leap (Al Maruf and Chowdhury, ATC 2020). Streams that came to nothing raise the evidence asked for.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crate::config::Prefetch;
 
 /// Pages brought in for a stream with one fault at the most: 4 MiB.
 pub const AHEAD_MAX: u64 = 1024;
+/// Pages brought in at the first touch where the program says that it reads in order.
+const SEQUENTIAL_LEAST: u64 = 64;
 /// Faults remembered.
 const HISTORY: usize = 16;
 /// Streams followed at a time.
@@ -30,6 +32,18 @@ pub struct Plan {
     pub count: u64,
 }
 
+/// What the program says of the order in which it will touch pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// MADV_RANDOM: nothing is brought in but what is touched.
+    Random,
+    /// MADV_SEQUENTIAL: a touch that follows no stream begins one.
+    Sequential,
+}
+
 /// The touched page alone.
 const ALONE: Plan = Plan { stride: 1, count: 1 };
 
@@ -43,6 +57,8 @@ pub struct Detector {
     streams: [Stream; STREAMS],
     /// Streams that were begun and not followed since the last that was.
     wasted: AtomicU64,
+    /// An [`Order`].
+    order: AtomicU8,
 }
 
 /// Faults that follow one another at a distance.
@@ -81,6 +97,21 @@ impl Detector {
                 }
             }; STREAMS],
             wasted: AtomicU64::new(0),
+            order: AtomicU8::new(Order::Unknown as u8),
+        }
+    }
+
+    /// Notes what the program says.
+    pub fn expect(&self, order: Order) {
+        self.order.store(order as u8, Relaxed);
+    }
+
+    /// What it said.
+    pub fn expected(&self) -> Order {
+        match self.order.load(Relaxed) {
+            order if order == Order::Random as u8 => Order::Random,
+            order if order == Order::Sequential as u8 => Order::Sequential,
+            _ => Order::Unknown,
         }
     }
 
@@ -92,8 +123,16 @@ impl Detector {
             Prefetch::Pages(pages) => return Plan { stride: 1, count: u64::from(pages) },
             Prefetch::Auto => {}
         }
+        let order = self.expected();
+        if order == Order::Random {
+            return ALONE;
+        }
         let now = self.faults.fetch_add(1, Relaxed) + 1;
-        let plan = self.follow(page, now).or_else(|| self.begin(page, now, least)).unwrap_or(ALONE);
+        let begin = || match order {
+            Order::Sequential => Some(self.enter(1, page, now, least.max(SEQUENTIAL_LEAST))),
+            _ => self.stride_to(page, now).map(|stride| self.enter(stride, page, now, least)),
+        };
+        let plan = self.follow(page, now).or_else(begin).unwrap_or(ALONE);
         self.history[now as usize % HISTORY].store(page + 1, Relaxed);
         plan
     }
@@ -117,14 +156,14 @@ impl Detector {
         None
     }
 
-    /// A new stream, if the last faults lead here in equal steps.
-    fn begin(&self, page: u64, now: u64, least: u64) -> Option<Plan> {
+    /// The stride of a new stream, if the last faults lead here in equal steps.
+    fn stride_to(&self, page: u64, now: u64) -> Option<i64> {
         let known: [u64; HISTORY] = core::array::from_fn(|i| self.history[i].load(Relaxed));
         let was = |page: u64| known.contains(&(page + 1));
         let evidence = (1 + self.wasted.load(Relaxed)).min(EVIDENCE_MAX);
         let newest_first =
             (0..HISTORY as u64).map(|back| known[now.wrapping_sub(1 + back) as usize % HISTORY]);
-        let stride = newest_first.filter(|known| *known != 0).find_map(|known| {
+        newest_first.filter(|known| *known != 0).find_map(|known| {
             let stride = page.wrapping_sub(known - 1) as i64;
             // Neighbours come by chance more seldom than two that are as far apart as two others.
             let steps = if stride.unsigned_abs() == 1 { evidence } else { evidence + 1 };
@@ -133,10 +172,14 @@ impl Detector {
                 && (-STRIDE_MAX..=STRIDE_MAX).contains(&stride)
                 && (1..=steps).all(|step| back(step).is_some_and(was));
             led.then_some(stride)
-        })?;
-        let stream = self.streams.iter().min_by_key(|stream| {
-            if stream.ahead.load(Relaxed) == 0 { 0 } else { stream.seen.load(Relaxed) }
-        })?;
+        })
+    }
+
+    /// Begins a stream, in the place of the one that was seen longest ago.
+    fn enter(&self, stride: i64, page: u64, now: u64, least: u64) -> Plan {
+        let age =
+            |stream: &&Stream| if stream.ahead.load(Relaxed) == 0 { 0 } else { stream.seen.load(Relaxed) };
+        let Some(stream) = self.streams.iter().min_by_key(age) else { return ALONE };
         if stream.ahead.load(Relaxed) != 0 && stream.followed.load(Relaxed) == 0 {
             self.wasted.fetch_add(1, Relaxed);
         }
@@ -146,7 +189,7 @@ impl Detector {
         stream.ahead.store(count, Relaxed);
         stream.seen.store(now, Relaxed);
         stream.followed.store(0, Relaxed);
-        Some(Plan { stride, count })
+        Plan { stride, count }
     }
 }
 
@@ -154,7 +197,7 @@ impl Detector {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{AHEAD_MAX, Detector, Plan};
+    use super::{AHEAD_MAX, Detector, Order, Plan};
     use crate::config::Prefetch;
 
     /// Touches pages in order: how many faults that takes, and how many pages come that nobody touches.
@@ -225,5 +268,9 @@ mod tests {
         for page in [198, 454, 966, 1990, 3014] {
             assert!(detector.plan(page, Prefetch::Auto, 64).count <= AHEAD_MAX);
         }
+        detector.expect(Order::Random);
+        assert_eq!(detector.plan(4038, Prefetch::Auto, 64).count, 1);
+        detector.expect(Order::Sequential);
+        assert_eq!(detector.plan(90_000, Prefetch::Auto, 4), Plan { stride: 1, count: 64 });
     }
 }

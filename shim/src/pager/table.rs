@@ -36,7 +36,7 @@ pub fn page_sum(data: &[u8]) -> u64 {
     if is_zero(data) {
         return SUM_ZERO;
     }
-    match xxhash_rust::xxh3::xxh3_64(data) {
+    match twox_hash::XxHash3_64::oneshot(data) {
         SUM_ZERO | SUM_UNKNOWN => 1,
         sum => sum,
     }
