@@ -202,7 +202,7 @@ fn what_an_orphan_wrote_last_is_there_for_the_next(engine: Engine) {
     let server = Server::start();
     let host = Host::new(engine);
     let directory = host.netmem().display().to_string();
-    let output = race(&host, &server, "daemon_and_open", &[&directory, "120"]).ok();
+    let output = race(&host, &server, "daemon_and_open", &[&directory, "50"]).ok();
     assert_eq!(output.stdout, "0 wrong\n", "{output}");
 }
 
