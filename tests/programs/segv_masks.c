@@ -257,6 +257,11 @@ static void executed(const char *self)
     int status = system(command);
     block(SIG_UNBLOCK, SIGSEGV);
     check(WIFEXITED(status) && WEXITSTATUS(status) == 1, "and of one behind system");
+    signal(SIGSEGV, SIG_IGN);
+    status = system(command);
+    check(WIFEXITED(status) && WEXITSTATUS(status) == 4, "which inherits what is ignored, too");
+    status = pclose(popen(command, "r"));
+    check(WIFEXITED(status) && WEXITSTATUS(status) == 4, "and so does one behind popen");
 }
 
 /* 1: blocked; 2: another signal is blocked that nobody asked for, 4: ignored. */

@@ -136,3 +136,11 @@ fn regions_that_were_closed_take_no_place_among_the_mappings() {
 fn a_program_opens_twenty_five_thousand_regions_one_after_the_other() {
     many_regions_in_turn("25000");
 }
+
+#[test]
+fn huge_pages_are_refused() {
+    let (server, host) = (Server::start(), Host::new(best()));
+    let output =
+        Run::on(&host, server.url(), compile("tests/agent/differs.c", &[])).args(["/netmem/differs"]).ok();
+    assert_eq!(output.stdout, "MADV_COLLAPSE EINVAL\nand holds what it held\n", "{output}");
+}

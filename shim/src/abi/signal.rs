@@ -3,7 +3,8 @@
 //! Owns: nothing; the engine keeps the program's action, and the kernel its masks, under another number. Called by: exports.
 //! Must not: interfere while the engine is uffd or netmem is not in use, or in a child that shares our memory.
 
-use core::ffi::c_int;
+use core::ffi::{CStr, c_char, c_int};
+use std::ffi::CString;
 
 use super::buffers::Bounce;
 use super::outcome::{NOT_OURS, Outcome};
@@ -369,6 +370,20 @@ pub fn as_inherited<T>(make_call: impl FnOnce() -> T) -> T {
         signal::change(libc::SIG_UNBLOCK, bit(libc::SIGSEGV));
     }
     result
+}
+
+/// The command of system(3) and popen(3) where the program ignores SIGSEGV. libc's child gives every signal that has a handler its
+/// default action, and the kernel knows ours; so the shell is told, before anything else, to ignore it.
+///
+/// # Safety
+/// `command` is null or a C string.
+pub unsafe fn shell_command(command: *const c_char) -> Option<CString> {
+    if command.is_null() || !owns_sigsegv() || program_action().handler != libc::SIG_IGN {
+        return None;
+    }
+    // SAFETY: the caller's.
+    let given = unsafe { CStr::from_ptr(command) }.to_bytes();
+    CString::new([b"trap '' SEGV; ", given].concat()).ok()
 }
 
 /// A stack that the program gives away, for the kernel to store frames on: where it lies in mappings of ours, its pages come in and

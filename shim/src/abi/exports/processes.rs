@@ -91,15 +91,23 @@ hook! {
     }
 }
 
+/// A call that starts a shell, which inherits what the program set.
+unsafe fn with_shell<T>(command: *const c_char, make: impl FnOnce(*const c_char) -> T) -> T {
+    exec::bring_in(command, [core::ptr::null(); 2]);
+    let told = signals::shell_command(command);
+    let command = told.as_ref().map_or(command, |told| told.as_ptr());
+    signals::as_inherited(|| make(command))
+}
+
 hook! {
     unsafe fn system(command: *const c_char) -> c_int => nm_system {
-        { exec::bring_in(command, [core::ptr::null(); 2]); signals::as_inherited(|| real!(system)(command)) }
+        with_shell(command, |command| real!(system)(command))
     }
 }
 
 hook! {
     unsafe fn popen(command: *const c_char, kind: *const c_char) -> *mut c_void => nm_popen {
-        { exec::bring_in(command, [core::ptr::null(); 2]); signals::as_inherited(|| real!(popen)(command, kind)) }
+        with_shell(command, |command| real!(popen)(command, kind))
     }
 }
 
