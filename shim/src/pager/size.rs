@@ -27,6 +27,8 @@ impl<C: Board + Frames> Region<C> {
         let control = self.cache.control();
         let before = self.cache.size()?;
         if size < before {
+            // What becomes of a commit whose answer was lost is settled first: settled later, it would take this cut for its own.
+            self.settle_unresolved(source)?;
             let gate = ClosedGate::close(self);
             let end = PageIndex::ceil(before).0.max(self.fetchable());
             gate.drain(tail, end)?;

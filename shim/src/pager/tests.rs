@@ -169,6 +169,32 @@ fn two_hosts_that_change_different_bytes_of_a_page_both_survive() {
 }
 
 #[test]
+fn a_cut_after_a_commit_of_which_nobody_knows_whether_it_happened_reaches_the_server() {
+    for when in [When::Before, When::After] {
+        for k in 0.. {
+            let (source, id, files) = server_and_host(8);
+            let region = files.attach(id, 0);
+            region.bring_in(&source, 0, 8, false, soon()).unwrap();
+            files.store(3, 100, b"new");
+            source.forget_commits(true);
+            source.fail_after(k, when);
+            let _ = commit(&region, &source, &[3]);
+            let struck = source.failed();
+            source.fail_after(u64::MAX, when);
+            source.forget_commits(false);
+            region.truncate(&source, PAGE, soon()).unwrap();
+            region.truncate(&source, 8 * PAGE, soon()).unwrap();
+            commit(&region, &source, &[]).unwrap();
+            assert!(source.page(id, 0) == filled(1) && source.size(id) == 8 * PAGE, "k={k} {when:?}");
+            assert!((1..8).all(|page| source.page(id, page) == filled(0)), "k={k} {when:?}: it came back");
+            if !struck {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn a_commit_whose_base_the_server_gave_up_is_stale_once_and_loses_nothing() {
     let (source, id, files) = server_and_host(1);
     let region = files.attach(id, 0);

@@ -37,6 +37,8 @@ struct State {
     calls: u64,
     /// Calls until one fails, and how.
     failure: Option<(u64, When)>,
+    /// See [`FakeSource::forget_commits`].
+    forgets: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +101,11 @@ impl FakeSource {
     /// visits every place where a failure can strike.
     pub fn fail_after(&self, calls: u64, when: When) {
         self.state().failure = Some((calls, when));
+    }
+
+    /// From now on nobody is told what became of a commit, or everybody again.
+    pub fn forget_commits(&self, forget: bool) {
+        self.state().forgets = forget;
     }
 
     /// Whether the ordered failure has struck.
@@ -242,6 +249,9 @@ impl PageSource for FakeSource {
     }
 
     fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
+        if self.state().forgets {
+            return Err(lost(Applied::No));
+        }
         self.call(|state| {
             let outcome = state.region(region)?.outcomes.get(&commit).copied();
             outcome.ok_or_else(|| refused(ErrorCode::NotFound, "no such commit"))
