@@ -170,6 +170,7 @@ programs!(
         underscore_exit_commits,
         unlink_while_mapped,
         walks,
+        wide_streams,
         write_then_load,
         wrong_offsets,
     )

@@ -62,6 +62,7 @@ pub mod streams;
 pub mod temporaries;
 pub mod transfers;
 pub mod walks;
+pub mod wide;
 
 use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
 use std::ffi::CString;
