@@ -393,6 +393,7 @@ impl Client {
         let sane = match entry.kind {
             EntryKind::Region => entry.region != RegionId(0) && entry.size <= REGION_BYTES_MAX,
             EntryKind::Directory => entry.region == RegionId(0),
+            EntryKind::Symlink => entry.region == RegionId(0) && entry.target.len() as u64 == entry.size,
         };
         if sane && entry.mode <= 0o7777 {
             Ok(entry)

@@ -208,6 +208,8 @@ mod tests {
             modified_ns: 0,
             stored_pages: 0,
             created: false,
+            links: 1,
+            target: Vec::new(),
         };
         let runs = vec![Run::new(0, 4), Run::new(10, 10), Run::new(30, 1)];
         let picture = Picture { entry, epoch: Epoch(1), size: 0, runs };

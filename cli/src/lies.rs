@@ -24,8 +24,8 @@ const EPOCH: Epoch = Epoch(3);
 fn welcome() -> ServerHello {
     ServerHello {
         status: HelloStatus::Welcome,
-        version_min: 1,
-        version_max: 1,
+        version_min: netmem_protocol::VERSION_MIN,
+        version_max: netmem_protocol::VERSION_MAX,
         capabilities: 0,
         store: StoreId([7; 16]),
         frame_body_max: FRAME_BODY_MAX,
@@ -241,6 +241,8 @@ fn a_directory_that_never_ends_or_has_wild_names_is_refused() {
         modified_ns: 0,
         stored_pages: 0,
         created: false,
+        links: 1,
+        target: Vec::new(),
     };
     for names in [vec![], vec!["b", "a"], vec!["a", "a"], vec!["../x"], vec![""]] {
         let entries = names.iter().map(|name| ((*name).to_owned(), entry.clone())).collect();

@@ -112,7 +112,7 @@ impl Ls {
         let mut client = self.server.connect()?;
         let entry = client.lookup(&name)?;
         let mut out = BufWriter::new(io::stdout().lock());
-        if entry.kind == EntryKind::Region {
+        if entry.kind != EntryKind::Directory {
             self.print(&mut out, &name, &entry)?;
         } else {
             self.print_directory(&mut client, &mut out, &name)?;
@@ -127,7 +127,7 @@ impl Ls {
         while let Some((name, entry)) = waiting.pop() {
             if let Some(entry) = &entry {
                 self.print(out, &name, entry)?;
-                if entry.kind == EntryKind::Region || !self.recursive {
+                if entry.kind != EntryKind::Directory || !self.recursive {
                     continue;
                 }
             }
@@ -147,7 +147,11 @@ impl Ls {
 
     fn print(&self, out: &mut impl Write, name: &str, entry: &Entry) -> Result<(), Failure> {
         let name = printable(name);
-        let slash = if entry.kind == EntryKind::Directory { "/" } else { "" };
+        let slash = match entry.kind {
+            EntryKind::Region => String::new(),
+            EntryKind::Directory => "/".to_owned(),
+            EntryKind::Symlink => format!(" -> {}", target(entry)),
+        };
         if !self.long {
             return writeln!(out, "{name}{slash}").map_err(output_failed);
         }
@@ -158,9 +162,18 @@ impl Ls {
     }
 }
 
+/// What a symbolic link says.
+fn target(entry: &Entry) -> String {
+    printable(&String::from_utf8_lossy(&entry.target))
+}
+
 /// `drwxr-xr-x`
 fn mode_letters(entry: &Entry) -> String {
-    let mut letters = String::from(if entry.kind == EntryKind::Directory { "d" } else { "-" });
+    let mut letters = String::from(match entry.kind {
+        EntryKind::Region => "-",
+        EntryKind::Directory => "d",
+        EntryKind::Symlink => "l",
+    });
     for shift in [6, 3, 0] {
         let bits = entry.mode >> shift;
         letters.push(if bits & 4 != 0 { 'r' } else { '-' });
@@ -198,14 +211,17 @@ fn describe_entry(name: &str, entry: &Entry) -> String {
             let name = if name.is_empty() { "/" } else { &name };
             format!("directory  {name}\nmode       {mode:04o}\nmodified   {time} UTC\n")
         }
+        EntryKind::Symlink => {
+            format!("link       {name}\ntarget     {}\nmodified   {time} UTC\n", target(entry))
+        }
         EntryKind::Region => {
             let (size, pages) = (entry.size, PageIndex::ceil(entry.size));
             let (stored, bytes) = (entry.stored_pages, human_bytes(entry.stored_pages * PAGE_SIZE as u64));
             let human = if size < 1024 { String::new() } else { format!("{}, ", human_bytes(size)) };
             format!(
                 "region     {name}\nnumber     {}\nsize       {size} bytes ({human}{pages} pages)\nepoch      {}\n\
-                 stored     {stored} pages ({bytes})\nmode       {mode:04o}\nmodified   {time} UTC\n",
-                entry.region, entry.epoch
+                 stored     {stored} pages ({bytes})\nmode       {mode:04o}\nnames      {}\nmodified   {time} UTC\n",
+                entry.region, entry.epoch, entry.links
             )
         }
     }
@@ -283,7 +299,7 @@ fn remove_tree(client: &mut Client, top: &str) -> Result<(), ClientError> {
             let full = format!("{name}/{last}");
             match entry.kind {
                 EntryKind::Directory => waiting.push((full, false)),
-                EntryKind::Region => gone(client.remove(&full, false))?,
+                EntryKind::Region | EntryKind::Symlink => gone(client.remove(&full, false))?,
             }
         }
     }
@@ -370,6 +386,8 @@ mod tests {
             modified_ns: 0,
             stored_pages: 24_400,
             created: false,
+            links: 1,
+            target: Vec::new(),
         };
         let text = describe_entry("a/b", &entry);
         for line in

@@ -49,12 +49,14 @@ pub enum EntryKind {
     Region,
     /// A directory. Its region number is 0, its size 0, its epoch 0.
     Directory,
+    /// A symbolic link. Its region number is 0, its size that of its target, its epoch 0.
+    Symlink,
 }
 
-/// A region or a directory as the server knows it.
+/// A region, a directory or a symbolic link as the server knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Which of the two.
+    /// Which of the three.
     pub kind: EntryKind,
     /// The region's number.
     pub region: RegionId,
@@ -70,6 +72,74 @@ pub struct Entry {
     pub stored_pages: u64,
     /// Whether the open created it.
     pub created: bool,
+    /// Names of the region; 1 for what is none.
+    pub links: u32,
+    /// What a symbolic link says, 1 to [`crate::TARGET_BYTES_MAX`] bytes without NUL; empty for what is none.
+    pub target: Vec<u8>,
+}
+
+/// Makes a symbolic link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeSymlink {
+    /// The name; its parent must be there.
+    pub name: String,
+    /// What it says.
+    pub target: Vec<u8>,
+}
+
+/// Gives a region a further name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// A name that it has.
+    pub from: String,
+    /// The new one.
+    pub to: String,
+}
+
+/// Asks for all names of the region in the header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// At most [`crate::LINKS_MAX`], in byte order.
+    pub names: Vec<String>,
+}
+
+/// Asks where a path leads, with its symbolic links followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolve {
+    /// The directory where the path starts.
+    pub base: String,
+    /// The path as it was given, with its `.`, `..` and slashes; never absolute.
+    pub path: String,
+    /// Follow its last component, too.
+    pub follow: bool,
+    /// Symbolic links that were followed on the way here.
+    pub links: u32,
+}
+
+/// Where a path leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// Whether there is something.
+    pub reached: Reached,
+    /// Its name, or the one that is free. Empty for the root directory, and outside.
+    pub name: String,
+    /// Whether it must be a directory, since the path, or the last link in it, ends with a slash.
+    pub slash: bool,
+    /// Symbolic links that were followed, those before included.
+    pub links: u32,
+    /// The path outside: absolute, or one that starts with `..` and is meant from the root directory.
+    pub outside: Vec<u8>,
+}
+
+/// What is where a path leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reached {
+    /// Something, of whatever kind.
+    There,
+    /// Nothing, in a directory that is there.
+    Missing,
+    /// It leads out of the namespace: only the client knows what is there.
+    Outside,
 }
 
 /// Lists a directory, names in byte order.
@@ -84,7 +154,7 @@ pub struct List {
 /// One part of a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
-    /// Last component and entry of each, at most [`crate::LIST_ENTRIES_MAX`].
+    /// Last component and entry of each, at most [`crate::LIST_ENTRIES_MAX`], and fewer where targets are long.
     pub entries: Vec<(String, Entry)>,
     /// Whether there is more behind the last one.
     pub more: bool,

@@ -40,11 +40,15 @@ pub enum ErrorCode {
     Internal = 15,
     /// The request's arguments are out of range.
     Invalid = 16,
+    /// A symbolic link is in the way and has to be followed, or too many are.
+    Link = 17,
+    /// The region has as many names as it can have.
+    TooManyLinks = 18,
 }
 
 impl ErrorCode {
     /// All codes.
-    pub const ALL: [ErrorCode; 16] = [
+    pub const ALL: [ErrorCode; 18] = [
         ErrorCode::NotFound,
         ErrorCode::Exists,
         ErrorCode::NotEmpty,
@@ -61,6 +65,8 @@ impl ErrorCode {
         ErrorCode::Closing,
         ErrorCode::Internal,
         ErrorCode::Invalid,
+        ErrorCode::Link,
+        ErrorCode::TooManyLinks,
     ];
 
     /// The code with this number, `Internal` for one that a newer server may have.
@@ -85,7 +91,9 @@ impl ErrorCode {
             | ErrorCode::TooManyRegions
             | ErrorCode::Stale
             | ErrorCode::Internal
-            | ErrorCode::Invalid => Disposition::Answer,
+            | ErrorCode::Invalid
+            | ErrorCode::Link
+            | ErrorCode::TooManyLinks => Disposition::Answer,
         }
     }
 
@@ -108,6 +116,8 @@ impl ErrorCode {
             ErrorCode::Closing => 5,         // EIO
             ErrorCode::Internal => 5,        // EIO
             ErrorCode::Invalid => 22,        // EINVAL
+            ErrorCode::Link => 40,           // ELOOP
+            ErrorCode::TooManyLinks => 31,   // EMLINK
         }
     }
 }

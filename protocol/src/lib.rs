@@ -38,12 +38,14 @@ pub const MAGIC: [u8; 8] = *b"NETMEM\r\n";
 pub enum Version {
     /// 0.1.0: namespace, fetch at an epoch, staged commits, changes between epochs.
     V1 = 1,
+    /// Symbolic links, several names for one region. V1 is no longer spoken: its entries can't say either.
+    V2 = 2,
 }
 
 /// The oldest version this build can speak.
-pub const VERSION_MIN: u16 = Version::V1 as u16;
+pub const VERSION_MIN: u16 = Version::V2 as u16;
 /// The newest version this build can speak.
-pub const VERSION_MAX: u16 = Version::V1 as u16;
+pub const VERSION_MAX: u16 = Version::V2 as u16;
 
 /// Pages in one `Fetch` or one `Stage` at the most. 256 × 4 KiB = 1 MiB of data in a frame.
 pub const FRAME_PAGES_MAX: u32 = 256;
@@ -56,9 +58,17 @@ pub const FRAME_BODY_MAX: u32 = 1_114_112;
 pub const NAME_BYTES_MAX: usize = 1024;
 /// Bytes in one component of a name at the most (Linux NAME_MAX).
 pub const COMPONENT_BYTES_MAX: usize = 255;
+/// Bytes in the target of a symbolic link at the most (Linux PATH_MAX, less its NUL).
+pub const TARGET_BYTES_MAX: usize = 4095;
+/// Symbolic links that are followed in one path at the most (Linux MAXSYMLINKS).
+pub const SYMLINKS_MAX: u32 = 40;
+/// Names of one region at the most: 1,000 × (1,024 + 3) bytes fit into one answer.
+pub const LINKS_MAX: usize = 1_000;
 /// Bytes in a region at the most, unless the server sets less: 16 TiB = 2^32 pages.
 pub const REGION_BYTES_MAX: u64 = 1 << 44;
 /// Runs in one `Changes` answer at the most; beyond it neighbours are merged (a superset is harmless).
 pub const CHANGES_RUNS_MAX: usize = 32_768;
 /// Directory entries in one `List` answer at the most.
 pub const LIST_ENTRIES_MAX: u32 = 512;
+/// Bytes of targets in one `List` answer, beyond which it ends: 512 names and entries take less than 200 KiB besides.
+pub const LIST_TARGET_BYTES: usize = 256 * 1024;

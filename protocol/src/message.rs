@@ -33,6 +33,14 @@ pub enum Kind {
     Resize = 0x0024,
     /// What the server is and holds. Answer [`crate::control::ServerStat`].
     ServerStat = 0x0026,
+    /// Where a path leads, with its symbolic links followed. Body: [`crate::control::Resolve`]; answer [`crate::control::Resolved`].
+    Resolve = 0x0028,
+    /// Makes a symbolic link. Body: [`crate::control::MakeSymlink`]; answer [`crate::control::Entry`].
+    MakeSymlink = 0x002a,
+    /// Gives a region a further name. Body: [`crate::control::Link`]; answer [`crate::control::Entry`].
+    Link = 0x002c,
+    /// All names of a region. Header: region. Answer [`crate::control::Names`].
+    Names = 0x002e,
     /// Pages at an epoch. Header: region, epoch. Body: runs ([`crate::pages`]); answer: a page body.
     Fetch = 0x0040,
     /// Pages for a commit that is to come. Header: region. Body: a page body that names the commit. No answer.
@@ -56,7 +64,7 @@ pub const ANSWER: u16 = 0x8000;
 
 impl Kind {
     /// All kinds of request, for tests and tables.
-    pub const REQUESTS: [Kind; 19] = [
+    pub const REQUESTS: [Kind; 23] = [
         Kind::Ping,
         Kind::Open,
         Kind::OpenId,
@@ -70,6 +78,10 @@ impl Kind {
         Kind::SetAttr,
         Kind::Resize,
         Kind::ServerStat,
+        Kind::Resolve,
+        Kind::MakeSymlink,
+        Kind::Link,
+        Kind::Names,
         Kind::Fetch,
         Kind::Stage,
         Kind::Commit,

@@ -1,6 +1,6 @@
 //! The wire, byte by byte. A failure here means that old and new builds no longer understand each other: raise the version.
 
-use netmem_protocol::control::{Commit, Create, Open};
+use netmem_protocol::control::{Commit, Create, Entry, EntryKind, Open};
 use netmem_protocol::pages::encode_fetch;
 use netmem_protocol::{
     CacheId, ClientHello, ClientId, CommitId, Epoch, FRAME_BODY_MAX, FrameParser, Header, HelloStatus, Kind,
@@ -20,8 +20,8 @@ fn the_first_exchange_has_these_bytes_for_ever() {
         hex(&client.encode()),
         concat!(
             "4e45544d454d0d0a",
-            "0100",
-            "0100",
+            "0200",
+            "0200",
             "00000000",
             "0000000000000000",
             "11111111111111111111111111111111",
@@ -32,8 +32,8 @@ fn the_first_exchange_has_these_bytes_for_ever() {
     assert_eq!(ClientHello::decode(&client.encode()), Ok(client));
     let server = ServerHello {
         status: HelloStatus::Welcome,
-        version_min: 1,
-        version_max: 1,
+        version_min: 2,
+        version_max: 2,
         capabilities: 0,
         store: StoreId([0x33; 16]),
         frame_body_max: 0x0011_0000,
@@ -43,8 +43,8 @@ fn the_first_exchange_has_these_bytes_for_ever() {
         hex(&server.encode()),
         concat!(
             "4e45544d454d0d0a",
-            "0100",
-            "0100",
+            "0200",
+            "0200",
             "0000",
             "0000",
             "0000000000000000",
@@ -114,6 +114,23 @@ fn frames_have_these_bytes() {
     out.clear();
     encode_frame(header(Kind::Commit as u16), &commit, &mut out).unwrap();
     assert_eq!(hex(&out[32..]), "090304000001fb0020");
+
+    let entry = Entry {
+        kind: EntryKind::Symlink,
+        region: RegionId(0),
+        size: 3,
+        epoch: Epoch(0),
+        mode: 0o777,
+        modified_ns: 1,
+        stored_pages: 0,
+        created: true,
+        links: 1,
+        target: b"../".to_vec(),
+    };
+    out.clear();
+    encode_frame(header(Kind::Lookup.answer()), &entry, &mut out).unwrap();
+    assert_eq!(hex(&out[32..]), "02000300fbff010100010103".to_owned() + "2e2e2f");
+    assert_eq!(decode_body::<Entry>(&out[32..], "entry"), Ok(entry));
 }
 
 #[test]

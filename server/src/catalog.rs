@@ -7,15 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use netmem_protocol::control::{
-    Create, CreateUnnamed, Entry, EntryKind, List, Listing, Lookup, MakeDir, Open, Remove, Rename, SetAttr,
+    Create, CreateUnnamed, Entry, EntryKind, Link, List, Listing, Lookup, MakeDir, MakeSymlink, Names, Open,
+    Remove, Rename, Resolve, Resolved, SetAttr,
 };
-use netmem_protocol::{CacheId, ClientId, Epoch, ErrorCode, LIST_ENTRIES_MAX, RegionId, RegionName};
+use netmem_protocol::{
+    CacheId, ClientId, Epoch, ErrorCode, LIST_ENTRIES_MAX, LIST_TARGET_BYTES, RegionId, RegionName,
+    TARGET_BYTES_MAX,
+};
 
 use crate::config::Limits;
 use crate::memory::Memory;
 use crate::namespace::{Child, Namespace};
 use crate::refusal::{Answer, Refusal};
 use crate::region::{Region, Who};
+use crate::resolve;
 
 /// The largest permission bits.
 const MODE_MAX: u32 = 0o7777;
@@ -25,8 +30,6 @@ const UNNAMED_MODE: u32 = 0o600;
 /// What keeps a region.
 struct Kept {
     region: Arc<Region>,
-    /// Whether it has a name.
-    linked: bool,
     /// Holds of all clients.
     holds: u64,
 }
@@ -179,7 +182,7 @@ impl Catalog {
     }
 
     fn end_if_unused(&self, state: &mut State, id: RegionId) -> Option<Arc<Region>> {
-        if state.kept.get(&id).is_none_or(|kept| kept.linked || kept.holds > 0) {
+        if state.names.links(id) > 0 || state.kept.get(&id).is_none_or(|kept| kept.holds > 0) {
             return None;
         }
         state.kept.remove(&id);
@@ -187,32 +190,33 @@ impl Catalog {
     }
 
     fn check_room(&self, state: &State) -> Answer<()> {
-        let used = state.kept.len() as u64 + state.names.directories() - 1;
+        let used = state.kept.len() as u64 + state.names.directories() - 1 + state.names.symlinks();
         if used < self.limits.regions {
             return Ok(());
         }
         let text = format!(
-            "the server has {used} regions and directories, as many as it allows (--max-regions); remove some"
+            "the server has {used} regions, directories and symbolic links, as many as it allows (--max-regions); remove some"
         );
         Err(Refusal::new(ErrorCode::TooManyRegions, text))
     }
 
     /// Takes a hold for the client, and the entry with its epoch pinned for the cache.
     fn hold(&self, state: &mut State, who: Who, id: RegionId) -> Answer<Entry> {
+        let links = state.names.links(id);
         let Some(kept) = state.kept.get_mut(&id) else {
             return self.memory.region(id).map(|region| region.open_entry(who.cache));
         };
         kept.holds += 1;
-        let entry = kept.region.open_entry(who.cache);
+        let entry = Entry { links, ..kept.region.open_entry(who.cache) };
         *state.clients.entry(who.client).or_default().holds.entry(id).or_default() += 1;
         Ok(entry)
     }
 
-    fn new_region(&self, state: &mut State, mode: u32, size: u64, linked: bool) -> RegionId {
+    fn new_region(&self, state: &mut State, mode: u32, size: u64) -> RegionId {
         state.last_region += 1;
         let id = RegionId(state.last_region);
         let region = Arc::new(Region::new(id, mode, size, self.memory.reaper.clone()));
-        state.kept.insert(id, Kept { region: Arc::clone(&region), linked, holds: 0 });
+        state.kept.insert(id, Kept { region: Arc::clone(&region), holds: 0 });
         self.memory.regions_mut().insert(id, region);
         id
     }
@@ -230,6 +234,12 @@ impl Catalog {
                 Err(Refusal::new(ErrorCode::IsDirectory, format!("{:?} is a directory", name.as_str())))
             }
             (Ok(Child::Region(id)), _) => self.hold(&mut state, who, id),
+            (Ok(Child::Symlink(_)), _) => {
+                let text = format!("{:?} is a symbolic link; ask where it leads", name.as_str());
+                Err(Refusal::new(ErrorCode::Link, text))
+            }
+            // What lies behind a link may be there.
+            (Err(refusal), _) if refusal.code == ErrorCode::Link => Err(refusal),
             (Err(refusal), Create::Never) => Err(refusal),
             (Err(_), Create::IfMissing | Create::Exclusive) => {
                 // The name is tried before the limit: a missing directory is the better answer.
@@ -238,7 +248,7 @@ impl Catalog {
                     self.check_room(&state)?;
                 }
                 state.names.add_region(&name, id)?;
-                let id = self.new_region(&mut state, request.mode, 0, true);
+                let id = self.new_region(&mut state, request.mode, 0);
                 let entry = self.hold(&mut state, who, id)?;
                 Ok(Entry { created: true, ..entry })
             }
@@ -262,7 +272,7 @@ impl Catalog {
         }
         let mut state = self.state();
         self.check_room(&state)?;
-        let id = self.new_region(&mut state, UNNAMED_MODE, request.size, false);
+        let id = self.new_region(&mut state, UNNAMED_MODE, request.size);
         let entry = self.hold(&mut state, who, id)?;
         Ok(Entry { created: true, ..entry })
     }
@@ -290,20 +300,21 @@ impl Catalog {
 
     fn entry(&self, state: &State, name: &str, child: Child) -> Answer<Entry> {
         match child {
-            Child::Region(id) => self.memory.region(id).map(|region| region.entry()),
+            Child::Region(id) => {
+                let links = state.names.links(id);
+                self.memory.region(id).map(|region| Entry { links, ..region.entry() })
+            }
             Child::Directory => {
                 let attributes = state.names.attributes(name)?;
-                Ok(Entry {
-                    kind: EntryKind::Directory,
-                    region: RegionId(0),
-                    size: 0,
-                    epoch: Epoch(0),
-                    mode: attributes.mode,
-                    modified_ns: attributes.modified_ns,
-                    stored_pages: 0,
-                    created: false,
-                })
+                let (mode, modified_ns) = (attributes.mode, attributes.modified_ns);
+                Ok(Entry { mode, modified_ns, ..plain(EntryKind::Directory) })
             }
+            Child::Symlink(link) => Ok(Entry {
+                size: link.target.len() as u64,
+                modified_ns: link.modified_ns,
+                target: link.target.clone(),
+                ..plain(EntryKind::Symlink)
+            }),
         }
     }
 
@@ -320,9 +331,17 @@ impl Catalog {
         let directory = directory_of(&request.directory)?;
         let state = self.state();
         let limit = LIST_ENTRIES_MAX as usize;
-        let (part, more) = state.names.list(directory.as_str(), &request.after, limit)?;
+        let (part, mut more) = state.names.list(directory.as_str(), &request.after, limit)?;
         let mut entries = Vec::with_capacity(part.len());
+        let mut room = LIST_TARGET_BYTES;
         for (last, child) in part {
+            if let Child::Symlink(link) = &child {
+                if link.target.len() > room {
+                    more = true;
+                    break;
+                }
+                room -= link.target.len();
+            }
             let full = match directory.as_str() {
                 "" => last.clone(),
                 above => format!("{above}/{last}"),
@@ -332,12 +351,9 @@ impl Catalog {
         Ok(Listing { entries, more })
     }
 
-    /// A region has lost its name.
+    /// A region has lost a name.
     fn unlinked(&self, mut state: MutexGuard<'_, State>, region: Option<RegionId>) {
         let Some(id) = region else { return };
-        if let Some(kept) = state.kept.get_mut(&id) {
-            kept.linked = false;
-        }
         let ended = self.end_if_unused(&mut state, id);
         drop(state);
         drop(ended);
@@ -387,9 +403,17 @@ impl Catalog {
         request.mode.map_or(Ok(()), check_mode)?;
         let mut state = self.state();
         let child = state.names.find(&name)?;
-        match child {
+        match &child {
             Child::Region(id) => {
-                self.memory.region(id)?.set_attributes(request.mode, request.modified_ns);
+                self.memory.region(*id)?.set_attributes(request.mode, request.modified_ns);
+            }
+            Child::Symlink(_) if request.mode.is_some() => {
+                let text = format!("{:?} is a symbolic link, which has no mode", name.as_str());
+                return Err(Refusal::new(ErrorCode::Link, text));
+            }
+            Child::Symlink(link) => {
+                let modified_ns = request.modified_ns.unwrap_or(link.modified_ns);
+                state.names.touch_symlink(&name, modified_ns)?;
             }
             Child::Directory => {
                 let attributes = state.names.attributes_mut(name.as_str())?;
@@ -397,7 +421,62 @@ impl Catalog {
                 attributes.modified_ns = request.modified_ns.unwrap_or(attributes.modified_ns);
             }
         }
+        let child = state.names.find(&name)?;
         self.entry(&state, name.as_str(), child)
+    }
+
+    /// `Resolve`.
+    pub fn resolve(&self, request: &Resolve) -> Answer<Resolved> {
+        directory_of(&request.base)?;
+        resolve::resolve(&self.state().names, request)
+    }
+
+    /// `MakeSymlink`.
+    pub fn make_symlink(&self, request: &MakeSymlink) -> Answer<Entry> {
+        let name = name_of(&request.name)?;
+        let target = &request.target;
+        if target.is_empty() || target.len() > TARGET_BYTES_MAX || target.contains(&0) {
+            let text = format!("a link says 1 to {TARGET_BYTES_MAX} bytes without NUL");
+            return Err(Refusal::new(ErrorCode::Invalid, text));
+        }
+        let mut state = self.state();
+        if state.names.find(&name).is_err() && state.names.directory_is_there(name.parent()) {
+            self.check_room(&state)?;
+        }
+        state.names.add_symlink(&name, target.clone())?;
+        let child = state.names.find(&name)?;
+        let entry = self.entry(&state, name.as_str(), child)?;
+        Ok(Entry { created: true, ..entry })
+    }
+
+    /// `Link`.
+    pub fn link(&self, request: &Link) -> Answer<Entry> {
+        let (from, to) = (name_of(&request.from)?, name_of(&request.to)?);
+        let mut state = self.state();
+        let region = state.names.add_link(&from, &to)?;
+        let entry = self.entry(&state, to.as_str(), Child::Region(region))?;
+        Ok(Entry { created: true, ..entry })
+    }
+
+    /// `Names`.
+    pub fn names(&self, id: RegionId) -> Answer<Names> {
+        Ok(Names { names: self.state().names.names(id).cloned().collect() })
+    }
+}
+
+/// An entry of something that is no region.
+fn plain(kind: EntryKind) -> Entry {
+    Entry {
+        kind,
+        region: RegionId(0),
+        size: 0,
+        epoch: Epoch(0),
+        mode: 0o777,
+        modified_ns: 0,
+        stored_pages: 0,
+        created: false,
+        links: 1,
+        target: Vec::new(),
     }
 }
 

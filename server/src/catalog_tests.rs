@@ -63,6 +63,54 @@ fn a_replaced_region_ends_unless_held() {
 }
 
 #[test]
+fn a_region_lives_while_a_name_or_a_hold_is_left() {
+    let catalog = catalog();
+    catalog.enter(who(1));
+    let id = catalog.open(who(1), &open("a")).expect("a region").region;
+    let linked = catalog.link(&Link { from: "a".into(), to: "b".into() }).expect("a second name");
+    assert_eq!((linked.region, linked.links, linked.created), (id, 2, true));
+    assert_eq!(catalog.open(who(1), &open("b")).map(|entry| (entry.region, entry.links)), Ok((id, 2)));
+    catalog.remove(&remove("a")).expect("removed");
+    for _ in 0..2 {
+        catalog.close(who(1), id).expect("held");
+    }
+    assert!(is_there(&catalog, id), "it has a name");
+    assert_eq!(catalog.names(id).map(|names| names.names), Ok(vec!["b".to_owned()]));
+    assert_eq!(catalog.open(who(1), &open("b")).map(|entry| entry.links), Ok(1));
+    catalog.remove(&remove("b")).expect("removed");
+    assert_eq!(catalog.open_id(who(1), id).map(|entry| entry.links), Ok(0));
+    for _ in 0..2 {
+        assert!(is_there(&catalog, id));
+        catalog.close(who(1), id).expect("held");
+    }
+    assert!(!is_there(&catalog, id));
+}
+
+#[test]
+fn a_link_says_what_it_was_told_and_listings_stay_within_a_frame() {
+    let catalog = catalog();
+    let make = |name: &str, target: Vec<u8>| catalog.make_symlink(&MakeSymlink { name: name.into(), target });
+    for target in [Vec::new(), b"a\0b".to_vec(), vec![b'x'; TARGET_BYTES_MAX + 1]] {
+        assert_eq!(make("l", target).expect_err("no target").code, ErrorCode::Invalid);
+    }
+    let target = vec![0xff; TARGET_BYTES_MAX];
+    assert_eq!(
+        make("l", target.clone()).map(|entry| (entry.kind, entry.target)),
+        Ok((EntryKind::Symlink, target))
+    );
+    assert_eq!(make("l", b"x".to_vec()).expect_err("there").code, ErrorCode::Exists);
+    assert_eq!(catalog.open(who(1), &open("l")).expect_err("a link").code, ErrorCode::Link);
+    assert_eq!(catalog.open(who(1), &open("l/x")).expect_err("behind it").code, ErrorCode::Link);
+    let set = |mode, modified_ns| catalog.set_attributes(&SetAttr { name: "l".into(), mode, modified_ns });
+    assert_eq!(set(None, Some(7)).map(|entry| entry.modified_ns), Ok(7));
+    assert_eq!(set(Some(0o600), None).expect_err("a link").code, ErrorCode::Link);
+    for name in ["m", "n", "o", "p"] {
+        make(name, b"x".to_vec()).expect("a link");
+    }
+    assert_eq!(make("q", b"x".to_vec()).expect_err("one too many").code, ErrorCode::TooManyRegions);
+}
+
+#[test]
 fn holds_end_with_the_lease_and_not_before() {
     let catalog = catalog();
     catalog.enter(who(1));

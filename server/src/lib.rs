@@ -18,6 +18,7 @@ pub mod reaper;
 pub mod refusal;
 pub mod region;
 pub mod requests;
+pub mod resolve;
 pub mod session;
 pub mod shards;
 pub mod shutdown;

@@ -1,7 +1,7 @@
 //! The table of names: rename(2)'s rules, one by one.
 
 use netmem_protocol::ErrorCode::{
-    Exists, Invalid, IsDirectory, NameTooLong, NotDirectory, NotEmpty, NotFound,
+    Exists, Invalid, IsDirectory, Link, NameTooLong, NotDirectory, NotEmpty, NotFound,
 };
 
 use super::*;
@@ -30,6 +30,9 @@ fn tree(table: &Namespace) -> Vec<String> {
             let full = if directory.is_empty() { last } else { format!("{directory}/{last}") };
             match child {
                 Child::Region(id) => all.push(format!("{full}={id}")),
+                Child::Symlink(link) => {
+                    all.push(format!("{full}->{}", String::from_utf8_lossy(&link.target)));
+                }
                 Child::Directory => {
                     all.push(format!("{full}/"));
                     directories.push(full);
@@ -151,4 +154,63 @@ fn a_move_that_would_make_a_name_below_too_long_is_refused() {
     assert_eq!(refused.code, NameTooLong);
     assert!(names.find(&name(&path)).is_ok(), "nothing was moved");
     assert!(names.rename(&name("a"), &name("b"), false).is_ok());
+}
+
+/// The index of names, checked against the table itself.
+fn names_of(table: &Namespace, id: u64) -> Vec<String> {
+    let names: Vec<String> = table.names(RegionId(id)).cloned().collect();
+    let found: Vec<String> = tree(table)
+        .iter()
+        .filter_map(|entry| entry.strip_suffix(&format!("={id}")))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(names, found);
+    assert_eq!(table.links(RegionId(id)) as usize, names.len());
+    names
+}
+
+#[test]
+fn a_region_has_several_names_wherever_they_move() {
+    let mut names = table();
+    let code = |result: Answer<RegionId>| result.expect_err("a refusal").code;
+    assert_eq!(names.add_link(&name("f"), &name("e/f2")), Ok(RegionId(3)));
+    names.add_link(&name("e/f2"), &name("d/sub/f3")).expect("a third name");
+    assert_eq!(code(names.add_link(&name("d"), &name("d2"))), IsDirectory);
+    assert_eq!(code(names.add_link(&name("f"), &name("g"))), Exists);
+    assert_eq!(code(names.add_link(&name("missing"), &name("m"))), NotFound);
+    assert_eq!(code(names.add_link(&name("f"), &name("none/m"))), NotFound);
+    assert_eq!(names_of(&names, 3), ["d/sub/f3", "e/f2", "f"]);
+    // Two names of one region: nothing happens.
+    assert_eq!(names.rename(&name("f"), &name("e/f2"), false), Ok(None));
+    assert_eq!(names_of(&names, 3), ["d/sub/f3", "e/f2", "f"]);
+    names.exchange(&name("d"), &name("e")).expect("two directories with names of one region");
+    assert_eq!(names_of(&names, 3), ["d/f2", "e/sub/f3", "f"]);
+    assert_eq!(names_of(&names, 1), ["e/sub/x"]);
+    names.rename(&name("e"), &name("h"), false).expect("a rename");
+    assert_eq!(names_of(&names, 3), ["d/f2", "f", "h/sub/f3"]);
+    assert_eq!(names.rename(&name("g"), &name("f"), false), Ok(Some(RegionId(3))));
+    assert_eq!(names.remove(&name("d/f2"), false), Ok(Some(RegionId(3))));
+    assert_eq!(names.remove(&name("h/sub/f3"), false), Ok(Some(RegionId(3))));
+    assert_eq!(names_of(&names, 3), [""; 0]);
+}
+
+#[test]
+fn a_symbolic_link_is_moved_and_removed_itself_and_followed_by_nobody_here() {
+    let mut names = table();
+    names.add_symlink(&name("l"), b"d".to_vec()).expect("a link");
+    assert_eq!(names.symlinks(), 1);
+    let code = |result: Answer<Option<RegionId>>| result.expect_err("a refusal").code;
+    assert_eq!(names.find(&name("l/y")).expect_err("behind a link").code, Link);
+    assert_eq!(names.list("l", "", 9).expect_err("a link").code, Link);
+    assert_eq!(code(names.remove(&name("l"), true)), NotDirectory);
+    assert_eq!(code(names.rename(&name("l"), &name("e"), false)), IsDirectory);
+    assert_eq!(code(names.rename(&name("d"), &name("l"), false)), NotDirectory);
+    assert_eq!(names.rename(&name("l"), &name("f"), false), Ok(Some(RegionId(3))));
+    assert_eq!(names.rename(&name("g"), &name("f"), false), Ok(None), "the link is replaced");
+    assert_eq!(names.symlinks(), 0);
+    names.add_symlink(&name("l"), b"d".to_vec()).expect("a link");
+    names.exchange(&name("l"), &name("d")).expect("an exchange");
+    assert_eq!(tree(&names), ["d->d", "e/", "f=4", "l/", "l/sub/", "l/sub/x=1", "l/y=2"]);
+    assert_eq!(names.remove(&name("d"), false), Ok(None));
+    assert_eq!(names.symlinks(), 0);
 }

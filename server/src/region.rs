@@ -169,6 +169,9 @@ impl Region {
             modified_ns: self.modified_ns.load(Ordering::Relaxed),
             stored_pages: root.tree.stored(),
             created: false,
+            // The catalog knows.
+            links: 0,
+            target: Vec::new(),
         }
     }
 

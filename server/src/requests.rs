@@ -198,6 +198,16 @@ impl Shared {
                 nothing(bytes, "ServerStat")?;
                 reply.body(RegionId(0), Epoch(0), &self.stat())
             }
+            Kind::Resolve => {
+                let resolved = catalog.resolve(&body(bytes, "Resolve")?)?;
+                reply.body(RegionId(0), Epoch(0), &resolved)
+            }
+            Kind::MakeSymlink => reply.entry(&catalog.make_symlink(&body(bytes, "MakeSymlink")?)?),
+            Kind::Link => reply.entry(&catalog.link(&body(bytes, "Link")?)?),
+            Kind::Names => {
+                nothing(bytes, "Names")?;
+                reply.body(id, Epoch(0), &catalog.names(id)?)
+            }
             Kind::Commit => reply.committed(&self.commit(who, id, &body(bytes, "Commit")?, staging)?),
             Kind::CommitStatus => {
                 let status: CommitStatus = body(bytes, "CommitStatus")?;

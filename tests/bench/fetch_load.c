@@ -29,8 +29,8 @@ static void put(char *at, uint64_t value, size_t bytes)
 static void greet(int fd, uint64_t who)
 {
     char hello[HELLO] = "NETMEM\r\n";
-    put(hello + 8, 1, 2);
-    put(hello + 10, 1, 2);
+    put(hello + 8, 2, 2);
+    put(hello + 10, 2, 2);
     put(hello + 24, who + 1, 8);
     put(hello + 40, 1, 8);
     send_all(fd, hello, sizeof hello);

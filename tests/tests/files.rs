@@ -5,7 +5,7 @@
 use std::fs;
 
 use netmem_tests::built::compile;
-use netmem_tests::cli::import;
+use netmem_tests::cli::{import, netmem};
 use netmem_tests::engine::best;
 use netmem_tests::{Engine, Host, Run, Server, on_each_rung};
 
@@ -26,9 +26,54 @@ fn what_a_region_can_not_be_is_refused_with_an_errno_of_its_kind() {
     let (server, host) = (Server::start(), Host::new(best()));
     let output =
         Run::on(&host, server.url(), compile("tests/agent/files.c", &[])).args(["refused", "/netmem/f"]).ok();
-    let expected = "link EPERM\nlinkat EPERM\nlinkat-descriptor EPERM\nsymlink EPERM\nsymlinkat EPERM\nmkfifo EPERM\nmknod EPERM\n\
+    let expected = "link EXDEV\nlinkat EXDEV\nlinkat-descriptor EXDEV\nmkfifo EPERM\nmknod EPERM\n\
                     tmpfile EOPNOTSUPP\nread-lease EAGAIN\nwrite-lease EAGAIN\nwhiteout EINVAL\nelsewhere EXDEV\n";
     assert_eq!(output.stdout, expected, "{output}");
+}
+
+#[test]
+fn links_are_seen_and_followed_on_every_host() {
+    let (server, first, second) = (Server::start(), Host::new(best()), Host::new(best()));
+    let sh = |host: &Host, script: &str| Run::on(host, server.url(), "sh").args(["-ec", script]).ok().stdout;
+    sh(
+        &first,
+        "cd /netmem; mkdir d; echo one >d/x; ln -s d/x l; ln -s d dir; ln -s none dangling; cp -P l copy",
+    );
+    let seen = "cat /netmem/l /netmem/dir/x; readlink /netmem/l /netmem/copy; cd /netmem/dir; pwd -P; test -L ../dangling";
+    assert_eq!(sh(&second, seen), "one\none\nd/x\nd/x\n/netmem/d\n");
+    // What was a link here is a directory there, and the other way round; no file is taken for another.
+    sh(&second, "cd /netmem; rm dir; mkdir dir; echo two >dir/x; mv d/x y; rmdir d; ln -s dir d");
+    assert_eq!(
+        sh(&first, "cd /netmem; cat dir/x y d/x; rm dir/x; ls; ls d/"),
+        "two\none\ntwo\ncopy\nd\ndangling\ndir\nl\ny\n"
+    );
+    assert_eq!(sh(&second, "cd /netmem; echo three >dir/x; cat l y; rm d"), "three\none\n");
+    let listed = netmem(&server, &["ls"]).ok().stdout;
+    assert_eq!(listed, "copy -> d/x\ndangling -> none\ndir/\nl -> d/x\ny\n");
+    let long = netmem(&server, &["ls", "--long"]).ok().stdout;
+    assert!(long.lines().next().is_some_and(|line| line.starts_with("lrwxrwxrwx")), "{long}");
+    netmem(&server, &["rm", "l", "dangling"]).ok();
+    assert_eq!(sh(&first, "ls /netmem"), "copy\ndir\ny\n");
+}
+
+#[test]
+fn names_of_one_region_are_one_file_on_every_host() {
+    let (server, first, second) = (Server::start(), Host::new(best()), Host::new(best()));
+    let sh = |host: &Host, script: &str| Run::on(host, server.url(), "sh").args(["-ec", script]).ok().stdout;
+    let counts = "cd /netmem; stat -c '%n %h' *; stat -c %i * | uniq | wc -l";
+    sh(&first, "cd /netmem; echo one >a");
+    // Seen there with one name, never opened; opened with one; made there: each meets the names that come later.
+    assert_eq!(sh(&second, counts), "a 1\n1\n");
+    sh(&first, "cd /netmem; ln a b");
+    assert_eq!(sh(&second, counts), "a 2\nb 2\n1\n");
+    assert_eq!(sh(&second, "cd /netmem; cat b; ln b c; echo two >>c; cat a"), "one\none\ntwo\n");
+    assert_eq!(sh(&first, counts), "a 3\nb 3\nc 3\n1\n");
+    assert_eq!(sh(&first, "cd /netmem; cat c; rm a; mv b d; stat -c %h c"), "one\ntwo\n2\n");
+    assert_eq!(sh(&second, "cd /netmem; stat -c %h c; cat d; echo three >d; ls"), "2\none\ntwo\nc\nd\n");
+    // A name that became another file's does not show the old one.
+    sh(&second, "cd /netmem; rm d; echo other >d");
+    assert_eq!(sh(&first, "cd /netmem; cat c d; stat -c %h c d; rm c"), "three\nother\n1\n1\n");
+    assert_eq!(sh(&second, counts), "d 1\n1\n");
 }
 
 #[test]

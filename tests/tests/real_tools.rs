@@ -103,6 +103,11 @@ fn git_keeps_packs_checks_and_clones_a_repository_with_signals() {
 }
 
 #[test]
+fn links_go_through_archives_copies_rsync_git_and_languages() {
+    same("links", &[("rsync", "rsync"), ("git", "git"), ("python3", "python3"), ("perl", "perl")]);
+}
+
+#[test]
 fn what_is_carried_out_later_is_refused_and_said() {
     let fio = |host: &Host, url: &str, engine: &str| {
         let engine = format!("--ioengine={engine}");

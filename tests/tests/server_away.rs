@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use netmem_protocol::hello::HELLO_BYTES;
-use netmem_protocol::{FRAME_BODY_MAX, HelloStatus, ServerHello, StoreId};
+use netmem_protocol::{FRAME_BODY_MAX, HelloStatus, ServerHello, StoreId, VERSION_MAX};
 use netmem_tests::cli::import;
 use netmem_tests::engine::best;
 use netmem_tests::{Agent, Host, Run, Server};
@@ -106,7 +106,7 @@ fn something_that_says_nothing_listens() {
 
 #[test]
 fn a_server_that_is_closing() {
-    let url = listener(|stream| after_the_hello(stream, &hello(HelloStatus::Closing, 1)));
+    let url = listener(|stream| after_the_hello(stream, &hello(HelloStatus::Closing, VERSION_MAX)));
     refused(&url, &[("NETMEM_TIMEOUT_MS", "500")], "shutting down");
 }
 
@@ -123,7 +123,7 @@ fn a_server_that_welcomes_and_then_talks_nonsense() {
     let url = listener(|mut stream| {
         let mut theirs = [0; HELLO_BYTES];
         let _ = stream.read_exact(&mut theirs);
-        let _ = stream.write_all(&hello(HelloStatus::Welcome, 1));
+        let _ = stream.write_all(&hello(HelloStatus::Welcome, VERSION_MAX));
         // A request comes; what goes back has a length of 4 GiB.
         let _ = stream.read(&mut [0; 4096]);
         let _ = stream.write_all(&[0xff; 4096]);

@@ -5,10 +5,14 @@
 //! pointer that the kernel refuses is its to refuse.
 
 use core::ffi::{c_char, c_int};
+use std::ffi::CString;
 
+use super::follow::{self, Last, Where};
+use super::outcome::{Exit, NOT_OURS, Outcome};
 use super::process::{after_failed_exec, before_exec, in_shared_memory_child};
-use super::{buffers, links, signal};
+use super::{buffers, signal};
 use crate::engine::delivery;
+use crate::host::paths::Name;
 use crate::host::{fds, names, runtime};
 use crate::sys::app::{self, Span};
 use crate::sys::errno::{self, Errno};
@@ -90,17 +94,19 @@ impl Program {
 }
 
 /// A program that is a region: EACCES, as on a file system that is mounted noexec. Its cache file is open for writing, which the
-/// kernel refuses for a program (ETXTBSY).
+/// kernel refuses for a program (ETXTBSY). A name of ours that leads out of the prefix, as the interpreter of a virtual environment does,
+/// is the program there: its path is returned.
 ///
 /// # Safety
 /// `program` is null or a C string.
-pub unsafe fn refuse_region(program: Program) -> Result<(), Errno> {
+pub unsafe fn refuse_region(program: Program) -> Outcome<CString> {
     let path = program.argument();
     let directory = match program {
         Program::In(number, path) => {
             // SAFETY: the caller's.
             if unsafe { app::is_empty(path) } {
-                return if fds::region(number)?.is_some() { Err(Errno(libc::EACCES)) } else { Ok(()) };
+                let region = fds::region(number)?.is_some();
+                return Err(if region { Errno(libc::EACCES).into() } else { NOT_OURS });
             }
             number
         }
@@ -110,34 +116,39 @@ pub unsafe fn refuse_region(program: Program) -> Result<(), Errno> {
     let searched = matches!(program, Program::Searched(_))
         && unsafe { app::path(path) }.is_some_and(|path| !path.contains('/'));
     if searched {
-        return Ok(());
+        return Err(NOT_OURS);
     }
+    let refuse = |name: &Name| {
+        // A vfork child has no connection of its own to ask whether it is there; what its parent knew of a link is here.
+        if in_shared_memory_child() {
+            return names::known_to_leave(runtime()?, name).ok_or(Errno(libc::EACCES).into());
+        }
+        let (_, entry) = names::lookup(runtime()?, name)?;
+        Last::Followed.check(entry.kind)?;
+        Err(Errno(libc::EACCES).into())
+    };
     // SAFETY: the caller's.
-    match unsafe { links::name_of(directory, path) } {
-        None => Ok(()),
-        // A vfork child has no connection of its own to ask whether it is there.
-        Some(_) if in_shared_memory_child() => Err(Errno(libc::EACCES)),
-        Some(name) => names::lookup(runtime()?, &name).and(Err(Errno(libc::EACCES))),
-    }
+    unsafe { follow::at(directory, path, Last::Followed, refuse) }.map(Where::path)
 }
 
 /// Around exec: what is dirty goes up first; if the exec fails the program goes on.
 ///
 /// # Safety
 /// The arguments are those of the call.
-pub unsafe fn execute(program: Program, lists: [Strings; 2], make: impl FnOnce() -> i32) -> i32 {
+pub unsafe fn execute(program: Program, lists: [Strings; 2], make: impl FnOnce(*const c_char) -> i32) -> i32 {
     // SAFETY: the caller's.
-    let refused = unsafe {
+    let elsewhere = unsafe {
         bring_in(program.argument(), lists);
         refuse_region(program)
     };
-    if let Err(errno) = refused {
+    if let Err(Exit::Fail(errno)) = elsewhere {
         errno::set(errno);
         return -1;
     }
+    let path = elsewhere.as_ref().map_or(program.argument(), |path| path.as_ptr());
     before_exec();
     let changed = delivery::show_programs_disposition();
-    let result = signal::as_inherited(make);
+    let result = signal::as_inherited(|| make(path));
     let failed = errno::get();
     if changed {
         delivery::take_back_disposition();

@@ -6,6 +6,7 @@
 use core::ffi::c_char;
 use core::sync::atomic::Ordering;
 
+use super::follow::{self, Last, Where};
 use super::outcome::{NOT_OURS, Outcome};
 use super::process::{disabled, in_shared_memory_child};
 use crate::host::fds::{self, Descriptor};
@@ -58,26 +59,43 @@ pub unsafe fn name_of(directory: i32, path: *const c_char) -> Option<Name> {
 /// # Safety
 /// `path` is null or a C string.
 pub unsafe fn open(directory: i32, path: *const c_char, flags: i32, mode: u32) -> Outcome<i32> {
-    // SAFETY: the caller's.
-    let Some(name) = (unsafe { name_of(directory, path) }) else {
-        // SAFETY: the caller's.
-        let elsewhere = unsafe { super::path::elsewhere(directory, path) }.ok_or(NOT_OURS)?;
-        let at = libc::AT_FDCWD as isize as usize;
-        let args = [at, elsewhere.as_ptr() as usize, flags as usize, mode as usize, 0, 0];
-        // SAFETY: the path is a C string.
-        let number = unsafe { call(libc::SYS_openat, args)? } as i32;
-        // SAFETY: the same.
-        return Ok(unsafe { foreign(elsewhere.as_ptr(), number) });
-    };
-    let runtime = runtime()?;
-    // SAFETY: the caller's.
-    if flags & libc::O_CREAT != 0 && unsafe { app::path(path) }.is_some_and(|path| paths::is_from_glob(&path))
-    {
-        names::make_parents(runtime, &name);
-    }
     // The argument is only there when the call makes a file; otherwise it is whatever the register held.
     let makes = flags & libc::O_CREAT != 0 || flags & libc::O_TMPFILE == libc::O_TMPFILE;
     let mode = if makes { mode } else { 0 };
+    let last = match flags & (libc::O_CREAT | libc::O_EXCL) {
+        // A link that is there is what is there.
+        flags if flags == libc::O_CREAT | libc::O_EXCL => Last::Itself,
+        _ => Last::unless(flags, libc::O_NOFOLLOW),
+    };
+    // SAFETY: the caller's.
+    let from_glob = || unsafe { app::path(path) }.is_some_and(|path| paths::is_from_glob(&path));
+    let open = |name: &Name| {
+        if flags & libc::O_CREAT != 0 && from_glob() {
+            names::make_parents(runtime()?, name);
+        }
+        open_name(name, flags, mode)
+    };
+    // SAFETY: the caller's.
+    match unsafe { follow::at(directory, path, last, open) }? {
+        Where::Here(number) => Ok(number),
+        Where::Elsewhere(elsewhere) => {
+            let at = libc::AT_FDCWD as isize as usize;
+            let args = [at, elsewhere.as_ptr() as usize, flags as usize, mode as usize, 0, 0];
+            // SAFETY: the path is a C string.
+            let number = unsafe { call(libc::SYS_openat, args)? } as i32;
+            // SAFETY: the same.
+            Ok(unsafe { foreign(elsewhere.as_ptr(), number) })
+        }
+    }
+}
+
+/// openat2(2) with restrictions: a link on the way is ELOOP.
+///
+/// # Safety
+/// `path` is null or a C string.
+pub unsafe fn open_unfollowed(directory: i32, path: *const c_char, flags: i32, mode: u32) -> Outcome<i32> {
+    // SAFETY: the caller's.
+    let name = unsafe { name_of(directory, path) }.ok_or(NOT_OURS)?;
     open_name(&name, flags, mode)
 }
 
@@ -93,6 +111,8 @@ pub fn open_name(name: &Name, flags: i32, mode: u32) -> Outcome<i32> {
             fds::set(number, Descriptor::Directory);
             Ok(number)
         }
+        // What can be done with such a descriptor the kernel does for the local link.
+        Opened::Link(local) => Ok(open_local(&local, flags)?),
         Opened::Region(local, handle, created) => {
             // The very file that we attached to, whatever has its name by now; its mode is checked all the same.
             let here = format!("/proc/self/fd/{}", handle.region.cache.fd().raw());

@@ -9,13 +9,15 @@ use core::ffi::{c_char, c_int, c_void};
 use std::ffi::CString;
 
 use super::exec::{self, Program, Strings};
+use super::follow::{self, Last, Where};
 use super::outcome::{Exit, NOT_OURS, Outcome};
 use super::process::in_shared_memory_child;
 use super::{buffers, links, path, signal};
 use crate::host::paths::Name;
-use crate::host::{runtime, runtime_if_started};
+use crate::host::{names, runtime, runtime_if_started};
 use crate::sync::QuietMutex;
 use crate::sys::app::Span;
+use crate::sys::errno::Errno;
 
 /// glibc's sizes of posix_spawn_file_actions_t and posix_spawnattr_t.
 const ACTIONS_BYTES: usize = 80;
@@ -65,19 +67,37 @@ pub unsafe fn add_open(
     make: impl FnOnce(*const c_char, c_int) -> c_int,
 ) -> c_int {
     // SAFETY: the caller's.
-    let Some(name) = (unsafe { links::name_of(libc::AT_FDCWD, program_path) }) else {
-        return make(program_path, flags);
+    let found = match unsafe { opened_name(program_path, flags) } {
+        Ok(found) => found,
+        Err(Exit::Pass(_)) => return make(program_path, flags),
+        Err(Exit::Fail(errno)) => return errno.0,
     };
-    let local = match runtime() {
-        Ok(runtime) => runtime.directory.local(&name.0),
-        Err(errno) => return errno.0,
+    let (local, name) = match found {
+        Where::Here(found) => found,
+        Where::Elsewhere(path) => return make(path.as_ptr(), flags),
     };
-    let Ok(local) = CString::new(local) else { return libc::EINVAL };
     let result = make(local.as_ptr(), flags & !DONE_HERE);
     if result == 0 {
         OPENS.lock().push(Open { actions: actions as usize, name, flags, mode });
     }
     result
+}
+
+/// The local path and the name that an open will make or find, symbolic links followed as far as they are there now.
+unsafe fn opened_name(path: *const c_char, flags: c_int) -> Outcome<Where<(CString, Name)>> {
+    let last = Last::unless(flags, libc::O_NOFOLLOW);
+    let find = |name: &Name| {
+        match names::lookup(runtime()?, name) {
+            Ok((_, entry)) => last.check(entry.kind)?,
+            Err(errno @ Errno(libc::ELOOP)) => return Err(errno.into()),
+            // What else is wrong with it is said when it is opened.
+            Err(_) => {}
+        }
+        let local = CString::new(runtime()?.directory.local(&name.0)).map_err(|_| Errno(libc::EINVAL))?;
+        Ok((local, name.clone()))
+    };
+    // SAFETY: the caller's.
+    unsafe { follow::at(libc::AT_FDCWD, path, last, find) }
 }
 
 /// posix_spawn_file_actions_addchdir_np.
@@ -86,7 +106,7 @@ pub unsafe fn add_open(
 /// `program_path` is null or a C string.
 pub unsafe fn add_directory(program_path: *const c_char, make: impl FnOnce(*const c_char) -> c_int) -> c_int {
     // SAFETY: the caller's.
-    match unsafe { path::local(libc::AT_FDCWD, program_path) } {
+    match unsafe { path::local(libc::AT_FDCWD, program_path, Last::Followed) } {
         Ok(local) => make(local.as_ptr()),
         Err(Exit::Pass(_)) => make(program_path),
         Err(Exit::Fail(errno)) => errno.0,
@@ -125,15 +145,17 @@ pub unsafe fn spawn(
     program: Program,
     (actions, attributes): (*const c_void, *const c_void),
     lists: [Strings; 2],
-    make: impl FnOnce(*mut libc::pid_t) -> c_int,
+    make: impl FnOnce(*mut libc::pid_t, *const c_char) -> c_int,
 ) -> c_int {
     if in_shared_memory_child() || runtime_if_started().is_none() {
-        return make(pid);
+        return make(pid, program.argument());
     }
     // SAFETY: the caller's.
-    if let Err(errno) = unsafe { exec::refuse_region(program) } {
+    let elsewhere = unsafe { exec::refuse_region(program) };
+    if let Err(Exit::Fail(errno)) = elsewhere {
         return errno.0;
     }
+    let path = elsewhere.as_ref().map_or(program.argument(), |path| path.as_ptr());
     let opened = if OPENS.lock().is_empty() { Err(NOT_OURS) } else { open_here(actions) };
     if let Err(Exit::Fail(errno)) = opened {
         return errno.0;
@@ -146,7 +168,7 @@ pub unsafe fn spawn(
         let _ = buffers::prepare(Span::new(at, if at.is_null() { 0 } else { length }), false);
     }
     let mut child = 0;
-    let result = signal::as_inherited(|| make(&raw mut child));
+    let result = signal::as_inherited(|| make(&raw mut child, path));
     close_all(&opened);
     if result == 0 && !pid.is_null() {
         // SAFETY: the caller's; here a fault can be served.

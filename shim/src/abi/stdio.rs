@@ -9,7 +9,6 @@ use std::ffi::CString;
 use super::links;
 use super::outcome::{NOT_OURS, Outcome};
 use crate::host::fds::{self, Descriptor};
-use crate::host::paths::Name;
 use crate::sync::QuietMutex;
 use crate::sys::app;
 use crate::sys::errno::Errno;
@@ -78,21 +77,28 @@ pub unsafe fn open(
     libcs: impl FnOnce(*const c_char, *const c_char) -> *mut c_void,
 ) -> Outcome<*mut c_void> {
     // SAFETY: the caller's.
-    let Some(name) = (unsafe { links::name_of(libc::AT_FDCWD, path) }) else {
+    if unsafe { links::name_of(libc::AT_FDCWD, path) }.is_none() {
         // SAFETY: the caller's.
         return unsafe { through_alias(path, mode) };
-    };
+    }
     // SAFETY: the caller's.
     let text = unsafe { app::path(mode) }.ok_or(Errno(libc::EINVAL))?;
     let flags = flags_of(&text).ok_or(Errno(libc::EINVAL))?;
     if text.contains(",ccs=") {
         // A conversion of characters is something that only libc's own streams have.
-        return inner(&name, &text, flags, libcs);
+        // SAFETY: the caller's.
+        return unsafe { inner(path, &text, flags, libcs) };
     }
     // SAFETY: the caller's.
     let number = unsafe { links::open(libc::AT_FDCWD, path, flags, 0o666)? };
     // SAFETY: mode is a C string by now.
-    unsafe { stream(number, mode) }
+    unsafe {
+        if fds::is_ours(number) || fds::region(number)?.is_some() {
+            return stream(number, mode);
+        }
+        // A symbolic link led out of the prefix.
+        Ok(libc::fdopen(number, mode).cast())
+    }
 }
 
 /// `/dev/stdin`, `/proc/self/fd/3` and the like may lead to a file of ours without saying so.
@@ -157,17 +163,27 @@ fn status_flags(number: c_int) -> Result<c_int, Errno> {
 
 /// A stream of libc's own on a file of ours: its reads and writes do not come through us, so that all of the file is brought in
 /// first, and what it holds is compared at every commit.
-fn inner(
-    name: &Name,
+///
+/// # Safety
+/// `path` is a C string.
+unsafe fn inner(
+    path: *const c_char,
     mode: &str,
     flags: c_int,
     libcs: impl FnOnce(*const c_char, *const c_char) -> *mut c_void,
 ) -> Outcome<*mut c_void> {
     // Makes, empties or refuses the file.
-    let number = links::open_name(name, flags, 0o666)?;
+    // SAFETY: the caller's.
+    let number = unsafe { links::open(libc::AT_FDCWD, path, flags, 0o666)? };
     let opened = || -> Outcome<*mut c_void> {
-        let handle = fds::region(number)?.ok_or(Errno(libc::EISDIR))?;
-        super::file::fill_for_inner_calls(handle, number)?;
+        // None of ours where a symbolic link led out of the prefix.
+        let handle = fds::region(number)?;
+        if handle.is_none() && fds::is_ours(number) {
+            return Err(Errno(libc::EISDIR).into());
+        }
+        if let Some(handle) = handle {
+            super::file::fill_for_inner_calls(handle, number)?;
+        }
         let (main, rest) = mode.split_once(',').unwrap_or((mode, ""));
         let again = format!("{},{rest}", main.replace('x', ""));
         let again = CString::new(again).map_err(|_| Errno(libc::EINVAL))?;
@@ -179,13 +195,13 @@ fn inner(
         }
         // SAFETY: a stream that libc just opened.
         let its = unsafe { libc::fileno(file.cast()) };
-        fds::set(its, Descriptor::Region(handle));
+        fds::set(its, handle.map_or(Descriptor::Foreign, Descriptor::Region));
         Ok(file)
     };
     let file = opened();
-    links::close(number)
-        .map_err(|exit| if exit == NOT_OURS { Errno(libc::EBADF).into() } else { exit })
-        .and(file)
+    // SAFETY: the descriptor of a moment ago.
+    let closed = unsafe { super::exports::descriptors::nm_close(number) };
+    if closed < 0 { Err(crate::sys::errno::get().into()) } else { file }
 }
 
 /// freopen(3). `libcs` is libc's function with another path and mode.
@@ -210,7 +226,7 @@ pub unsafe fn reopen(
     }
     // SAFETY: the caller's; fileno of a closed one is -1.
     let was = unsafe { libc::fileno(file.cast()) };
-    let Some(name) = name else {
+    if name.is_none() {
         if path.is_null()
             && flags & libc::O_TRUNC != 0
             && let Some(handle) = fds::region(was)?
@@ -218,12 +234,13 @@ pub unsafe fn reopen(
             handle.truncate(0)?;
         }
         return Err(NOT_OURS);
-    };
+    }
     // What is in its buffer belongs to the file that it leaves, which may be one of ours.
     // SAFETY: the caller's.
     unsafe { libc::fflush(file.cast()) };
     links::before_inner_close(was);
-    inner(&name, &text, flags, libcs)
+    // SAFETY: the caller's.
+    unsafe { inner(path, &text, flags, libcs) }
 }
 
 /// A stream with functions of ours gets another file under its number; libc itself reopens none of these.

@@ -5,6 +5,7 @@
 
 use core::ffi::{CStr, c_char};
 
+use super::follow::{self, Last, Where};
 use super::links::{self, name_of};
 use super::outcome::{Exit, NOT_OURS, Outcome};
 use crate::host::paths::Name;
@@ -41,10 +42,12 @@ unsafe fn each(
             unsafe { letters.add(i).write(LETTERS[usize::from(*byte) % LETTERS.len()] as c_char) };
         }
         // SAFETY: still a C string.
-        let name = unsafe { name_of(libc::AT_FDCWD, template) }.ok_or(NOT_OURS)?;
-        match attempt(&name) {
+        match unsafe { follow::at(libc::AT_FDCWD, template, Last::Named, &mut attempt) } {
             Err(Exit::Fail(Errno(libc::EEXIST))) => {}
-            result => return result,
+            Ok(Where::Here(made)) => return Ok(made),
+            // A directory elsewhere, by way of one of our links.
+            Ok(Where::Elsewhere(_)) => return Err(Errno(libc::EXDEV).into()),
+            Err(exit) => return Err(exit),
         }
     }
     Err(Errno(libc::EEXIST).into())

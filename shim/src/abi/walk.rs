@@ -7,9 +7,10 @@ use core::cell::Cell;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use std::ffi::CString;
 
+use super::follow::{self, Last, Where};
 use super::links::name_of;
 use super::outcome::{Exit, NOT_OURS, Outcome};
-use super::path;
+use super::status;
 use crate::host::paths::{self, Name};
 use crate::host::{cwd, directory, names, runtime};
 use crate::sys::app;
@@ -19,26 +20,36 @@ use crate::sys::errno::Errno;
 ///
 /// # Safety
 /// `path` is null or a C string.
-pub unsafe fn real(path: *const c_char) -> Outcome<CString> {
-    // SAFETY: the caller's.
-    let name = unsafe { name_of(libc::AT_FDCWD, path) }.ok_or(NOT_OURS)?;
-    names::lookup(runtime()?, &name)?;
-    // SAFETY: the caller's.
-    let from_glob = unsafe { app::path(path) }.is_some_and(|path| paths::is_from_glob(&path));
-    let shown = match (from_glob, name.0.is_empty()) {
-        (true, _) => format!("/{}", name.0),
-        (false, true) => crate::host::config().prefix_directory().to_owned(),
-        (false, false) => format!("{}/{}", crate::host::config().prefix_directory(), name.0),
+pub unsafe fn real(path: *const c_char) -> Outcome<Where<CString>> {
+    let show = |name: &Name| {
+        let (_, entry) = names::lookup(runtime()?, name)?;
+        Last::Followed.check(entry.kind)?;
+        // SAFETY: the caller's.
+        let from_glob = unsafe { app::path(path) }.is_some_and(|path| paths::is_from_glob(&path));
+        let shown = match (from_glob, name.0.is_empty()) {
+            (true, _) => format!("/{}", name.0),
+            (false, true) => crate::host::config().prefix_directory().to_owned(),
+            (false, false) => format!("{}/{}", crate::host::config().prefix_directory(), name.0),
+        };
+        Ok(CString::new(shown).map_err(|_| Errno(libc::EINVAL))?)
     };
-    CString::new(shown).map_err(|_| Errno(libc::EINVAL).into())
+    // SAFETY: the caller's.
+    unsafe { follow::at(libc::AT_FDCWD, path, Last::Followed, show) }
 }
 
 /// realpath(3)'s result: in the program's buffer of PATH_MAX bytes, or in memory that it frees.
 ///
 /// # Safety
 /// `into` is null or has room for PATH_MAX bytes.
-pub unsafe fn resolved(real: Outcome<CString>, into: *mut c_char) -> Outcome<*mut c_char> {
-    let real = real?;
+pub unsafe fn resolved(
+    real: Outcome<Where<CString>>,
+    into: *mut c_char,
+    libcs: impl FnOnce(*const c_char) -> *mut c_char,
+) -> Outcome<*mut c_char> {
+    let real = match real? {
+        Where::Here(real) => real,
+        Where::Elsewhere(path) => return Ok(libcs(path.as_ptr())),
+    };
     let bytes = real.as_bytes_with_nul();
     if bytes.len() > libc::PATH_MAX as usize {
         return Err(Errno(libc::ENAMETOOLONG).into());
@@ -87,20 +98,25 @@ pub fn list_again(number: c_int) {
 ///
 /// # Safety
 /// `path` is null or a C string.
-pub unsafe fn local_tree(path: *const c_char) -> Outcome<CString> {
+pub unsafe fn local_tree(path: *const c_char, last: Last) -> Outcome<CString> {
+    let list = |name: &Name| {
+        let (local, entry) = names::lookup(runtime()?, name)?;
+        last.check(entry.kind)?;
+        list_all(name)?;
+        Ok(CString::new(local).map_err(|_| Errno(libc::EINVAL))?)
+    };
     // SAFETY: the caller's.
-    let name = unsafe { name_of(libc::AT_FDCWD, path) }.ok_or(NOT_OURS)?;
-    // SAFETY: the caller's.
-    let local = unsafe { path::local(libc::AT_FDCWD, path) }?;
-    list_all(&name)?;
-    Ok(local)
+    unsafe { follow::at(libc::AT_FDCWD, path, last, list) }.map(Where::path)
 }
 
 /// The local paths of the trees that fts_open(3) is going to walk; null at the end. Paths that are not ours stay.
 ///
 /// # Safety
 /// `paths` is null or an array of C strings with a null at its end.
-pub unsafe fn local_trees(paths: *const *const c_char) -> Outcome<(Vec<CString>, Vec<*const c_char>)> {
+pub unsafe fn local_trees(
+    paths: *const *const c_char,
+    last: Last,
+) -> Outcome<(Vec<CString>, Vec<*const c_char>)> {
     let (mut owned, mut out, mut any) = (Vec::new(), Vec::new(), false);
     if paths.is_null() {
         return Err(NOT_OURS);
@@ -108,7 +124,7 @@ pub unsafe fn local_trees(paths: *const *const c_char) -> Outcome<(Vec<CString>,
     // SAFETY: the caller's array, up to its null.
     for given in (0..).map(|i| unsafe { *paths.add(i) }).take_while(|path| !path.is_null()) {
         // SAFETY: one of its strings.
-        match unsafe { local_tree(given) } {
+        match unsafe { local_tree(given, last) } {
             Ok(local) => {
                 out.push(local.as_ptr());
                 owned.push(local);
@@ -132,6 +148,12 @@ pub struct Position {
     level: c_int,
 }
 
+/// nftw(3) follows no links.
+pub const FTW_PHYS: c_int = 1;
+/// fts(3) follows those that it was given.
+pub const FTS_COMFOLLOW: c_int = 1;
+/// fts(3) follows all.
+pub const FTS_LOGICAL: c_int = 2;
 /// nftw(3) could not have the status of an entry.
 const FTW_NS: c_int = 3;
 
@@ -189,7 +211,7 @@ unsafe extern "C" fn shown_visit(
     let rest = unsafe { CStr::from_ptr(given) }.to_bytes().get(walk.local..).unwrap_or_default();
     if !stat.is_null() && kind != FTW_NS {
         // SAFETY: libc's own struct stat, which it fills anew for each entry.
-        unsafe { path::shown_status(0, stat.cast_mut()) };
+        unsafe { status::shown_status(0, stat.cast_mut()) };
     }
     let Ok(shown) = CString::new([walk.given.as_bytes(), rest].concat()) else { return -1 };
     let result = if walk.positioned {

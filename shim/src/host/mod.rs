@@ -15,6 +15,7 @@ pub mod paths;
 pub mod poison;
 pub mod report;
 pub mod times;
+pub mod tree;
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};

@@ -3,13 +3,15 @@
 //! Owns: lookup, creation, removal, renaming, listing. Called by: abi's path operations. Must not: hold the names lock while
 //! the program's memory is touched.
 
-use netmem_protocol::control::{Create, Entry, EntryKind, Rename};
-use netmem_protocol::{ErrorCode, RegionName};
-use rustix::fs::{Mode, OFlags};
+use std::ffi::CString;
 
-use super::attach::{self, Held, peek};
-use super::paths::{Name, Tail};
-use super::{Runtime, directory, times};
+use netmem_protocol::control::{Create, Entry, EntryKind, Reached, Rename, Resolve};
+use netmem_protocol::{ErrorCode, RegionName};
+use rustix::fs::Mode;
+
+use super::attach::{self, Held};
+use super::paths::{self, Name, Tail};
+use super::{Runtime, directory, times, tree};
 use crate::log;
 use crate::remote::RemoteError;
 use crate::sync::QuietGuard;
@@ -35,7 +37,7 @@ fn lock(runtime: &Runtime) -> Result<NamesLock<'_>, Errno> {
 }
 
 /// The errno of a refusal; one line for those that are not everyday answers.
-fn refused(name: &str, error: &RemoteError) -> Errno {
+pub fn refused(name: &str, error: &RemoteError) -> Errno {
     let everyday = matches!(
         error.code(),
         Some(
@@ -44,6 +46,8 @@ fn refused(name: &str, error: &RemoteError) -> Errno {
                 | ErrorCode::NotEmpty
                 | ErrorCode::IsDirectory
                 | ErrorCode::NotDirectory
+                | ErrorCode::Link
+                | ErrorCode::TooManyLinks
         )
     );
     if !everyday {
@@ -66,14 +70,16 @@ pub fn lookup(runtime: &'static Runtime, name: &Name) -> Result<(String, Entry),
     match runtime.remote.lookup(&name.0) {
         Ok(entry) => {
             let (local, entry) = bring_in_line_again(runtime, &name.0, entry)?;
-            if name.is_of_directory() && entry.kind == EntryKind::Region {
-                return Err(Errno(libc::ENOTDIR));
+            match entry.kind {
+                EntryKind::Region if name.is_of_directory() => Err(Errno(libc::ENOTDIR)),
+                // It is what the link leads to that must be one.
+                EntryKind::Symlink if name.is_of_directory() => Err(Errno(libc::ELOOP)),
+                EntryKind::Region | EntryKind::Directory | EntryKind::Symlink => Ok((local, entry)),
             }
-            Ok((local, entry))
         }
         Err(error) => {
             if error.code() == Some(ErrorCode::NotFound) {
-                directory::remove_all(&runtime.directory.local(&name.0));
+                tree::forget(runtime, &name.0);
             }
             Err(refused(&name.0, &error))
         }
@@ -84,6 +90,8 @@ pub fn lookup(runtime: &'static Runtime, name: &Name) -> Result<(String, Entry),
 pub enum Opened {
     /// A directory: its local path.
     Directory(String),
+    /// A symbolic link itself (`O_PATH` with `O_NOFOLLOW`): its local path.
+    Link(String),
     /// A region: its local path, and whether the open made it.
     Region(String, Held, bool),
 }
@@ -116,7 +124,7 @@ pub fn open(runtime: &'static Runtime, name: &Name, flags: i32, mode: u32) -> Re
             }
             Ok(entry) if entry.kind == EntryKind::Region => {
                 // Found as long as the name is this entry's: a moment later it may be another's, here or on another host.
-                let found = bring_in_line(runtime, &name.0, &entry)
+                let found = tree::bring_in_line(runtime, &name.0, &entry)
                     .and_then(|local| Ok((attach::find_file(runtime, &local)?, local)));
                 match found {
                     Ok((found, local)) => Ok((local, entry, found)),
@@ -128,9 +136,10 @@ pub fn open(runtime: &'static Runtime, name: &Name, flags: i32, mode: u32) -> Re
             }
             Ok(entry) => Err((Some(entry), Errno(libc::EISDIR))),
             Err(error) if error.code() == Some(ErrorCode::IsDirectory) => Err((None, Errno(libc::EISDIR))),
+            Err(error) if error.code() == Some(ErrorCode::Link) => Err((None, Errno(libc::ELOOP))),
             Err(error) => {
                 if error.code() == Some(ErrorCode::NotFound) && create == Create::Never {
-                    directory::remove_all(&runtime.directory.local(&name.0));
+                    tree::forget(runtime, &name.0);
                 }
                 return Err(refused(&name.0, &error));
             }
@@ -144,6 +153,7 @@ pub fn open(runtime: &'static Runtime, name: &Name, flags: i32, mode: u32) -> Re
             }
             Ok(Opened::Region(local, handle, entry.created))
         }
+        Err((_, Errno(libc::ELOOP))) => open_link(runtime, name, flags),
         Err(_) if create == Create::Exclusive => Err(Errno(libc::EEXIST)),
         Err(_) if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_CREAT != 0 => {
             Err(Errno(libc::EISDIR))
@@ -153,6 +163,20 @@ pub fn open(runtime: &'static Runtime, name: &Name, flags: i32, mode: u32) -> Re
             Ok(Opened::Directory(runtime.directory.local(&name.0)))
         }
     }
+}
+
+/// The open of a name with a symbolic link on the way, or at its end: ELOOP, unless the link itself is meant.
+fn open_link(runtime: &'static Runtime, name: &Name, flags: i32) -> Result<Opened, Errno> {
+    if flags & libc::O_NOFOLLOW != 0 {
+        let (local, entry) = lookup(runtime, name)?;
+        if entry.kind == EntryKind::Symlink && flags & libc::O_DIRECTORY != 0 {
+            return Err(Errno(libc::ENOTDIR));
+        }
+        if entry.kind == EntryKind::Symlink && flags & libc::O_PATH != 0 {
+            return Ok(Opened::Link(local));
+        }
+    }
+    Err(Errno(libc::ELOOP))
 }
 
 /// Brings the entries of a directory in step, for whoever reads it.
@@ -177,8 +201,8 @@ pub fn list(runtime: &'static Runtime, name: &Name) -> Result<(), Errno> {
             _ => break,
         }
     }
-    let local = runtime.directory.local(&name.0);
-    make_local_directory(runtime, &name.0)?;
+    let local = tree::place(runtime, &name.0);
+    tree::make_directory(runtime, &name.0)?;
     for here in directory::list(&local)? {
         if !known.contains(&here) {
             directory::remove_all(&format!("{local}/{here}"));
@@ -197,133 +221,25 @@ fn bring_in_line_again(
     mut entry: Entry,
 ) -> Result<(String, Entry), Errno> {
     for _ in 1..LOOKUPS_MAX {
-        match bring_in_line(runtime, name, &entry) {
+        match tree::bring_in_line(runtime, name, &entry) {
             Err(Errno(libc::ENOENT)) => {
                 entry = runtime.remote.lookup(name).map_err(|error| refused(name, &error))?;
             }
             result => return result.map(|local| (local, entry)),
         }
     }
-    bring_in_line(runtime, name, &entry).map(|local| (local, entry))
-}
-
-/// Makes the local tree show an entry of the server's. The names lock is held.
-fn bring_in_line(runtime: &'static Runtime, name: &str, entry: &Entry) -> Result<String, Errno> {
-    let local = runtime.directory.local(name);
-    if entry.kind == EntryKind::Directory {
-        make_local_directory(runtime, name)?;
-        dress_directory(&local, entry)?;
-        return Ok(local);
-    }
-    if let Ok(stat) = rustix::fs::lstat(local.as_str()) {
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
-            directory::remove_all(&local);
-        } else if let Some(known) = peek(runtime, stat.st_ino) {
-            if known.region == entry.region {
-                let local = follow(runtime, name, &local, stat.st_ino, (known.view, entry))?;
-                times::follow(runtime, stat.st_ino, known.times, entry);
-                return Ok(local);
-            }
-        } else if let Some(dressed) = attach::unattached(runtime, stat.st_ino, || dress(&local, entry))? {
-            // Listed before and never opened: it has no pages, only a size.
-            return dressed.map(|()| local);
-        } else {
-            // Another process attached to it just now.
-            return Ok(local);
-        }
-    }
-    if let Some((parent, _)) = name.rsplit_once('/') {
-        make_local_directory(runtime, parent)?;
-    }
-    // In one step, for who looks the name up without asking us.
-    let fresh = format!("{}/new", runtime.directory.control);
-    let _ = rustix::fs::unlink(fresh.as_str());
-    file::open(&fresh, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
-    dress(&fresh, entry)?;
-    rustix::fs::rename(fresh.as_str(), local.as_str())?;
-    Ok(local)
-}
-
-/// A cache file that has pages already: if nobody here changed it, it follows the server's newest epoch.
-fn follow(
-    runtime: &'static Runtime,
-    name: &str,
-    local: &str,
-    inode: u64,
-    newest: (u64, &Entry),
-) -> Result<String, Errno> {
-    let (view, entry) = newest;
-    if view < entry.epoch.0 && runtime.attached.find(inode).is_none() {
-        // Attaching settles it; it also finds out whether the last holder died.
-        let entry = runtime.remote.open_id(entry.region).map_err(|error| refused(name, &error))?;
-        let handle = attach::attach(runtime, name, attach::find_file(runtime, local)?, &entry)?;
-        if handle.region.view().0 < entry.epoch.0 {
-            handle.refresh()?;
-        }
-    }
-    Ok(local.to_owned())
-}
-
-/// Gives a cache file without pages the entry's size, mode and time. By its path: a close of a descriptor of it would drop the
-/// record locks of a program that is just opening it (see [`attach`]).
-fn dress(local: &str, entry: &Entry) -> Result<(), Errno> {
-    rustix::fs::chmod(local, Mode::RUSR | Mode::WUSR)?;
-    file::truncate(local, entry.size)?;
-    rustix::fs::chmod(local, Mode::from_raw_mode(entry.mode & 0o7777))?;
-    let time = time_of(entry);
-    let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-    Ok(rustix::fs::utimensat(rustix::fs::CWD, local, &times, rustix::fs::AtFlags::empty())?)
-}
-
-/// Gives a directory the entry's mode and time. We can always use it, whatever its mode.
-fn dress_directory(local: &str, entry: &Entry) -> Result<(), Errno> {
-    let stat = rustix::fs::lstat(local)?;
-    let mode = entry.mode & 0o7777 | 0o700;
-    if stat.st_mode & 0o7777 != mode {
-        rustix::fs::chmod(local, Mode::from_raw_mode(mode))?;
-    }
-    let time = time_of(entry);
-    if stat.st_mtime != time.tv_sec || stat.st_mtime_nsec as i64 != time.tv_nsec {
-        let access = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT as _ };
-        let times = rustix::fs::Timestamps { last_access: access, last_modification: time };
-        rustix::fs::utimensat(rustix::fs::CWD, local, &times, rustix::fs::AtFlags::empty())?;
-    }
-    Ok(())
-}
-
-/// When an entry was changed, as the server has it; times before 1970 are negative numbers of the same bits.
-fn time_of(entry: &Entry) -> rustix::fs::Timespec {
-    let time = entry.modified_ns as i64;
-    rustix::fs::Timespec {
-        tv_sec: time.div_euclid(1_000_000_000),
-        tv_nsec: time.rem_euclid(1_000_000_000) as _,
-    }
-}
-
-fn make_local_directory(runtime: &Runtime, name: &str) -> Result<(), Errno> {
-    let mut path = runtime.directory.tree.clone();
-    for part in name.split('/').filter(|part| !part.is_empty()) {
-        path = format!("{path}/{part}");
-        match rustix::fs::mkdir(path.as_str(), Mode::from_raw_mode(0o755)) {
-            Ok(()) => rustix::fs::chmod(path.as_str(), Mode::from_raw_mode(0o755))?,
-            Err(rustix::io::Errno::EXIST) => {
-                let stat = rustix::fs::lstat(path.as_str())?;
-                if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {
-                    rustix::fs::unlink(path.as_str())?;
-                    rustix::fs::mkdir(path.as_str(), Mode::from_raw_mode(0o755))?;
-                }
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
+    tree::bring_in_line(runtime, name, &entry).map(|local| (local, entry))
 }
 
 /// unlink(2), and rmdir(2) with `directory`.
 pub fn remove(runtime: &'static Runtime, name: &Name, is_directory: bool) -> Result<(), Errno> {
     check(name)?;
     if name.is_of_directory() {
-        lookup(runtime, name)?;
+        match lookup(runtime, name) {
+            // With a slash behind it; one with a dot behind it has been followed by now.
+            Err(Errno(libc::ELOOP)) if is_symlink(runtime, name) => return Err(Errno(libc::ENOTDIR)),
+            looked => looked?,
+        };
         match (is_directory, name.1) {
             (false, _) => return Err(Errno(libc::EISDIR)),
             (true, Tail::Dot) => return Err(Errno(libc::EINVAL)),
@@ -333,19 +249,24 @@ pub fn remove(runtime: &'static Runtime, name: &Name, is_directory: bool) -> Res
     }
     let _names = lock(runtime)?;
     let result = runtime.remote.remove(&name.0, is_directory);
-    let local = runtime.directory.local(&name.0);
     match result {
         Ok(()) => {
-            directory::remove_all(&local);
+            tree::forget(runtime, &name.0);
             Ok(())
         }
         Err(error) => {
             if error.code() == Some(ErrorCode::NotFound) {
-                directory::remove_all(&local);
+                tree::forget(runtime, &name.0);
             }
             Err(refused(&name.0, &error))
         }
     }
+}
+
+/// Whether a name is a symbolic link's own.
+fn is_symlink(runtime: &'static Runtime, name: &Name) -> bool {
+    let plain = Name::plain(name.0.clone());
+    name.1 == Tail::Slash && lookup(runtime, &plain).is_ok_and(|(_, entry)| entry.kind == EntryKind::Symlink)
 }
 
 /// renameat2(2).
@@ -360,7 +281,7 @@ pub fn rename(runtime: &'static Runtime, from: &Name, to: &Name, flags: u32) -> 
     }
     // A slash behind either name: what moves is a directory.
     if (from.is_of_directory() || to.is_of_directory())
-        && lookup(runtime, from)?.1.kind != EntryKind::Directory
+        && lookup(runtime, &Name::plain(from.0.clone()))?.1.kind != EntryKind::Directory
     {
         return Err(Errno(libc::ENOTDIR));
     }
@@ -373,10 +294,7 @@ pub fn rename(runtime: &'static Runtime, from: &Name, to: &Name, flags: u32) -> 
     };
     runtime.remote.rename(&rename).map_err(|error| rename_refused(runtime, &rename, &error))?;
     // The server has done it; the local tree only follows, and is rebuilt from the server where it can't.
-    let (old, new) = (runtime.directory.local(&from.0), runtime.directory.local(&to.0));
-    if let Some((parent, _)) = to.0.rsplit_once('/') {
-        make_local_directory(runtime, parent)?;
-    }
+    let (old, new) = (tree::place(runtime, &from.0), tree::replaced(runtime, &to.0)?);
     let local_flags = rustix::fs::RenameFlags::from_bits_retain(flags & libc::RENAME_EXCHANGE);
     if rustix::fs::renameat_with(rustix::fs::CWD, old.as_str(), rustix::fs::CWD, new.as_str(), local_flags)
         .is_err()
@@ -427,9 +345,91 @@ pub fn make_directory(runtime: &'static Runtime, name: &Name, mode: u32) -> Resu
     let _names = lock(runtime)?;
     let mode = mode & !umask() & 0o7777;
     runtime.remote.make_dir(&name.0, mode).map_err(|error| refused(&name.0, &error))?;
-    make_local_directory(runtime, &name.0)?;
+    tree::make_directory(runtime, &name.0)?;
     let _ = rustix::fs::chmod(runtime.directory.local(&name.0).as_str(), Mode::from_raw_mode(mode | 0o700));
     Ok(())
+}
+
+/// symlink(2).
+pub fn make_symlink(runtime: &'static Runtime, name: &Name, target: &[u8]) -> Result<(), Errno> {
+    check(name)?;
+    if name.0.is_empty() || matches!(name.1, Tail::Dot | Tail::DotDot) {
+        return Err(Errno(libc::EEXIST));
+    }
+    if name.1 == Tail::Slash {
+        // Nothing but a directory can be made under such a name.
+        return lookup(runtime, &Name::plain(name.0.clone())).and(Err(Errno(libc::EEXIST)));
+    }
+    let _names = lock(runtime)?;
+    let entry = runtime.remote.make_symlink(&name.0, target).map_err(|error| refused(&name.0, &error))?;
+    tree::bring_in_line(runtime, &name.0, &entry).map(drop)
+}
+
+/// link(2). A symbolic link that is not followed has one name: a second one is a link that says the same.
+pub fn link(runtime: &'static Runtime, from: &Name, to: &Name, follow: bool) -> Result<(), Errno> {
+    check(to)?;
+    let (_, entry) = lookup(runtime, from)?;
+    if to.0.is_empty() || matches!(to.1, Tail::Dot | Tail::DotDot) {
+        return Err(Errno(libc::EEXIST));
+    }
+    if to.1 == Tail::Slash {
+        // Nothing but a directory can be made under such a name.
+        return lookup(runtime, &Name::plain(to.0.clone())).and(Err(Errno(libc::EEXIST)));
+    }
+    if entry.kind == EntryKind::Symlink {
+        if follow {
+            return Err(Errno(libc::ELOOP));
+        }
+        return make_symlink(runtime, to, &entry.target);
+    }
+    let _names = lock(runtime)?;
+    let entry = runtime.remote.link(&from.0, &to.0).map_err(|error| match error.code() {
+        Some(ErrorCode::IsDirectory) => Errno(libc::EPERM),
+        _ => refused(&to.0, &error),
+    })?;
+    tree::add_name(runtime, &from.0, &to.0, &entry);
+    tree::bring_in_line(runtime, &to.0, &entry).map(drop)
+}
+
+/// Where a path leads.
+pub enum Leads {
+    /// To a name, which may be free, and whether it must be a directory's.
+    To(Name, bool),
+    /// Out of the namespace: a path of the kernel's.
+    Out(Vec<u8>),
+}
+
+/// Follows the symbolic links of a path that starts in the directory `base`.
+pub fn resolve(runtime: &'static Runtime, base: String, path: &str, follow: bool) -> Result<Leads, Errno> {
+    let mut request = Resolve { base, path: path.to_owned(), follow, links: 0 };
+    loop {
+        let resolved = runtime.remote.resolve(&request).map_err(|error| match error.code() {
+            // What a link says may be anything.
+            Some(ErrorCode::NameTooLong) => Errno(error.errno()),
+            _ => refused(path, &error),
+        })?;
+        if resolved.reached != Reached::Outside {
+            return Ok(Leads::To(Name::plain(resolved.name), resolved.slash));
+        }
+        // An absolute target may lead back in; only the client knows where the namespace begins for its programs.
+        let out = match String::from_utf8(resolved.outside) {
+            Ok(path) if path.starts_with('/') => path,
+            Ok(path) => paths::above_root(&path),
+            Err(error) => return Ok(Leads::Out(error.into_bytes())),
+        };
+        // The end of a link is followed as far as the path's own end is, and no slash may get lost.
+        match paths::start(libc::AT_FDCWD, &out) {
+            Some((base, path)) => request = Resolve { base, path, follow, links: resolved.links },
+            None => return Ok(Leads::Out(out.into_bytes())),
+        }
+    }
+}
+
+/// What a symbolic link says that was seen here and leads out of the prefix by itself. Asks nobody.
+pub fn known_to_leave(runtime: &Runtime, name: &Name) -> Option<CString> {
+    let said = rustix::fs::readlink(runtime.directory.local(&name.0).as_str(), Vec::new()).ok()?;
+    let leaves = |said: &str| said.starts_with('/') && paths::start(libc::AT_FDCWD, said).is_none();
+    said.to_str().is_ok_and(leaves).then_some(said)
 }
 
 /// The directories above a name that came in by a glob are made as needed.

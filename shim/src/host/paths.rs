@@ -31,7 +31,8 @@ impl Name {
         Name(name, Tail::None)
     }
 
-    fn of(name: String, path: &str) -> Name {
+    /// The name that a path has, which says whether it is a directory's.
+    pub fn of(name: String, path: &str) -> Name {
         let tail = match path.rsplit('/').next() {
             Some("") => Tail::Slash,
             Some(".") => Tail::Dot,
@@ -39,6 +40,11 @@ impl Name {
             Some(_) | None => Tail::None,
         };
         Name(name, tail)
+    }
+
+    /// The name that a path with this end led to; a link on the way may have had a slash at its end.
+    pub fn ending(self, tail: Tail, slash: bool) -> Name {
+        Name(self.0, if slash && tail == Tail::None { Tail::Slash } else { tail })
     }
 
     /// Whether only a directory can have this name.
@@ -62,7 +68,7 @@ fn normalise(path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// An absolute path without `.`, `..` and empty components. Symbolic links are not followed: there are none under the prefix.
+/// An absolute path without `.`, `..` and empty components, by its text: see [`goes_back`].
 fn lexical(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -78,6 +84,29 @@ fn lexical(path: &str) -> String {
 /// The rest of a path below the prefix; empty for the prefix itself.
 fn below_prefix<'a>(path: &'a str, directory: &str) -> Option<&'a str> {
     path.strip_prefix(directory).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a path has a `..` behind a name, which may be a symbolic link's: its text alone does not say where it leads.
+pub fn goes_back(path: &str) -> bool {
+    path.split('/').skip_while(|part| matches!(*part, "" | "." | "..")).any(|part| part == "..")
+}
+
+/// Where a path of ours starts, a directory's name, and what is left of it, with its dots and slashes.
+pub fn start(directory: i32, path: &str) -> Option<(String, String)> {
+    let config = config();
+    let prefix = config.prefix_directory();
+    let below = |path: &str, directory: &str| {
+        below_prefix(path, directory).map(|rest| (String::new(), rest.trim_start_matches('/').to_owned()))
+    };
+    if path.starts_with('/') {
+        let in_tree = || below(path, &runtime_if_started()?.directory.tree);
+        let by_glob = || is_from_glob(path).then(|| (String::new(), path[1..].to_owned()));
+        return below(path, prefix).or_else(in_tree).or_else(by_glob);
+    }
+    match cwd::base_of(directory) {
+        Some(base) => Some((base, path.to_owned())),
+        None => below(&lexical(&format!("{}/{path}", cwd::real_path(directory)?)), prefix),
+    }
 }
 
 /// Whether a relative path may lead below the prefix from a directory that is not there: it does if it begins, after `..`s,
@@ -148,6 +177,11 @@ pub fn resolve(directory: i32, path: &str) -> Option<Name> {
     below_prefix(&lexical(&whole), prefix).and_then(normalise).map(|name| Name::of(name, path))
 }
 
+/// A path out of the namespace's root directory, as the program would write it.
+pub fn above_root(path: &str) -> String {
+    lexical(&format!("{}/{path}", config().prefix_directory()))
+}
+
 /// Whether a name came in by a glob, so that its directories are made as needed.
 pub fn is_from_glob(path: &str) -> bool {
     config().paths.iter().any(|glob| matches(glob, path))
@@ -171,7 +205,7 @@ pub fn shown(path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{below_prefix, lexical, matches, normalise};
+    use super::{below_prefix, goes_back, lexical, matches, normalise};
 
     #[test]
     fn names_are_normalised_and_never_climb_out() {
@@ -192,6 +226,11 @@ mod tests {
             ("/netmem/a/../../x", "/x"),
         ] {
             assert_eq!(lexical(path), whole, "{path}");
+        }
+        for (path, back) in
+            [("/netmem/a", false), ("../../a/b", false), ("/netmem/a/..", true), ("a/./../b", true)]
+        {
+            assert_eq!(goes_back(path), back, "{path}");
         }
         assert_eq!(below_prefix("/netmem", "/netmem"), Some(""));
         assert_eq!(below_prefix("/netmemory", "/netmem"), None);

@@ -185,6 +185,8 @@ mod tests {
             mode: 0o644,
             modified_ns,
             created: false,
+            links: 1,
+            target: Vec::new(),
         }
     }
 

@@ -205,8 +205,8 @@ pub fn answer_header(request: &Header, kind: u16) -> Header {
 pub fn server_hello(status: HelloStatus, store: u8) -> ServerHello {
     ServerHello {
         status,
-        version_min: 1,
-        version_max: 1,
+        version_min: netmem_protocol::VERSION_MIN,
+        version_max: netmem_protocol::VERSION_MAX,
         capabilities: 0,
         store: StoreId([store; 16]),
         frame_body_max: FRAME_BODY_MAX,
@@ -224,6 +224,8 @@ pub fn entry(region: u64) -> Entry {
         modified_ns: 0,
         stored_pages: 0,
         created: false,
+        links: 1,
+        target: Vec::new(),
     }
 }
 

@@ -13,14 +13,16 @@
 //! | rename with `exchange` | never repeated: a second exchange would undo the first | `Lost` |
 //! | make_dir | Exists | done, if it is a directory |
 //! | open with `Create::Exclusive` | Exists | done: opened, `created` |
+//! | make_symlink | Exists | done, if it is a link that says the same |
+//! | link | Exists | done, if both names are one region's |
 //! | close | never repeated: a second one would give up another hold | done; at worst a hold is left, until the process ends |
 //!
 //! Where someone else removed or made the same name between the two, they are told what we should have been told; the name is
 //! in the state that was asked for. A repeated `open_id` or `create_unnamed` can leave a hold, and a region, that goes with the process.
 
 use netmem_protocol::control::{
-    Changes, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind, List, Listing, Lookup,
-    MakeDir, Open, Remove, Rename, Resize, ServerStat, SetAttr,
+    Changes, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind, Link, List, Listing, Lookup,
+    MakeDir, MakeSymlink, Names, Open, Remove, Rename, Resize, Resolve, Resolved, ServerStat, SetAttr,
 };
 use netmem_protocol::{CommitId, Epoch, ErrorCode, Kind, RegionId};
 use serde::Serialize;
@@ -113,6 +115,42 @@ impl Remote {
             }
         }
         answer
+    }
+
+    /// Makes a symbolic link.
+    pub fn make_symlink(&self, name: &str, target: &[u8]) -> Result<Entry, RemoteError> {
+        let make = MakeSymlink { name: name.to_owned(), target: target.to_vec() };
+        let (answer, replayed) = self.ask_once(Kind::MakeSymlink, &make, Replay::Once);
+        if replayed && code_of(&answer) == Some(ErrorCode::Exists) {
+            let entry = self.lookup(name)?;
+            if entry.target == target {
+                return Ok(Entry { created: true, ..entry });
+            }
+        }
+        answer
+    }
+
+    /// Gives the region that is called `from` a further name.
+    pub fn link(&self, from: &str, to: &str) -> Result<Entry, RemoteError> {
+        let link = Link { from: from.to_owned(), to: to.to_owned() };
+        let (answer, replayed) = self.ask_once(Kind::Link, &link, Replay::Once);
+        if replayed && code_of(&answer) == Some(ErrorCode::Exists) {
+            let entry = self.lookup(to)?;
+            if entry.region == self.lookup(from)?.region {
+                return Ok(Entry { created: true, ..entry });
+            }
+        }
+        answer
+    }
+
+    /// All names of a region.
+    pub fn names(&self, region: RegionId) -> Result<Vec<String>, RemoteError> {
+        self.ask(Kind::Names, region, &()).map(|names: Names| names.names)
+    }
+
+    /// Where a path leads, with its symbolic links followed.
+    pub fn resolve(&self, resolve: &Resolve) -> Result<Resolved, RemoteError> {
+        self.ask(Kind::Resolve, RegionId(0), resolve)
     }
 
     /// Sets permission bits or times of a name.

@@ -48,6 +48,15 @@ pub unsafe fn path(at: *const c_char) -> Option<String> {
     })
 }
 
+/// Copies a string argument that need not be UTF-8. `None` for a null pointer.
+///
+/// # Safety
+/// As [`path`].
+pub unsafe fn bytes(at: *const c_char) -> Option<Vec<u8>> {
+    // SAFETY: the caller's.
+    (!at.is_null()).then(|| unsafe { CStr::from_ptr(at) }.to_bytes().to_vec())
+}
+
 /// The first bytes of a path argument, to see cheaply whether it can be ours.
 ///
 /// # Safety

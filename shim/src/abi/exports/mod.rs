@@ -72,12 +72,13 @@ use redhook::real;
 
 use super::buffers::{self, Bounce, Step};
 use super::file::Direction::{Read, Write};
+use super::follow::Last;
 use super::map::Request;
 use super::outcome::{Exit, Outcome, finish, raw_result};
 use super::transfer::End;
 use super::{
     advice, asynchronous, capi, daemons, exec, file, fork, links, lock, map, messages, path, process, range,
-    remap, residence, resolve, signal as signals, spawn, stdio, temporary, transfer, walk,
+    remap, residence, resolve, signal as signals, spawn, status, stdio, temporary, transfer, walk,
 };
 use crate::sys::app::Span;
 use crate::sys::errno::{self, Errno};

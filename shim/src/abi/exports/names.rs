@@ -48,19 +48,19 @@ hook! {
 
 hook! {
     unsafe fn link(from: *const c_char, to: *const c_char) -> c_int => nm_link {
-        finish(path::link(Some((libc::AT_FDCWD, from)), (libc::AT_FDCWD, to)), || real!(link)(from, to))
+        finish(path::link((libc::AT_FDCWD, from), (libc::AT_FDCWD, to), 0), || real!(link)(from, to))
     }
 }
 
 hook! {
     unsafe fn symlink(target: *const c_char, path: *const c_char) -> c_int => nm_symlink {
-        finish(path::link(None, (libc::AT_FDCWD, path)), || real!(symlink)(target, path))
+        finish(path::make_symlink(target, libc::AT_FDCWD, path), || real!(symlink)(target, path))
     }
 }
 
 hook! {
     unsafe fn symlinkat(target: *const c_char, directory: c_int, path: *const c_char) -> c_int => nm_symlinkat {
-        finish(path::link(None, (directory, path)), || real!(symlinkat)(target, directory, path))
+        finish(path::make_symlink(target, directory, path), || real!(symlinkat)(target, directory, path))
     }
 }
 
@@ -78,7 +78,7 @@ hook! {
 
 hook! {
     unsafe fn linkat(from_directory: c_int, from: *const c_char, to_directory: c_int, to: *const c_char, flags: c_int) -> c_int => nm_linkat {
-        finish(path::link(Some((from_directory, from)), (to_directory, to)), || real!(linkat)(from_directory, from, to_directory, to, flags))
+        finish(path::link((from_directory, from), (to_directory, to), flags), || real!(linkat)(from_directory, from, to_directory, to, flags))
     }
 }
 

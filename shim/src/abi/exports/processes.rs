@@ -21,49 +21,49 @@ hook! {
 
 hook! {
     unsafe fn execve(path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_execve {
-        exec::execute(At(path), [arguments, environment], || real!(execve)(path, arguments, environment))
+        exec::execute(At(path), [arguments, environment], |path| real!(execve)(path, arguments, environment))
     }
 }
 
 hook! {
     unsafe fn execv(path: *const c_char, arguments: *const *const c_char) -> c_int => nm_execv {
-        exec::execute(At(path), [arguments, core::ptr::null()], || real!(execv)(path, arguments))
+        exec::execute(At(path), [arguments, core::ptr::null()], |path| real!(execv)(path, arguments))
     }
 }
 
 hook! {
     unsafe fn execvp(path: *const c_char, arguments: *const *const c_char) -> c_int => nm_execvp {
-        exec::execute(Searched(path), [arguments, core::ptr::null()], || real!(execvp)(path, arguments))
+        exec::execute(Searched(path), [arguments, core::ptr::null()], |path| real!(execvp)(path, arguments))
     }
 }
 
 hook! {
     unsafe fn execvpe(path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_execvpe {
-        exec::execute(Searched(path), [arguments, environment], || real!(execvpe)(path, arguments, environment))
+        exec::execute(Searched(path), [arguments, environment], |path| real!(execvpe)(path, arguments, environment))
     }
 }
 
 hook! {
     unsafe fn fexecve(number: c_int, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_fexecve {
-        exec::execute(In(number, c"".as_ptr()), [arguments, environment], || real!(fexecve)(number, arguments, environment))
+        exec::execute(In(number, c"".as_ptr()), [arguments, environment], |_| real!(fexecve)(number, arguments, environment))
     }
 }
 
 hook! {
     unsafe fn execveat(directory: c_int, path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char, flags: c_int) -> c_int => nm_execveat {
-        exec::execute(In(directory, path), [arguments, environment], || real!(execveat)(directory, path, arguments, environment, flags))
+        exec::execute(In(directory, path), [arguments, environment], |path| real!(execveat)(directory, path, arguments, environment, flags))
     }
 }
 
 hook! {
     unsafe fn posix_spawn(pid: *mut libc::pid_t, path: *const c_char, actions: *const c_void, attributes: *const c_void, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_posix_spawn {
-        spawn::spawn(pid, At(path), (actions, attributes), [arguments, environment], |pid| real!(posix_spawn)(pid, path, actions, attributes, arguments, environment))
+        spawn::spawn(pid, At(path), (actions, attributes), [arguments, environment], |pid, path| real!(posix_spawn)(pid, path, actions, attributes, arguments, environment))
     }
 }
 
 hook! {
     unsafe fn posix_spawnp(pid: *mut libc::pid_t, path: *const c_char, actions: *const c_void, attributes: *const c_void, arguments: *const *const c_char, environment: *const *const c_char) -> c_int => nm_posix_spawnp {
-        spawn::spawn(pid, Searched(path), (actions, attributes), [arguments, environment], |pid| real!(posix_spawnp)(pid, path, actions, attributes, arguments, environment))
+        spawn::spawn(pid, Searched(path), (actions, attributes), [arguments, environment], |pid, path| real!(posix_spawnp)(pid, path, actions, attributes, arguments, environment))
     }
 }
 

@@ -64,6 +64,8 @@ pub(super) unsafe fn served(number: c_long, args: Arguments) -> c_long {
         | libc::SYS_mkdirat
         | libc::SYS_utimensat
         | libc::SYS_readlinkat
+        | libc::SYS_symlinkat
+        | libc::SYS_linkat
         | libc::SYS_chdir
         | libc::SYS_fchdir => name(number, args) as c_long,
         libc::SYS_exit_group => {
@@ -102,6 +104,9 @@ unsafe fn by_path(number: c_long, args: Arguments) -> isize {
         libc::SYS_rmdir => names::nm_rmdir(path),
         libc::SYS_mkdir => names::nm_mkdir(path, b as mode_t),
         libc::SYS_rename => names::nm_rename(path, b as *const c_char),
+        libc::SYS_symlink => names::nm_symlink(path, b as *const c_char),
+        libc::SYS_link => names::nm_link(path, b as *const c_char),
+        libc::SYS_readlink => return walks::nm_readlink(path, b as *mut c_char, c),
         libc::SYS_chmod => attributes::nm_chmod(path, b as mode_t),
         libc::SYS_truncate => files::nm_truncate64(path, b as off_t),
         libc::SYS_dup2 => descriptors::nm_dup2(a as c_int, b as c_int),
@@ -179,12 +184,16 @@ unsafe fn names_open(directory: c_int, path: *const c_char, flags: c_int, mode: 
     descriptors::nm_openat64(directory, path, flags, mode) as isize
 }
 
-/// openat2(2): a name of ours has no symbolic links and stays below the prefix, which is all that its restrictions ask.
+/// openat2(2). A name of ours stays below the prefix; with restrictions no symbolic link is followed on the way (ELOOP).
 unsafe fn open_how(directory: c_int, path: *const c_char, how: *const u64, args: Arguments) -> isize {
     if how.is_null() || links::name_of(directory, path).is_none() {
         return links::foreign(path, raw_result(call(libc::SYS_openat2, args)) as c_int) as isize;
     }
     // struct open_how: flags, mode, resolve.
+    if *how.add(2) != 0 {
+        let open = || links::open_unfollowed(directory, path, *how as c_int, *how.add(1) as mode_t);
+        return finish(open(), || -1) as isize;
+    }
     names_open(directory, path, *how as c_int, *how.add(1) as mode_t)
 }
 
@@ -204,6 +213,8 @@ unsafe fn name(number: c_long, [a, b, c, d, e, f]: Arguments) -> isize {
         libc::SYS_utimensat if b == 0 => return raw_result(call(number, [a, b, c, d, e, f])),
         libc::SYS_utimensat => attributes::nm_utimensat(directory, path, c as *const c_void, d as c_int),
         libc::SYS_readlinkat => return walks::nm_readlinkat(directory, path, c as *mut c_char, d),
+        libc::SYS_symlinkat => names::nm_symlinkat(a as *const c_char, b as c_int, c as *const c_char),
+        libc::SYS_linkat => names::nm_linkat(directory, path, c as c_int, d as *const c_char, e as c_int),
         libc::SYS_chdir => walks::nm_chdir(a as *const c_char),
         _ => walks::nm_fchdir(directory),
     };

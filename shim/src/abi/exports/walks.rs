@@ -6,19 +6,19 @@ use super::*;
 
 hook! {
     unsafe fn readlink(path: *const c_char, into: *mut c_char, length: size_t) -> ssize_t => nm_readlink {
-        buffers::filled(into, length, |into| with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(readlink)(local, into, length)))
+        buffers::filled(into, length, |into| with_local(path::local(libc::AT_FDCWD, path, Last::Itself), path, |local| real!(readlink)(local, into, length)))
     }
 }
 
 hook! {
     unsafe fn readlinkat(directory: c_int, path: *const c_char, into: *mut c_char, length: size_t) -> ssize_t => nm_readlinkat {
-        buffers::filled(into, length, |into| with_local(path::local(directory, path), path, |local| real!(readlinkat)(directory, local, into, length)))
+        buffers::filled(into, length, |into| with_local(path::local(directory, path, Last::Itself), path, |local| real!(readlinkat)(directory, local, into, length)))
     }
 }
 
 hook! {
     unsafe fn chdir(path: *const c_char) -> c_int => nm_chdir {
-        path::moved(with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(chdir)(local)))
+        path::moved(with_local(path::local(libc::AT_FDCWD, path, Last::Followed), path, |local| real!(chdir)(local)))
     }
 }
 
@@ -105,13 +105,13 @@ hook! {
 
 hook! {
     unsafe fn realpath(path: *const c_char, into: *mut c_char) -> *mut c_char => nm_realpath {
-        pointer_of(walk::resolved(walk::real(path), into), || with_local_chars(path::local(libc::AT_FDCWD, path), path, |local| real!(realpath)(local, into)))
+        pointer_of(walk::resolved(walk::real(path), into, |path| real!(realpath)(path, into)), || real!(realpath)(path, into))
     }
 }
 
 hook! {
     unsafe fn __realpath_chk(path: *const c_char, into: *mut c_char, room: size_t) -> *mut c_char => nm___realpath_chk {
-        pointer_of(walk::resolved(walk::real(path), into), || with_local_chars(path::local(libc::AT_FDCWD, path), path, |local| real!(__realpath_chk)(local, into, room)))
+        pointer_of(walk::resolved(walk::real(path), into, |path| real!(__realpath_chk)(path, into, room)), || real!(__realpath_chk)(path, into, room))
     }
 }
 
@@ -123,49 +123,49 @@ hook! {
 
 hook! {
     unsafe fn __readlink_chk(path: *const c_char, into: *mut c_char, length: size_t, room: size_t) -> ssize_t => nm___readlink_chk {
-        with_local(path::local(libc::AT_FDCWD, path), path, |local| real!(__readlink_chk)(local, into, length, room))
+        with_local(path::local(libc::AT_FDCWD, path, Last::Itself), path, |local| real!(__readlink_chk)(local, into, length, room))
     }
 }
 
 hook! {
     unsafe fn __readlinkat_chk(directory: c_int, path: *const c_char, into: *mut c_char, length: size_t, room: size_t) -> ssize_t => nm___readlinkat_chk {
-        with_local(path::local(directory, path), path, |local| real!(__readlinkat_chk)(directory, local, into, length, room))
+        with_local(path::local(directory, path, Last::Itself), path, |local| real!(__readlinkat_chk)(directory, local, into, length, room))
     }
 }
 
 hook! {
     unsafe fn nftw(path: *const c_char, visit: *const c_void, open: c_int, flags: c_int) -> c_int => nm_nftw {
-        walked(walk::local_tree(path), path, (visit, true), |local, visit| real!(nftw)(local, visit, open, flags))
+        walked(walk::local_tree(path, Last::unless(flags, walk::FTW_PHYS)), path, (visit, true), |local, visit| real!(nftw)(local, visit, open, flags))
     }
 }
 
 hook! {
     unsafe fn nftw64(path: *const c_char, visit: *const c_void, open: c_int, flags: c_int) -> c_int => nm_nftw64 {
-        walked(walk::local_tree(path), path, (visit, true), |local, visit| real!(nftw64)(local, visit, open, flags))
+        walked(walk::local_tree(path, Last::unless(flags, walk::FTW_PHYS)), path, (visit, true), |local, visit| real!(nftw64)(local, visit, open, flags))
     }
 }
 
 hook! {
     unsafe fn ftw(path: *const c_char, visit: *const c_void, open: c_int) -> c_int => nm_ftw {
-        walked(walk::local_tree(path), path, (visit, false), |local, visit| real!(ftw)(local, visit, open))
+        walked(walk::local_tree(path, Last::Followed), path, (visit, false), |local, visit| real!(ftw)(local, visit, open))
     }
 }
 
 hook! {
     unsafe fn ftw64(path: *const c_char, visit: *const c_void, open: c_int) -> c_int => nm_ftw64 {
-        walked(walk::local_tree(path), path, (visit, false), |local, visit| real!(ftw64)(local, visit, open))
+        walked(walk::local_tree(path, Last::Followed), path, (visit, false), |local, visit| real!(ftw64)(local, visit, open))
     }
 }
 
 hook! {
     unsafe fn fts_open(paths: *const *const c_char, options: c_int, compare: *const c_void) -> *mut c_void => nm_fts_open {
-        with_trees(walk::local_trees(paths), paths, |paths| real!(fts_open)(paths, options, compare))
+        with_trees(walk::local_trees(paths, Last::only(options, walk::FTS_LOGICAL | walk::FTS_COMFOLLOW)), paths, |paths| real!(fts_open)(paths, options, compare))
     }
 }
 
 hook! {
     unsafe fn fts64_open(paths: *const *const c_char, options: c_int, compare: *const c_void) -> *mut c_void => nm_fts64_open {
-        with_trees(walk::local_trees(paths), paths, |paths| real!(fts64_open)(paths, options, compare))
+        with_trees(walk::local_trees(paths, Last::only(options, walk::FTS_LOGICAL | walk::FTS_COMFOLLOW)), paths, |paths| real!(fts64_open)(paths, options, compare))
     }
 }
 
@@ -179,16 +179,6 @@ hook! {
     unsafe fn glob64(pattern: *const c_char, flags: c_int, failed: *const c_void, into: *mut walk::Glob) -> c_int => nm_glob64 {
         globbed(pattern, flags, into, |flags| real!(glob64)(pattern, flags, failed, into))
     }
-}
-
-/// A path of the program's, for a call that gives a string back.
-unsafe fn with_local_chars(
-    local: Outcome<CString>,
-    given: *const c_char,
-    make: impl FnOnce(*const c_char) -> *mut c_char,
-) -> *mut c_char {
-    let result = with_local(local, given, make);
-    if result as usize == usize::MAX { core::ptr::null_mut() } else { result }
 }
 
 /// A walk of a tree that may be ours.
