@@ -157,6 +157,7 @@ programs!(
         stdin_redirect_read,
         stdio_standard,
         stdio_streams,
+        stdio_write_fails,
         stdout_append,
         store_then_read,
         symbolic_links,

@@ -338,8 +338,19 @@ unsafe extern "C" fn read(cookie: *mut c_void, into: *mut c_char, length: usize)
 }
 
 unsafe extern "C" fn write(cookie: *mut c_void, from: *const c_char, length: usize) -> isize {
-    // SAFETY: libc's own buffer.
-    unsafe { super::exports::transfers::nm_write(number(cookie), from.cast(), length) }
+    let mut done = 0;
+    while done < length {
+        // SAFETY: inside libc's own buffer.
+        let wrote = unsafe {
+            super::exports::transfers::nm_write(number(cookie), from.add(done).cast(), length - done)
+        };
+        // As libc's own write of a stream does: on until it fails. A negative number would be taken for a very large one.
+        if wrote <= 0 {
+            break;
+        }
+        done += wrote as usize;
+    }
+    done as isize
 }
 
 unsafe extern "C" fn seek(cookie: *mut c_void, position: *mut i64, whence: c_int) -> c_int {
