@@ -145,7 +145,7 @@ impl Sigsegv {
         if page >= inside {
             return Err(Errno(libc::EFAULT));
         }
-        let plan = self.plan(page, mapping);
+        let plan = self.plan(page, mapping, handle);
         let (first, end) = match plan.stride {
             1 => (page, page + plan.count),
             -1 => ((page + 1).saturating_sub(plan.count), page + 1),
@@ -160,25 +160,32 @@ impl Sigsegv {
         };
         let (first, end) = (first.max(mapping.first_page), end.min(inside));
         let (from, to) = (mapping.address_of(first), mapping.address_of(end - 1) + mem::PAGE);
-        if !self.guarded(mapping) {
-            // Blocks come in whole, behind the end of the file too; those ahead are opened when they are touched.
-            handle.bring_in(first, end)?;
-            return self.open(mapping, handle, (address, address + 1), write);
-        }
-        handle.bring_in(first, end)?;
-        if write {
-            let at = mapping.address_of(page);
-            self.open(mapping, handle, (at, at + mem::PAGE), true)?;
-        }
         let state = mapping.state;
+        let guarded = self.guarded(mapping);
+        if guarded {
+            handle.bring_in(first, end)?;
+        } else {
+            // Without guards the block comes in whole, in the same request.
+            let (start, stop) = state.range(state.number(address), mapping.start, mapping.end);
+            let block = (mapping.page_at(start), (mapping.page_at(stop - 1) + 1).min(PAGES_MAX));
+            handle.bring_in(first.min(block.0), end.max(block.1))?;
+        }
+        self.open(mapping, handle, (address, address + 1), write)?;
         for block in state.number(from)..=state.number(to - 1) {
             let (start, stop) = state.range(block, from, to);
-            self.open(mapping, handle, (start, stop), false)?;
+            // Without guards a block opens whole, and so it must have come whole; the others are opened when they are touched.
+            if guarded || (start, stop) == state.range(block, mapping.start, mapping.end) {
+                self.open(mapping, handle, (start, stop), false)?;
+            }
         }
         Ok(())
     }
 
-    fn plan(&self, page: u64, mapping: &Mapping) -> Plan {
+    fn plan(&self, page: u64, mapping: &Mapping, handle: &Handle) -> Plan {
+        if handle.region.is_present(page) {
+            // Closed and here: a store to a block that was read, or a page that came in with others.
+            return Plan { stride: 1, count: 1 };
+        }
         let least = host::runtime_if_started().map_or(1, |runtime| runtime.remote.pages_in_a_round_trip());
         mapping.state.detector.plan(page, self.prefetch, least)
     }

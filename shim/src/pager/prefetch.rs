@@ -20,6 +20,10 @@ const HISTORY: usize = 16;
 const STREAMS: usize = 8;
 /// The largest stride, in pages.
 const STRIDE_MAX: i64 = 256;
+/// Steps by which a stream may go on later than expected, over pages that were here before.
+const SKIPPED_MAX: i64 = 3;
+/// Strides up to here are taken to be small.
+const STRIDE_SMALL: u64 = 16;
 /// Equal steps asked for at the most, before a stream is believed.
 const EVIDENCE_MAX: u64 = 5;
 
@@ -142,7 +146,7 @@ impl Detector {
         for stream in &self.streams {
             let (ahead, stride) = (stream.ahead.load(Relaxed), stream.stride.load(Relaxed) as i64);
             let beyond = page.wrapping_sub(stream.next.load(Relaxed)) as i64;
-            if ahead == 0 || beyond % stride != 0 || !(0..ahead as i64).contains(&(beyond / stride)) {
+            if ahead == 0 || beyond % stride != 0 || !(0..=SKIPPED_MAX).contains(&(beyond / stride)) {
                 continue;
             }
             let count = (ahead * 2).min(AHEAD_MAX / stride.unsigned_abs().min(8));
@@ -165,8 +169,12 @@ impl Detector {
             (0..HISTORY as u64).map(|back| known[now.wrapping_sub(1 + back) as usize % HISTORY]);
         newest_first.filter(|known| *known != 0).find_map(|known| {
             let stride = page.wrapping_sub(known - 1) as i64;
-            // Neighbours come by chance more seldom than two that are as far apart as two others.
-            let steps = if stride.unsigned_abs() == 1 { evidence } else { evidence + 1 };
+            // Neighbours come by chance more seldom than pages that are as far apart as some others.
+            let steps = match stride.unsigned_abs() {
+                1 => evidence,
+                2..=STRIDE_SMALL => evidence + 1,
+                _ => evidence + 2,
+            };
             let back = |step: u64| page.checked_add_signed(-stride * step as i64);
             let led = stride != 0
                 && (-STRIDE_MAX..=STRIDE_MAX).contains(&stride)

@@ -145,8 +145,7 @@ impl Job<'_, '_> {
                 .map_err(|trouble| (trouble, in_flight))?;
             wanted.clear();
             let next = done.frame(self.runs, wanted);
-            let pages = self.deliver(connection.body(), wanted).map_err(|error| (error.into(), in_flight))?;
-            remote.pool.stats.pages_fetched.fetch_add(pages, Ordering::Relaxed);
+            self.deliver(connection.body(), wanted, remote).map_err(|error| (error.into(), in_flight))?;
             *done = next;
             oldest = RequestId(oldest.0 + 1);
             in_flight -= 1;
@@ -158,7 +157,7 @@ impl Job<'_, '_> {
     }
 
     /// Hands a frame's pages on if they are exactly those that were asked for.
-    fn deliver(&mut self, body: &[u8], wanted: &[Run]) -> Result<u64, ProtocolError> {
+    fn deliver(&mut self, body: &[u8], wanted: &[Run], remote: &Remote) -> Result<(), ProtocolError> {
         let pages = PageBody::parse(body)?;
         let came = pages.runs().flat_map(|wire| wire.run.first.0..wire.run.end());
         if !came.eq(wanted.iter().flat_map(|run| run.first.0..run.end())) {
@@ -166,12 +165,11 @@ impl Job<'_, '_> {
                 what: "answer to a fetch: not the pages that were asked for",
             });
         }
-        let mut count = 0;
-        for span in pages.spans() {
-            count += u64::from(span.run.count);
-            (self.sink)(span);
-        }
-        Ok(count)
+        // Counted first: whoever waits for a page may be gone when the sink returns.
+        let count: u64 = wanted.iter().map(|run| u64::from(run.count)).sum();
+        remote.pool.stats.pages_fetched.fetch_add(count, Ordering::Relaxed);
+        pages.spans().for_each(|span| (self.sink)(span));
+        Ok(())
     }
 }
 
