@@ -9,6 +9,8 @@
  *     map FD OFF LENGTH shared|private r|w                   a mapping's number
  *     unmap M OFF LENGTH             protect M OFF LENGTH none|r|rw
  *     anonymous M OFF LENGTH         puts anonymous memory over a part of it
+ *     own M OFF LENGTH FD            puts a private mapping of the file over it, from OFF of both
+ *     move M 0 LENGTH                moves it to another place
  *     load M OFF COUNT               the bytes, NUL as '.'
  *     store M OFF TEXT               fill M OFF COUNT LETTER      same M OFF COUNT LETTER: yes or no
  *     sum M OFF COUNT                FNV-1a of the bytes
@@ -166,6 +168,16 @@ static void map(char *word[6])
     answer_number(mappings++);
 }
 
+/* To another place than the one it has. */
+static void move(int number, size_t length)
+{
+    char *place = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *moved = mremap(mapping[number], length, length, MREMAP_MAYMOVE | MREMAP_FIXED, place);
+    if (moved != MAP_FAILED)
+        mapping[number] = moved;
+    answer(moved == MAP_FAILED ? -1 : 0);
+}
+
 /* Calls on ranges of mappings. */
 static int range_call(char *word[6])
 {
@@ -185,6 +197,11 @@ static int range_call(char *word[6])
     else if (strcmp(call, "anonymous") == 0)
         answer(mmap(base, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
                        == MAP_FAILED ? -1 : 0);
+    else if (strcmp(call, "own") == 0)
+        answer(mmap(base, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, atoi(word[4]), atoll(word[2]))
+                       == MAP_FAILED ? -1 : 0);
+    else if (strcmp(call, "move") == 0)
+        move(atoi(word[1]), length);
     else
         return 0;
     return 1;

@@ -41,6 +41,8 @@ int main(int argc, char **argv)
     need(mprotect(map + 4 * PAGE, PAGE, PROT_READ) == 0 && mprotect(map + 4 * PAGE, PAGE, both) == 0, "mprotect");
     char *moved = mremap(map + 4 * PAGE, 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
     check(moved != MAP_FAILED && child_sees(moved) == SIGSEGV, "the wish moves with the range");
+    char *second = mremap(moved, 0, 4 * PAGE, MREMAP_MAYMOVE);
+    check(second != MAP_FAILED && second[0] == 'E' && child_sees(second) == SIGSEGV, "a second mapping of it has it too");
     need(madvise(map, 16 * PAGE, MADV_DOFORK) == 0, "madvise");
     check(child_sees(map + 5 * PAGE) == 0, "MADV_DOFORK gives it to children again");
     need(madvise(map, PAGE, MADV_DONTFORK) == 0 && munmap(map, PAGE) == 0, "madvise");

@@ -28,6 +28,8 @@ int main(int argc, char **argv)
     if (child == 0)
         _exit(touch(map + 4 * PAGE, 0));
     check(wait_for(child) == SIGSEGV, "a child has them, too");
+    char *second = mremap(map, 0, 16 * PAGE, MREMAP_MAYMOVE);
+    check(second != MAP_FAILED && second[3 * PAGE] == 'D', "a second mapping of the range has none");
     check(madvise(map, 3 * PAGE, take_away) == 0 && map[2 * PAGE] == '2' && touch(map + 3 * PAGE, 0) == SIGSEGV,
           "one is taken away");
     check(madvise(map, 16 * PAGE, take_away) == 0 && map[3 * PAGE] == 'D' && touch(map + 5 * PAGE, 1) == 0,

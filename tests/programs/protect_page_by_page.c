@@ -31,5 +31,16 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < pages; i++)
         failed += moved[i * PAGE] != (char)('A' + i % 26) || moved[i * PAGE + 1] != (char)i;
     check(failed == 0 && msync(moved, pages * PAGE, MS_SYNC) == 0, "with every store in it");
+
+    for (int mapping = 0; mapping < 70 && failed == 0; mapping++) {
+        map = map_or_fail(fd, 1000 * PAGE, both, MAP_SHARED);
+        for (size_t i = 0; i < 1000; i++) {
+            failed += mlock2(map + i * PAGE, PAGE, MLOCK_ONFAULT) != 0;
+            failed += munlock(map + i * PAGE, PAGE) != 0;
+        }
+    }
+    check(failed == 0, "seventy thousand pages, each locked and let go");
+    moved = mremap(map, 1000 * PAGE, 1001 * PAGE, MREMAP_MAYMOVE);
+    check(moved != MAP_FAILED && moved[PAGE] == 'B', "of mappings that are whole again");
     return unlink(path) != 0;
 }

@@ -120,6 +120,7 @@ programs!(
         map_flags,
         map_netmem_flag,
         map_private_isolated,
+        mappings_run_out,
         mincore_tells,
         mkdir_readdir_rmdir,
         mlock_brings_in,

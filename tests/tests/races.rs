@@ -39,6 +39,12 @@ on_each_rung! {
     a_store_beside_a_truncation_and_a_peers_load_is_committed
     a_strict_umask_spoils_no_cache
     what_an_orphan_wrote_last_is_there_for_the_next
+    memory_that_replaces_a_mapping_beside_a_fork_is_had_by_children
+    what_is_read_beside_a_change_of_protection_can_be_written
+    a_mapping_grows_in_place_beside_its_readers
+    a_buffer_that_changes_beside_its_call_ends_no_program
+    a_private_store_where_a_page_was_given_up_stays
+    a_page_that_was_given_up_comes_back_where_it_was_moved
 }
 
 const PAGE: usize = 4096;
@@ -373,4 +379,70 @@ fn a_strict_umask_spoils_no_cache(engine: Engine) {
     let output =
         Run::on(&host, server.url(), "/bin/sh").args(["-c", "cat /netmem/f /netmem/g; ls -d /netmem/d"]).ok();
     assert_eq!(output.stdout, "xy/netmem/d\n");
+}
+
+fn memory_that_replaces_a_mapping_beside_a_fork_is_had_by_children(engine: Engine) {
+    as_on_the_kernel(engine, "fork_and_reuse", &[]);
+}
+
+fn what_is_read_beside_a_change_of_protection_can_be_written(engine: Engine) {
+    as_on_the_kernel(engine, "protect_and_load", &[]);
+}
+
+fn a_mapping_grows_in_place_beside_its_readers(engine: Engine) {
+    as_on_the_kernel(engine, "grow_in_place", &[]);
+}
+
+fn a_buffer_that_changes_beside_its_call_ends_no_program(engine: Engine) {
+    for change in ["size", "protection", "mapping"] {
+        as_on_the_kernel(engine, "buffer_and_change", &[change]);
+    }
+}
+
+/// A program on a wire on which page 0 of its mapping 0 and page 0 of its mapping 1 could not be had; its descriptor.
+fn given_up(server: &Server, host: &Host, wire: &Proxy) -> (Agent, String) {
+    import(server, "f", &[b'f'; 4 * PAGE]);
+    let variables = [("NETMEM_TIMEOUT_MS", "300"), ("NETMEM_LOG", "off"), ("NETMEM_PREFETCH", "off")];
+    let (mut agent, fd) = open(host, wire.url(), 4, &variables);
+    agent.ok(&format!("map {fd} 0 {} shared w", 4 * PAGE));
+    wire.stall();
+    for mapping in 0..2 {
+        assert_eq!(agent.ask(&format!("load {mapping} {} 1", mapping * PAGE)), Err("SIGBUS".to_owned()));
+    }
+    (agent, fd)
+}
+
+/// Until a page can be had again.
+fn until_loaded(agent: &mut Agent, load: &str) {
+    let start = std::time::Instant::now();
+    while agent.ask(load) != Ok("f".to_owned()) {
+        assert!(start.elapsed() < Duration::from_secs(20), "{load}: for good");
+    }
+}
+
+fn a_private_store_where_a_page_was_given_up_stays(engine: Engine) {
+    let (server, host) = (Server::start(), Host::new(engine));
+    let wire = Proxy::to(server.address());
+    let (mut agent, fd) = given_up(&server, &host, &wire);
+    agent.ok(&format!("own 0 0 {PAGE} {fd}"));
+    wire.heal();
+    // By a call, of which the thread that looks after lost pages learns later than the store.
+    while agent.ask(&format!("pread {fd} 0 1")) != Ok("f".to_owned()) {}
+    agent.ok("fill 0 0 4096 m");
+    // Lost pages come back in turn: when the second is here, the first was.
+    until_loaded(&mut agent, &format!("load 1 {PAGE} 1"));
+    assert_eq!(agent.ok("same 0 0 4096 m"), "yes");
+}
+
+fn a_page_that_was_given_up_comes_back_where_it_was_moved(engine: Engine) {
+    let (server, host) = (Server::start(), Host::new(engine));
+    let wire = Proxy::to(server.address());
+    let (mut agent, _) = given_up(&server, &host, &wire);
+    match agent.ask(&format!("move 1 0 {}", 4 * PAGE)) {
+        Ok(_) => {}
+        // Where the kernel can't poison (before 6.6) the page's place is another mapping, and several can't move.
+        Err(refused) => return assert_eq!(refused, "EFAULT"),
+    }
+    wire.heal();
+    until_loaded(&mut agent, &format!("load 1 {PAGE} 1"));
 }

@@ -9,7 +9,7 @@ use super::outcome::{Exit, NOT_OURS, Outcome};
 use super::range::{page_end, parts, pieces};
 use crate::engine::mappings::Mapping;
 use crate::engine::state::Looking;
-use crate::host::{Runtime, handle, runtime_if_started};
+use crate::host::{Runtime, handle, poison, runtime_if_started};
 use crate::pager::prefetch::Order;
 use crate::sys::app::Span;
 use crate::sys::errno::Errno;
@@ -38,6 +38,8 @@ enum Care {
     Guard { install: bool },
     /// Huge pages hold neighbours that nobody fetched.
     Huge,
+    /// What a private mapping has of its own goes.
+    Drop,
 }
 
 fn care(advice: i32) -> Option<Care> {
@@ -52,6 +54,7 @@ fn care(advice: i32) -> Option<Care> {
         libc::MADV_POPULATE_READ => Care::Populate { write: false },
         libc::MADV_POPULATE_WRITE => Care::Populate { write: true },
         libc::MADV_HUGEPAGE => Care::Huge,
+        libc::MADV_DONTNEED | mem::MADV_DONTNEED_LOCKED if poison::any() => Care::Drop,
         mem::MADV_GUARD_INSTALL => Care::Guard { install: true },
         mem::MADV_GUARD_REMOVE => Care::Guard { install: false },
         // The rest, and what is unknown, touches no absent page.
@@ -71,6 +74,7 @@ pub fn madvise(at: usize, length: usize, advice: i32) -> Outcome<i32> {
         let done = match piece {
             // SAFETY: the program's own wish about its own memory.
             None => unsafe { mem::madvise(from, to - from, advice) },
+            Some(piece) if matches!(care, Care::Drop) => drop_copies(runtime, &piece, (from, to), advice),
             Some(piece) => advise(runtime, &piece, (from, to), care),
         };
         match done {
@@ -84,16 +88,18 @@ pub fn madvise(at: usize, length: usize, advice: i32) -> Outcome<i32> {
     if hole { Err(Errno(libc::ENOMEM).into()) } else { Ok(0) }
 }
 
+/// MADV_DONTFORK, in the table alone: for the kernel it is on all of ours at all times but in a fork.
+pub(super) fn keep_from_children(runtime: &Runtime, from: usize, to: usize, kept: bool) -> Result<(), Errno> {
+    let mut table = runtime.mappings.write();
+    table.edit(from, to, |piece| piece.kept = kept)?;
+    table.join(from, to);
+    Ok(())
+}
+
 fn advise(runtime: &Runtime, piece: &Mapping, range: (usize, usize), care: Care) -> Result<(), Errno> {
     let (from, to) = range;
     match care {
-        Care::Fork { kept } => {
-            // The kernel has MADV_DONTFORK on it at all times but in a fork.
-            let mut table = runtime.mappings.write();
-            table.edit(from, to, |piece| piece.kept = kept)?;
-            table.join(from, to);
-            Ok(())
-        }
+        Care::Fork { kept } => keep_from_children(runtime, from, to, kept),
         Care::Remove => {
             if mem::is_locked(from, to - from) {
                 return Err(Errno(libc::EINVAL));
@@ -118,6 +124,7 @@ fn advise(runtime: &Runtime, piece: &Mapping, range: (usize, usize), care: Care)
         }
         Care::Populate { write } => populate(runtime, piece, range, write),
         Care::Guard { install } => guard(runtime, piece, range, install),
+        Care::Drop => drop_copies(runtime, piece, range, libc::MADV_DONTNEED),
         // A kernel without huge pages refuses both alike.
         // SAFETY: this advice touches no data.
         Care::Huge => unsafe { mem::madvise(from, to - from, libc::MADV_NOHUGEPAGE) },
@@ -154,10 +161,23 @@ fn guard(runtime: &Runtime, piece: &Mapping, range: (usize, usize), install: boo
         runtime.engine().protect(&piece)?;
     }
     table.join(from, to);
-    if install && piece.private {
-        // Guards take the place of private copies.
-        // SAFETY: the program's own wish.
-        unsafe { mem::madvise(from, to - from, libc::MADV_DONTNEED)? };
+    drop(table);
+    // Guards take the place of private copies.
+    if install && piece.private { drop_copies(runtime, piece, range, libc::MADV_DONTNEED) } else { Ok(()) }
+}
+
+/// What was dropped is no longer poisoned either, and what is stored there from now on must not be dropped when the page can be had.
+fn drop_copies(
+    runtime: &Runtime,
+    piece: &Mapping,
+    (from, to): (usize, usize),
+    advice: i32,
+) -> Result<(), Errno> {
+    let _table = runtime.mappings.write();
+    // SAFETY: the program's own wish.
+    unsafe { mem::madvise(from, to - from, advice)? };
+    if piece.private {
+        poison::forget(from, to);
     }
     Ok(())
 }

@@ -150,7 +150,7 @@ pub unsafe fn statistics(out: *mut c_void, size: usize) -> Outcome<c_int> {
             stats::get(&wire.reconnects),
             stats::get(&stats::VIEW_MOVES),
             runtime.mappings.overlapping(0, usize::MAX).len() as u64,
-            handle::all().filter(|handle| !handle.is_idle(runtime)).count() as u64,
+            handle::all().filter(|handle| !handle.is_idle(&runtime.mappings.write())).count() as u64,
         ]
     });
     for i in 0..size / 8 {

@@ -217,7 +217,7 @@ fn commit_if_locked(number: i32) -> Result<(), Errno> {
 /// Whatever used a region without a descriptor is done: if nothing else shows it, this was the last close.
 pub fn settle_if_idle(handle: &'static Handle) -> Result<(), Errno> {
     let Some(runtime) = runtime_if_started() else { return Ok(()) };
-    if handle.is_idle(runtime) {
+    if handle.is_idle(&runtime.mappings.write()) {
         handle.commit(CommitOptions::default())?;
         attach::release_if_idle(runtime, handle);
     }

@@ -188,6 +188,9 @@ pub(super) fn map_region(
     // is no access.
     let make = || unsafe { mem::mmap(hint, length, libc::PROT_NONE, flags, fd, offset) };
     let mut table = runtime.mappings.write();
+    // EBADF, as of a descriptor that another thread closed: the region was given up meanwhile, and its number may be another's.
+    let _pin = handle.pin()?;
+    handle.region.reach_used_chunks()?;
     let at = if request.flags & libc::MAP_FIXED != 0 {
         replacing(runtime, &mut table, (hint, length), make)?
     } else {
@@ -293,6 +296,9 @@ pub(super) fn replacing(
 /// Takes every access away and notes what was stored: no store may come between the harvest and what follows it.
 pub(super) fn shut(runtime: &Runtime, pieces: &[Mapping]) -> Result<(), Errno> {
     for piece in pieces {
+        if !piece.private {
+            handle(piece.handle).region.reach_used_chunks()?;
+        }
         mem::mprotect(piece.start, piece.length(), libc::PROT_NONE)?;
         runtime.engine().harvest_piece(piece, handle(piece.handle));
         // A harvest of blocks gives them back what a load needs.
@@ -391,20 +397,42 @@ fn protect_with(at: usize, length: usize, prot: i32, key: Option<i32>) -> Outcom
             Some(piece) if prot & libc::PROT_EXEC != 0 && !executable(handle(piece.handle)) => {
                 return Err(Errno(libc::EACCES).into());
             }
-            Some(_) => {
-                let mut table = runtime.mappings.write();
-                let changed = table.edit(from, to, |piece| piece.ask(prot))?;
-                for piece in &changed {
-                    if let Some(key) = key {
-                        // The key stays with the range. Blocks get their access back one by one.
-                        let now = if runtime.engine().in_blocks() { libc::PROT_NONE } else { piece.prot };
-                        mem::pkey_mprotect(piece.start, piece.length(), now, key)?;
-                    }
-                    runtime.engine().protect(piece)?;
-                }
-                table.join(from, to);
-            }
+            Some(_) => protect_ours(runtime, (from, to), prot, key)?,
         }
     }
     Ok(0)
+}
+
+/// Changes the protection of what is ours in a range. What the kernel refuses (ENOMEM, where mappings run out) is as it was.
+fn protect_ours(
+    runtime: &'static Runtime,
+    (from, to): (usize, usize),
+    prot: i32,
+    key: Option<i32>,
+) -> Result<(), Errno> {
+    let mut table = runtime.mappings.write();
+    let before = table.edit(from, to, |_| ())?;
+    let changed = table.edit(from, to, |piece| piece.ask(prot))?;
+    let mut done = Ok(());
+    for (i, piece) in changed.iter().enumerate() {
+        done = apply(runtime, piece, key);
+        if done.is_err() {
+            for row in &before[i..] {
+                table.edit(row.start, row.end, |piece| piece.ask(row.asked))?;
+            }
+            reopen(runtime, &before[i..=i]);
+            break;
+        }
+    }
+    table.join(from, to);
+    done
+}
+
+fn apply(runtime: &Runtime, piece: &Mapping, key: Option<i32>) -> Result<(), Errno> {
+    if let Some(key) = key {
+        // The key stays with the range. Blocks get their access back one by one.
+        let now = if runtime.engine().in_blocks() { libc::PROT_NONE } else { piece.prot };
+        mem::pkey_mprotect(piece.start, piece.length(), now, key)?;
+    }
+    runtime.engine().protect(piece)
 }

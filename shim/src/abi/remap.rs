@@ -3,12 +3,13 @@
 //! Owns: what the kernel's own rules for both ask for. Called by: exports. Must not: leave a moment in which a page of ours is
 //! accessible and unregistered: a move drops the registration, so it happens without access.
 
+use super::advice;
 use super::map::{self, Request, reopen, replacing, shut};
 use super::outcome::{NOT_OURS, Outcome};
 use super::range::page_end;
 use crate::engine::mappings::Mapping;
 use crate::engine::state::{Looking, MapState};
-use crate::host::{Runtime, handle, runtime_if_started};
+use crate::host::{Runtime, handle, poison, runtime_if_started};
 use crate::log;
 use crate::sys::errno::Errno;
 use crate::sys::mem::{self, PAGE};
@@ -69,7 +70,7 @@ pub fn remap(at: usize, old: usize, new: usize, flags: i32, to: usize) -> Outcom
         return Err(Errno(libc::EFAULT).into());
     }
     if old == 0 {
-        return duplicate(&first, &wish);
+        return duplicate(runtime, &first, &wish);
     }
     let moves = new > old || fixed || wish.has(libc::MREMAP_DONTUNMAP);
     if moves && !is_one(&source, at + old.min(new)) {
@@ -80,7 +81,7 @@ pub fn remap(at: usize, old: usize, new: usize, flags: i32, to: usize) -> Outcom
         map::unmap_range(runtime, at + new, old - new)?;
     }
     let wish = Move { old: old.min(new), ..wish };
-    if !moves {
+    if !moves || !fixed && !wish.has(libc::MREMAP_DONTUNMAP) && grow_in_place(runtime, &wish)? {
         return Ok(at);
     }
     relocate(runtime, &wish)
@@ -93,20 +94,60 @@ fn is_one(pieces: &[Mapping], end: usize) -> bool {
 }
 
 /// An old length of 0: a second mapping of what a shared one shows.
-fn duplicate(of: &Mapping, wish: &Move) -> Outcome<usize> {
+fn duplicate(runtime: &Runtime, of: &Mapping, wish: &Move) -> Outcome<usize> {
     if of.private || !wish.has(libc::MREMAP_MAYMOVE) {
         return Err(Errno(libc::EINVAL).into());
     }
     let fixed = if wish.has(libc::MREMAP_FIXED) { libc::MAP_FIXED } else { 0 };
+    let locked = if mem::is_locked(wish.at, PAGE) { libc::MAP_LOCKED } else { 0 };
     let request = Request {
         at: if fixed == 0 { 0 } else { wish.to },
         length: wish.new,
-        prot: of.prot,
-        flags: libc::MAP_SHARED | fixed,
+        // The program's guards stay where they are.
+        prot: of.asked,
+        flags: libc::MAP_SHARED | fixed | locked,
         number: -1,
         offset: (of.page_at(wish.at) * PAGE as u64) as i64,
     };
-    map::map_region(handle(of.handle), &request, false, of.may_write)
+    let at = map::map_region(handle(of.handle), &request, false, of.may_write)?;
+    if of.kept {
+        advice::keep_from_children(runtime, at, at + wish.new, true)?;
+    }
+    Ok(at)
+}
+
+/// Grows a mapping where it lies, if there is room behind it. What it shows stays as it is all the while, since other threads may
+/// be at it: only the kernel's mapping of its last page grows, and what is new becomes a mapping of its own that is then joined.
+fn grow_in_place(runtime: &'static Runtime, wish: &Move) -> Result<bool, Errno> {
+    let (end, more) = (wish.at + wish.old, wish.new - wish.old);
+    let last_page = end - PAGE;
+    let mut table = runtime.mappings.write();
+    let last = runtime.mappings.find(last_page).filter(|last| last.end == end);
+    // Locked memory grows filled (M1), so it loses its access first.
+    let Some(last) = last.filter(|_| !mem::is_locked(last_page, PAGE)) else { return Ok(false) };
+    // SAFETY: the program's own wish; nothing else lies there if it succeeds.
+    let make = || unsafe { mem::mremap(last_page, PAGE, PAGE + more, 0, 0) };
+    if runtime.engine().with_page_shut(&last, last_page, make).is_err() {
+        // No room here: to another place, or an error that is the kernel's to name.
+        return Ok(false);
+    }
+    let block_bytes = last.state.block_bytes;
+    let (first_page, state) = (last.end_page(), MapState::new(end, end + more, block_bytes));
+    let (prot, fenced) = (last.asked, false);
+    let grown = Mapping { start: end, end: end + more, first_page, state, prot, fenced, ..last };
+    let entered = table.insert(&grown);
+    drop(table);
+    let taken = entered.and_then(|()| runtime.engine().take_charge(&grown, handle(grown.handle)));
+    let mut table = runtime.mappings.write();
+    if let Err(errno) = taken {
+        table.remove(end);
+        // SAFETY: nobody has seen it.
+        unsafe { mem::munmap(end, more)? };
+        return Err(errno);
+    }
+    table.join(end, end);
+    log::debug!("mremap {:#x}, {} bytes, in place", wish.at, wish.new);
+    Ok(true)
 }
 
 /// Moves or grows a range that is one mapping.
@@ -145,9 +186,11 @@ fn relocate(runtime: &'static Runtime, wish: &Move) -> Outcome<usize> {
             return Err(errno.into());
         }
     };
+    let poisoned = poison::take(at, end);
     for piece in replaced.iter().chain(&pieces) {
         table.remove(piece.start);
     }
+    poison::put(poisoned.into_iter().map(|address| address - at + moved));
     let fresh = |start: usize, length: usize| {
         let end = start + length;
         let block_bytes = runtime.engine().block_pages(length) as usize * PAGE;

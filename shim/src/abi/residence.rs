@@ -39,8 +39,8 @@ pub fn lock(at: usize, length: usize, flags: u32) -> Outcome<i32> {
         return Err(NOT_OURS);
     }
     let _looking = Looking::start();
-    {
-        // A piece of its own: what is locked takes no guards.
+    if runtime.engine().in_blocks() {
+        // A piece of its own, until it is unlocked: what is locked takes no guards.
         let mut table = runtime.mappings.write();
         table.split(start)?;
         table.split(end)?;
@@ -86,10 +86,37 @@ pub fn lock_all(flags: i32) -> Outcome<i32> {
     Ok(0)
 }
 
+/// munlock(2): what is no longer locked takes guards again, and need not be a piece of its own.
+pub fn unlock(at: usize, length: usize) -> Outcome<i32> {
+    // SAFETY: locking changes no data.
+    unsafe { call(libc::SYS_munlock, [at, length, 0, 0, 0, 0])? };
+    if let (Some(runtime), Some(end)) = (runtime_if_started(), page_end(at, length)) {
+        let start = at & !(PAGE - 1);
+        if runtime.mappings.may_overlap(start, end) {
+            take_guards_again(runtime, start, end);
+        }
+    }
+    Ok(0)
+}
+
 /// munlockall(2).
 pub fn unlock_all() -> Outcome<i32> {
     ALL_LOCKED.store(0, Ordering::Relaxed);
-    Err(NOT_OURS)
+    // SAFETY: locking changes no data.
+    unsafe { call(libc::SYS_munlockall, [0; 6])? };
+    if let Some(runtime) = runtime_if_started() {
+        take_guards_again(runtime, 0, usize::MAX);
+    }
+    Ok(0)
+}
+
+fn take_guards_again(runtime: &Runtime, start: usize, end: usize) {
+    let mut table = runtime.mappings.write();
+    for piece in runtime.mappings.overlapping(start, end) {
+        // If a part of it is still locked, the next guard that is refused says so.
+        piece.state.unguarded.store(false, Ordering::SeqCst);
+    }
+    table.join(start, end);
 }
 
 /// mincore(2): the kernel's answer is about the cache file, in which an absent page is a hole. Its answer may have to go into

@@ -208,11 +208,6 @@ impl Mappings {
         .collect()
     }
 
-    /// Whether anything shows a region.
-    pub fn shows(&self, handle: u32) -> bool {
-        self.read(|rows| rows.iter().any(|row| row[3].load(Ordering::Relaxed) == u64::from(handle)))
-    }
-
     fn first_ending_behind(&self, address: usize) -> Option<Mapping> {
         self.read(|rows| {
             let at = rows.partition_point(|row| row[1].load(Ordering::Relaxed) as usize <= address);
@@ -251,6 +246,11 @@ impl Mappings {
 }
 
 impl Writer<'_> {
+    /// Whether anything shows a region.
+    pub fn shows(&self, handle: u32) -> bool {
+        self.table.rows().iter().any(|row| row[3].load(Ordering::Relaxed) == u64::from(handle))
+    }
+
     /// Enters a mapping that overlaps none. ENOMEM when the table is full, as for too many mappings.
     pub fn insert(&mut self, mapping: &Mapping) -> Result<(), Errno> {
         let table = self.table;
@@ -280,6 +280,7 @@ impl Writer<'_> {
             table.highest.store(0, Ordering::SeqCst);
         }
         super::pins::remove(gone.start, gone.end);
+        crate::host::poison::forget(gone.start, gone.end);
         super::state::retire(gone.state);
         Some(gone)
     }

@@ -196,6 +196,20 @@ impl Engine {
         });
     }
 
+    /// Makes a call of the kernel's that grows the mapping of a page in place: with the page shut on the rungs where what is new would
+    /// be open to whoever comes by. Who touches the page waits.
+    pub fn with_page_shut(
+        &self,
+        mapping: &Mapping,
+        page: usize,
+        make: impl FnOnce() -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
+        match self {
+            Engine::Uffd(_) => make(),
+            Engine::Sigsegv(engine) => engine.with_page_shut(mapping, page, make),
+        }
+    }
+
     /// Notes what was stored through shared mappings of a region, and arms them again.
     pub fn harvest_pieces(&self, mappings: &[Mapping], handle: &Handle) {
         let _looking = state::Looking::start();

@@ -27,6 +27,15 @@ const GUARD_BLOCK_PAGES: u64 = 16;
 /// Pages that a region can have: what lies behind never needs to be brought in.
 const PAGES_MAX: u64 = CHUNK_PAGES * CHUNKS_MAX as u64;
 
+/// What is to be made of a page.
+#[derive(Clone, Copy)]
+struct Access {
+    /// Its block is to be writable.
+    write: bool,
+    /// It was touched although it is here: whatever its block is by our account, the kernel is told.
+    again: bool,
+}
+
 /// See the module.
 pub struct Sigsegv {
     guards: bool,
@@ -90,9 +99,41 @@ impl Sigsegv {
             let result =
                 if from < to { mem::mprotect(from, to - from, allowed(now, mapping)) } else { Ok(()) };
             state.unlock(block, now);
-            result?;
+            match result {
+                Err(Errno(libc::ENOMEM)) => return self.close(mapping),
+                result => result?,
+            }
         }
         Ok(())
+    }
+
+    /// Out of mappings: blocks with one protection are one mapping for the kernel. They open again when they are touched. What was
+    /// stored is marked already.
+    fn close(&self, mapping: &Mapping) -> Result<(), Errno> {
+        let state = mapping.state;
+        let before: Vec<u8> = (0..state.blocks.len()).map(|block| state.lock(block)).collect();
+        let closed = mem::mprotect(mapping.start, mapping.length(), libc::PROT_NONE);
+        for (block, now) in before.into_iter().enumerate() {
+            state.unlock(block, if closed.is_ok() { COLD } else { now });
+        }
+        closed
+    }
+
+    /// See [`super::Engine::with_page_shut`].
+    pub fn with_page_shut(
+        &self,
+        mapping: &Mapping,
+        page: usize,
+        make: impl FnOnce() -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
+        let _quiet = signal::SignalMask::block_all();
+        let block = mapping.state.number(page);
+        let now = mapping.state.lock(block);
+        let made = mem::mprotect(page, mem::PAGE, libc::PROT_NONE).and_then(|()| make());
+        // If that is refused, the next touch opens it.
+        let _ = mem::mprotect(page, mem::PAGE, allowed(now, mapping));
+        mapping.state.unlock(block, now);
+        made
     }
 
     /// Marks what may have been stored, and stops further stores from going unnoticed.
@@ -130,7 +171,7 @@ impl Sigsegv {
         handle.bring_in(mapping.page_at(from), mapping.page_at(to - 1) + 1)?;
         let mut at = from;
         while at < to {
-            self.open(mapping, handle, (at, at + 1), write)?;
+            self.open(mapping, handle, (at, at + 1), Access { write, again: false })?;
             at = (at / mem::PAGE + 1) * mem::PAGE;
         }
         Ok(())
@@ -145,7 +186,10 @@ impl Sigsegv {
         if page >= inside {
             return Err(Errno(libc::EFAULT));
         }
-        let plan = self.plan(page, mapping, handle);
+        // The block may be open by our account and not for the kernel, which had no mappings left to open it again with.
+        let again = handle.region.is_present(page);
+        // Closed and here: a store to a block that was read, or a page that came in with others. That is no step of a stream.
+        let plan = if again { Plan { stride: 1, count: 1 } } else { self.plan(page, mapping) };
         let (first, end) = match plan.stride {
             1 => (page, page + plan.count),
             -1 => ((page + 1).saturating_sub(plan.count), page + 1),
@@ -170,22 +214,21 @@ impl Sigsegv {
             let block = (mapping.page_at(start), (mapping.page_at(stop - 1) + 1).min(PAGES_MAX));
             handle.bring_in(first.min(block.0), end.max(block.1))?;
         }
-        self.open(mapping, handle, (address, address + 1), write)?;
+        self.open(mapping, handle, (address, address + 1), Access { write, again })?;
+        if end - first == 1 {
+            return Ok(());
+        }
         for block in state.number(from)..=state.number(to - 1) {
             let (start, stop) = state.range(block, from, to);
             // Without guards a block opens whole, and so it must have come whole; the others are opened when they are touched.
             if guarded || (start, stop) == state.range(block, mapping.start, mapping.end) {
-                self.open(mapping, handle, (start, stop), false)?;
+                self.open(mapping, handle, (start, stop), Access { write: false, again: false })?;
             }
         }
         Ok(())
     }
 
-    fn plan(&self, page: u64, mapping: &Mapping, handle: &Handle) -> Plan {
-        if handle.region.is_present(page) {
-            // Closed and here: a store to a block that was read, or a page that came in with others.
-            return Plan { stride: 1, count: 1 };
-        }
+    fn plan(&self, page: u64, mapping: &Mapping) -> Plan {
         let least = host::runtime_if_started().map_or(1, |runtime| runtime.remote.pages_in_a_round_trip());
         mapping.state.detector.plan(page, self.prefetch, least)
     }
@@ -201,15 +244,15 @@ impl Sigsegv {
         mapping: &Mapping,
         handle: &Handle,
         pages: (usize, usize),
-        write: bool,
+        access: Access,
     ) -> Result<(), Errno> {
-        let result = self.try_to_open(mapping, handle, pages, write);
+        let result = self.try_to_open(mapping, handle, pages, access);
         if result != Err(Errno(libc::EINVAL)) || !self.guarded(mapping) {
             return result;
         }
         log::debug!("locked memory at {:#x} takes no guards", mapping.start);
         mapping.state.unguarded.store(true, Ordering::SeqCst);
-        self.try_to_open(mapping, handle, pages, write)
+        self.try_to_open(mapping, handle, pages, access)
     }
 
     fn try_to_open(
@@ -217,7 +260,7 @@ impl Sigsegv {
         mapping: &Mapping,
         handle: &Handle,
         pages: (usize, usize),
-        write: bool,
+        access: Access,
     ) -> Result<(), Errno> {
         let address = pages.0;
         let _quiet = signal::SignalMask::block_all();
@@ -235,14 +278,16 @@ impl Sigsegv {
         }
         let now = state.lock(block);
         let runtime = host::runtime_if_started().ok_or(Errno(libc::EIO))?;
-        let same = runtime.mappings.find(address).is_some_and(|found| core::ptr::eq(found.state, state));
-        if !same {
+        // As it is now: the program may have changed its protection since it was looked up, and whoever does so later waits for
+        // this block and sets it right.
+        let found = runtime.mappings.find(address).filter(|found| core::ptr::eq(found.state, state));
+        let Some(mapping) = &found else {
             // The mapping was cut or replaced meanwhile; the access is tried again and finds the new one.
             state.unlock(block, now);
             return Ok(());
-        }
-        let next = if write || mapping.private { now.max(WRITE) } else { now.max(READ) };
-        let result = self.open_block(mapping, handle, pages, (now, next, guarded));
+        };
+        let next = if access.write || mapping.private { now.max(WRITE) } else { now.max(READ) };
+        let result = self.open_block(mapping, handle, pages, (now, next, guarded), access.again);
         state.unlock(block, if result.is_ok() { next } else { now });
         match result {
             Err(Errno(libc::ENOMEM)) => self.open_whole(mapping, handle),
@@ -256,6 +301,7 @@ impl Sigsegv {
         handle: &Handle,
         pages: (usize, usize),
         step: (u8, u8, bool),
+        again: bool,
     ) -> Result<(), Errno> {
         let (now, next, guarded) = step;
         let state = mapping.state;
@@ -273,7 +319,7 @@ impl Sigsegv {
                 handle.region.mark_writer(first, end - first)
             }
         }
-        if now != next {
+        if now != next || again {
             mem::mprotect(from, to - from, allowed(next, mapping))?;
         }
         if guarded {
@@ -298,12 +344,11 @@ impl Sigsegv {
         let _quiet = signal::SignalMask::block_all();
         let before: Vec<u8> = (0..=last).map(|block| state.lock(block)).collect();
         let runtime = host::runtime_if_started().ok_or(Errno(libc::EIO))?;
-        let same =
-            runtime.mappings.find(mapping.start).is_some_and(|found| core::ptr::eq(found.state, state));
-        if !same {
+        let found = runtime.mappings.find(mapping.start).filter(|found| core::ptr::eq(found.state, state));
+        let Some(mapping) = &found else {
             before.into_iter().enumerate().for_each(|(block, now)| state.unlock(block, now));
             return Ok(());
-        }
+        };
         handle.region.mark_writer(mapping.first_page, end - mapping.first_page);
         let mut result = mem::mprotect(mapping.start, behind - mapping.start, mapping.prot);
         if self.guards && result.is_ok() {

@@ -196,19 +196,31 @@ impl UffdEngine {
         }
     }
 
-    /// Rung 2: pages a system call is about to touch are brought in by touching them here, in user mode.
+    /// Rung 2: pages a system call is about to touch are brought in and mapped. Nothing is touched: what the program or another
+    /// process does to the mapping or the file meanwhile is the call's to find out, by EFAULT, and no signal of ours.
     pub fn prepare(&self, mapping: &Mapping, from: usize, to: usize, write: bool) -> Result<(), Errno> {
         if self.kernel_faults {
             return Ok(());
         }
         let handle = host::handle(mapping.handle);
-        let pages = (mapping.page_at(from), mapping.page_at(to - 1) + 1);
-        handle.bring_in(pages.0, pages.1)?;
-        let mut at = from;
-        while at < to {
-            // SAFETY: the program is about to let the kernel do the same to its own memory.
-            unsafe { touch(at, write && mapping.prot & libc::PROT_WRITE != 0) };
-            at = (at / mem::PAGE + 1) * mem::PAGE;
+        let pages = mapping.page_at(from)..mapping.page_at(to - 1) + 1;
+        handle.bring_in(pages.start, pages.end)?;
+        let write = write && mapping.prot & libc::PROT_WRITE != 0;
+        let (first, behind) =
+            (mapping.address_of(pages.start), mapping.address_of(pages.end - 1) + mem::PAGE);
+        if write {
+            // What can't be let through is gone.
+            for at in (first..behind).step_by(mem::PAGE) {
+                let _ = self.let_store_through(mapping, at);
+            }
+        }
+        let advice = if write { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
+        // SAFETY: a touch of each page by the kernel, as the call is about to make, that stops where there is none.
+        if unsafe { mem::madvise(first, behind - first, advice) }.is_err() {
+            // A page of zeros that is a hole in the file, where the kernel would have to ask us. (Or no such advice, before 5.14.)
+            for page in pages {
+                handle.fill_hole(page)?;
+            }
         }
         Ok(())
     }
@@ -254,23 +266,6 @@ impl UffdEngine {
         let shown = moved.and_then(|_| self.uffd.register(at, mem::PAGE, mode));
         mapping.state.unlock(block, now);
         shown
-    }
-}
-
-/// Touches a byte of the program's memory so that it faults here rather than in the kernel.
-///
-/// # Safety
-/// The byte lies in a mapping of the program's that the program is about to use in the same way.
-unsafe fn touch(at: usize, write: bool) {
-    // SAFETY: the caller's. Exchanging a byte for itself is a store that changes nothing, and that the compiler keeps.
-    unsafe {
-        if write {
-            let byte = core::sync::atomic::AtomicU8::from_ptr(at as *mut u8);
-            let now = byte.load(Ordering::Relaxed);
-            let _ = byte.compare_exchange(now, now, Ordering::Relaxed, Ordering::Relaxed);
-        } else {
-            core::ptr::read_volatile(at as *const u8);
-        }
     }
 }
 

@@ -267,7 +267,7 @@ fn attach_file(
 
 /// Gives a region up when nothing in the process shows it any more: at once if it has no name, else when many lie idle.
 pub fn release_if_idle(runtime: &'static Runtime, handle: &'static Handle) {
-    if !handle.is_idle(runtime) {
+    if !handle.is_idle(&runtime.mappings.write()) {
         return;
     }
     // What was stored through a mapping since the last close goes up first; what can't stays, and so does the region.
@@ -277,17 +277,20 @@ pub fn release_if_idle(runtime: &'static Runtime, handle: &'static Handle) {
     let nameless = handle.unnamed || handle.region.cache.is_unlinked();
     {
         let mut by_inode = runtime.attached.by_inode.lock();
-        // Another thread may have opened it meanwhile, or given it up.
+        // Another thread may have opened it meanwhile, or given it up. With the table held from the look to the end: whoever maps
+        // the region holds it too, and looks whether it is given up.
+        let table = runtime.mappings.write();
         let inode = handle.region.cache.inode;
         let stays = !nameless && by_inode.len() <= IDLE_KEPT;
         if stays
             || by_inode.get(&inode).map(|known| known.index) != Some(handle.index)
-            || !handle.is_idle(runtime)
+            || !handle.is_idle(&table)
         {
             return;
         }
         by_inode.remove(&inode);
         handle.release();
+        drop(table);
         runtime.attached.numbers.lock().1.push(handle.index);
     }
     if let Err(error) = runtime.remote.close(handle.region.id) {

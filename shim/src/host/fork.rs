@@ -77,24 +77,33 @@ pub extern "C" fn prepare() {
     crate::HEAP.lock_across_fork();
 }
 
-/// Gives everything back; says whether the process had a runtime when it forked.
-fn release() -> bool {
+/// Takes what `prepare` left, its locks held but for the heap's.
+fn take_held() -> Option<Held> {
     #[cfg(not(test))]
     crate::HEAP.unlock_after_fork();
     // SAFETY: this thread took everything in `prepare`.
-    let held = unsafe { (*HELD.0.get()).take() };
-    held.is_some_and(|held| held.runtime.is_some())
+    unsafe { (*HELD.0.get()).take() }
+}
+
+/// Gives everything back; says whether the process had a runtime when it forked.
+fn release() -> bool {
+    take_held().is_some_and(|held| held.runtime.is_some())
 }
 
 /// After a fork, in the parent.
 pub extern "C" fn parent() {
-    if !release() {
+    let held = take_held();
+    let Some(runtime) =
+        runtime_if_started().filter(|_| held.as_ref().is_some_and(|held| held.runtime.is_some()))
+    else {
         return;
-    }
-    let Some(runtime) = runtime_if_started() else { return };
+    };
+    // While the table can't change: by the time it can, an address may be memory of the program's own, which its next child
+    // would miss.
     for mapping in runtime.mappings.overlapping(0, usize::MAX) {
         let _ = mem::set_fork(mapping.start, mapping.length(), false);
     }
+    drop(held);
 }
 
 /// After a fork, in the child, before anything else of it runs.

@@ -9,6 +9,7 @@ use netmem_protocol::{PAGE_SIZE, PageIndex};
 use super::cache_file::{EndLock, RegionFile};
 use super::{Runtime, runtime_if_started, times};
 use crate::engine::harvest;
+use crate::engine::mappings::Writer;
 use crate::log;
 use crate::pager::commit::{CommitOptions, CommitReport};
 use crate::pager::table::{Board, Tracking};
@@ -333,9 +334,10 @@ impl Handle {
         Ok(())
     }
 
-    /// Whether nothing in this process shows the region any more.
-    pub fn is_idle(&self, runtime: &Runtime) -> bool {
-        self.descriptors.load(Ordering::SeqCst) == 0 && !runtime.mappings.shows(self.index)
+    /// Whether nothing in this process shows the region any more. Not while the table is being changed: a mapping that moves is in
+    /// it nowhere for a moment.
+    pub fn is_idle(&self, table: &Writer<'_>) -> bool {
+        self.descriptors.load(Ordering::SeqCst) == 0 && !table.shows(self.index)
     }
 
     /// Somebody may have written to the file without a word: every page inside it counts as written, checksums settle it.

@@ -171,6 +171,7 @@ fn build() -> Result<Runtime, Errno> {
     })?;
     let directory = root.enter(hello.store, remote.server())?;
     let engine = Engine::choose(config)?;
+    crate::sys::alloc::keep_spare_room();
     Ok(Runtime {
         config,
         remote,

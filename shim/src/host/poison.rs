@@ -1,6 +1,7 @@
 //! Pages that could not be had: SIGBUS for whoever touches them, until the server is back.
 //!
-//! Owns: the list of such pages. Called by: the uffd engine's thread. Must not: leave a page poisoned once it can be had.
+//! Owns: the list of such pages. Called by: the uffd engine's thread; whoever takes a range away or moves it. Must not: leave a
+//! page poisoned once it can be had, or take one for poisoned that is not.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -41,7 +42,8 @@ pub fn fail_page(uffd: &Uffd, mapping: &Mapping, address: usize) {
         true
     };
     if spoilt {
-        POISONED.lock().push(address);
+        let mut pages = POISONED.lock();
+        pages.push(address);
         ANY.store(true, Ordering::SeqCst);
     }
     let _ = uffd.wake(address, mem::PAGE);
@@ -54,29 +56,56 @@ pub fn any() -> bool {
 
 /// Brings poisoned pages back if the server answers again. Called by the engine's thread when it has nothing else to do.
 pub fn heal() {
-    if !ANY.load(Ordering::Relaxed) || !ANY.swap(false, Ordering::SeqCst) {
+    if !any() {
         return;
     }
-    let pages = core::mem::take(&mut *POISONED.lock());
+    let pages = POISONED.lock().clone();
     let Some(runtime) = runtime_if_started() else { return };
     let crate::engine::Engine::Uffd(engine) = runtime.engine() else { return };
     for address in pages {
         let Some(mapping) = runtime.mappings.find(address) else { continue };
         let page = mapping.page_at(address);
-        let handle = handle(mapping.handle);
-        let healed = handle.bring_in(page, page + 1).and_then(|()| show_again(runtime, engine, address));
-        if healed.is_err() {
-            POISONED.lock().push(address);
-            ANY.store(true, Ordering::SeqCst);
-        }
+        // What can't be had yet is asked for again.
+        let _ = handle(mapping.handle)
+            .bring_in(page, page + 1)
+            .and_then(|()| show_again(runtime, engine, address));
+    }
+    let pages = POISONED.lock();
+    ANY.store(!pages.is_empty(), Ordering::SeqCst);
+}
+
+/// Lets a page that is in the file by now be touched again, unless the address has become something else meanwhile: another
+/// mapping's private copy of a page would be lost.
+fn show_again(runtime: &Runtime, engine: &UffdEngine, address: usize) -> Result<(), Errno> {
+    let _table = runtime.mappings.write();
+    let Some(mapping) = runtime.mappings.find(address).filter(|_| POISONED.lock().contains(&address)) else {
+        return Ok(());
+    };
+    engine.unpoison(&mapping, mapping.page_at(address), handle(mapping.handle))?;
+    forget(address, address + mem::PAGE);
+    Ok(())
+}
+
+/// What lies between two addresses goes, or the program drops what is there. The caller holds the table.
+pub fn forget(from: usize, to: usize) {
+    if any() {
+        POISONED.lock().retain(|address| !(from..to).contains(address));
     }
 }
 
-/// Lets a page that is in the file by now be touched again, unless the address has become something else meanwhile.
-fn show_again(runtime: &Runtime, engine: &UffdEngine, address: usize) -> Result<(), Errno> {
-    let _table = runtime.mappings.write();
-    let Some(mapping) = runtime.mappings.find(address) else { return Ok(()) };
-    engine.unpoison(&mapping, mapping.page_at(address), handle(mapping.handle))
+/// Takes what is poisoned in a range that moves off the list: the kernel takes it along. The caller holds the table.
+pub fn take(from: usize, to: usize) -> Vec<usize> {
+    if !any() {
+        return Vec::new();
+    }
+    POISONED.lock().extract_if(.., |address| (from..to).contains(address)).collect()
+}
+
+/// Puts on the list again what [`take`] took, where it is now.
+pub fn put(addresses: impl Iterator<Item = usize>) {
+    let mut pages = POISONED.lock();
+    pages.extend(addresses);
+    ANY.store(!pages.is_empty(), Ordering::SeqCst);
 }
 
 /// The lock that the fork hook takes.

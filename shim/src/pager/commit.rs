@@ -145,6 +145,7 @@ impl<C: Board + Frames> Region<C> {
         // Before the harvest: pages behind this size that are written meanwhile belong to the next commit.
         let size = self.cache.size()?;
         let size_now = size;
+        self.reach_used_chunks()?;
         harvest(&mut |first, count| self.mark_dirty(first, count));
         let flushing = self.begin_flush(size, deadline)?;
         if self.cache.size()? != size {

@@ -407,6 +407,12 @@ impl<C: Board + Frames> Region<C> {
         }
     }
 
+    /// Makes sure that what is known of the pages can be told here: a harvest passes over what it can't mark, and where the range
+    /// goes afterwards, nobody would ever learn of the stores there. ENOMEM where mappings run out.
+    pub fn reach_used_chunks(&self) -> Result<(), Errno> {
+        self.used_chunks().try_for_each(|number| self.cache.chunk(number).map(|_| ()))
+    }
+
     /// The chunks that were ever used, in order.
     pub fn used_chunks(&self) -> impl Iterator<Item = u64> + '_ {
         let words = self.cache.control().chunks.iter().enumerate();

@@ -5,6 +5,7 @@
 //! it across fork.
 
 use core::alloc::{GlobalAlloc, Layout};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use dlmalloc::Dlmalloc;
 
@@ -13,17 +14,56 @@ use crate::sync::QuietMutex;
 
 struct RawPages;
 
+/// Bytes kept for the moment in which the kernel gives the process no more mappings (vm.max_map_count) or addresses (RLIMIT_AS): a
+/// program survives that, and so must we. Reserved without access, so they cost nothing.
+const SPARE_BYTES: usize = 8 << 20;
+/// Where they lie; 0 before there are any.
+static SPARE: AtomicUsize = AtomicUsize::new(0);
+/// Bytes of them that are in use.
+static SPARE_USED: AtomicUsize = AtomicUsize::new(0);
+
+/// Reserves them, once in a process. Without them the heap can do what the kernel lets it.
+pub fn keep_spare_room() {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    if let Ok(at) = super::mem::map_ours(SPARE_BYTES, libc::PROT_NONE, flags, -1, 0) {
+        // The first page is open already: opening more of it next to that moves an edge and makes no mapping.
+        if super::mem::mprotect(at, super::mem::PAGE, libc::PROT_READ | libc::PROT_WRITE).is_ok() {
+            SPARE_USED.store(super::mem::PAGE, Ordering::Relaxed);
+            SPARE.store(at, Ordering::Release);
+        }
+    }
+}
+
+/// Bytes of the spare room. The heap's lock is held.
+fn from_spare_room(size: usize) -> Option<usize> {
+    let (at, used) = (SPARE.load(Ordering::Acquire), SPARE_USED.load(Ordering::Relaxed));
+    if at == 0 || size > SPARE_BYTES - used {
+        return None;
+    }
+    super::mem::mprotect(at + used, size, libc::PROT_READ | libc::PROT_WRITE).ok()?;
+    SPARE_USED.store(used + size, Ordering::Relaxed);
+    Some(at + used)
+}
+
+fn is_spare(ptr: *mut u8) -> bool {
+    let at = SPARE.load(Ordering::Acquire);
+    at != 0 && (at..at + SPARE_BYTES).contains(&(ptr as usize))
+}
+
 // SAFETY: hands out fresh private mappings, page-aligned, and gives back exactly what dlmalloc names.
 unsafe impl dlmalloc::Allocator for RawPages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        match super::mem::map_ours(size, prot, flags, -1, 0) {
-            Ok(at) => (at as *mut u8, size, 0),
-            Err(_) => (core::ptr::null_mut(), 0, 0),
+        match super::mem::map_ours(size, prot, flags, -1, 0).ok().or_else(|| from_spare_room(size)) {
+            Some(at) => (at as *mut u8, size, 0),
+            None => (core::ptr::null_mut(), 0, 0),
         }
     }
 
     fn remap(&self, ptr: *mut u8, oldsize: usize, newsize: usize, can_move: bool) -> *mut u8 {
+        if is_spare(ptr) {
+            return core::ptr::null_mut();
+        }
         let flags = if can_move { libc::MREMAP_MAYMOVE as usize } else { 0 };
         // SAFETY: dlmalloc names one of its own mappings.
         match unsafe { call(libc::SYS_mremap, [ptr as usize, oldsize, newsize, flags, 0, 0]) } {
@@ -34,12 +74,13 @@ unsafe impl dlmalloc::Allocator for RawPages {
 
     fn free_part(&self, ptr: *mut u8, oldsize: usize, newsize: usize) -> bool {
         // SAFETY: the tail of one of dlmalloc's own mappings, which it no longer uses.
-        unsafe { raw(libc::SYS_munmap, [ptr as usize + newsize, oldsize - newsize, 0, 0, 0, 0]) == 0 }
+        !is_spare(ptr)
+            && unsafe { raw(libc::SYS_munmap, [ptr as usize + newsize, oldsize - newsize, 0, 0, 0, 0]) == 0 }
     }
 
     fn free(&self, ptr: *mut u8, size: usize) -> bool {
         // SAFETY: one of dlmalloc's own mappings, which it no longer uses.
-        unsafe { raw(libc::SYS_munmap, [ptr as usize, size, 0, 0, 0, 0]) == 0 }
+        !is_spare(ptr) && unsafe { raw(libc::SYS_munmap, [ptr as usize, size, 0, 0, 0, 0]) == 0 }
     }
 
     fn can_release_part(&self, _flags: u32) -> bool {

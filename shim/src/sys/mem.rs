@@ -14,6 +14,8 @@ pub const PAGE: usize = 4096;
 pub const MADV_GUARD_INSTALL: i32 = 102;
 /// MADV_GUARD_REMOVE.
 pub const MADV_GUARD_REMOVE: i32 = 103;
+/// MADV_DONTNEED_LOCKED (5.18).
+pub const MADV_DONTNEED_LOCKED: i32 = 24;
 
 /// mmap(2).
 ///

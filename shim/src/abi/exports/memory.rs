@@ -137,6 +137,13 @@ pub unsafe extern "C" fn mlock2(at: *const c_void, length: size_t, flags: c_uint
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn munlock(at: *const c_void, length: size_t) -> c_int {
+    finish(residence::unlock(at as usize, length), || {
+        raw6(libc::SYS_munlock, [at as usize, length, 0, 0, 0, 0]) as c_int
+    })
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlockall(flags: c_int) -> c_int {
     finish(residence::lock_all(flags), || raw6(libc::SYS_mlockall, [flags as usize, 0, 0, 0, 0, 0]) as c_int)
 }

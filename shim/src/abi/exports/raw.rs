@@ -41,6 +41,7 @@ pub(super) unsafe fn served(number: c_long, args: Arguments) -> c_long {
         | libc::SYS_mlock
         | libc::SYS_mlock2
         | libc::SYS_mlockall
+        | libc::SYS_munlock
         | libc::SYS_munlockall => range(number, args) as c_long,
         libc::SYS_openat
         | libc::SYS_openat2
@@ -155,6 +156,7 @@ unsafe fn range(number: c_long, [a, b, c, d, e, f]: Arguments) -> isize {
         libc::SYS_mlock => memory::mlock(at, b) as isize,
         libc::SYS_mlock2 => memory::mlock2(at, b, c as c_uint) as isize,
         libc::SYS_mlockall => memory::mlockall(a as c_int) as isize,
+        libc::SYS_munlock => memory::munlock(at, b) as isize,
         libc::SYS_munlockall => memory::munlockall() as isize,
         _ => memory::madvise(at, b, c as c_int) as isize,
     }
