@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::control::{
-    Changes, Commit, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind, ErrorBody, List,
-    Listing, Lookup, MakeDir, Open, Remove, Rename, Resize, ServerStat, SetAttr,
+    Changes, ChangesUntil, Commit, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind,
+    ErrorBody, List, Listing, Lookup, MakeDir, Open, Remove, Rename, Resize, ServerStat, SetAttr,
 };
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
@@ -281,7 +281,8 @@ impl Client {
 
     /// What changed after `since`.
     pub fn changes(&mut self, region: RegionId, since: Epoch) -> Result<Changes, ClientError> {
-        let changes: Changes = self.call(Kind::Changes, region, since, &(), "changes")?;
+        let changes: Changes =
+            self.call(Kind::Changes, region, since, &ChangesUntil { until: Epoch(0) }, "changes")?;
         let ascending = changes.runs.windows(2).all(|pair| pair[0].end() <= pair[1].first.0);
         let inside = changes.runs.iter().all(|run| {
             run.count > 0 && run.first.0.checked_add(u64::from(run.count)).is_some_and(|end| end <= PAGES_MAX)

@@ -247,10 +247,17 @@ pub struct CommitStatus {
     pub commit: CommitId,
 }
 
+/// Asks what changed between the epoch in the header and another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangesUntil {
+    /// The later one; 0: the newest.
+    pub until: Epoch,
+}
+
 /// What changed after an epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
-    /// The newest epoch.
+    /// The epoch until which they are told.
     pub epoch: Epoch,
     /// Bytes in the region at that epoch.
     pub size: u64,

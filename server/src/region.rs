@@ -198,10 +198,12 @@ impl Region {
         })
     }
 
-    /// What changed since an epoch, which need not be kept. The cache keeps both from here on.
-    pub fn changes(&self, cache: CacheId, since: Epoch) -> Answer<Changes> {
+    /// What changed since an epoch, which need not be kept, until another, which must be; 0: the current one. The cache keeps both from
+    /// here on.
+    pub fn changes(&self, cache: CacheId, since: Epoch, until: Epoch) -> Answer<Changes> {
         let mut views = self.views();
-        let root = Arc::clone(views.current());
+        let current = views.current().epoch;
+        let root = views.at(until.0).cloned().ok_or_else(|| self.stale(until, current))?;
         if since.0 > root.epoch {
             return Err(self.stale(since, root.epoch));
         }

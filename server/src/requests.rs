@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use netmem_protocol::control::{Commit, CommitStatus, Committed, Entry, ErrorBody, Resize, ServerStat};
+use netmem_protocol::control::{
+    ChangesUntil, Commit, CommitStatus, Committed, Entry, ErrorBody, Resize, ServerStat,
+};
 use netmem_protocol::{
     Epoch, ErrorCode, Header, Kind, PAGE_SIZE, ProtocolError, RegionId, decode_body, encode_frame,
 };
@@ -214,8 +216,8 @@ impl Shared {
                 reply.committed(&region()?.commit_status(who.client, status.commit)?)
             }
             Kind::Changes => {
-                nothing(bytes, "Changes")?;
-                let changes = region()?.changes(who.cache, epoch)?;
+                let ask: ChangesUntil = body(bytes, "Changes")?;
+                let changes = region()?.changes(who.cache, epoch, ask.until)?;
                 reply.body(id, changes.epoch, &changes)
             }
             Kind::View => {

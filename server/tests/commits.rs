@@ -63,6 +63,27 @@ fn a_commit_is_atomic_to_concurrent_readers() {
 }
 
 #[test]
+fn changes_are_told_until_an_epoch_that_is_kept() {
+    let (server, address) = server(&[]);
+    let (mut writer, mut reader) = (Client::connect(address), Client::connect(address));
+    let region = writer.open("a").region;
+    for at in 0..3 {
+        writer.commit(region, at + 1, &[(at, Some(page(1)))]).expect("a commit");
+    }
+    reader.open("a");
+    // What was the newest when it was asked for is kept, whatever comes.
+    assert_eq!(reader.changes(region, 2).expect("changes").epoch.0, 4);
+    for at in 3..6 {
+        writer.commit(region, at + 1, &[(at, Some(page(1)))]).expect("a commit");
+    }
+    let changes = reader.changes_until(region, 2, 4).expect("changes until a kept epoch");
+    assert_eq!((changes.epoch.0, changes.size, changes.runs), (4, 3 * 4096, vec![Run::new(1, 2)]));
+    assert_eq!(code(reader.changes_until(region, 2, 5)), ErrorCode::Stale);
+    assert_eq!(code(reader.changes_until(region, 6, 4)), ErrorCode::Stale);
+    assert!(server.stop());
+}
+
+#[test]
 fn an_old_epoch_is_fetched_while_it_is_viewed_and_stale_afterwards() {
     let (server, address) = server(&[]);
     let (mut writer, mut reader) = (Client::connect(address), Client::connect(address));

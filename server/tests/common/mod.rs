@@ -271,7 +271,12 @@ impl Client {
     }
 
     pub fn changes(&mut self, region: RegionId, since: u64) -> Answered<Changes> {
-        let (_, body) = self.raw(Kind::Changes, region, since, &[])?;
+        self.changes_until(region, since, 0)
+    }
+
+    pub fn changes_until(&mut self, region: RegionId, since: u64, until: u64) -> Answered<Changes> {
+        // A number of less than 251 is one byte.
+        let (_, body) = self.raw(Kind::Changes, region, since, &[u8::try_from(until).expect("small")])?;
         Ok(decode_body(&body, "changes").expect("changes"))
     }
 

@@ -15,6 +15,7 @@ use super::region::{PagerError, Region, Unresolved, runs_of};
 use super::table::{
     Board, CHUNK_PAGES, Chunk, Frames, HostLock, SUM_UNKNOWN, SUM_ZERO, WINDOW_PAGES, page_sum,
 };
+use super::view::BEHIND;
 use crate::remote::{Applied, CommitFailure, PageSource, RemoteError};
 use crate::sys::clock::Deadline;
 use crate::sys::errno::Errno;
@@ -373,7 +374,7 @@ impl<C: Board + Frames> Region<C> {
             Ok(()) => Ok(()),
             Err(error) => {
                 // The commit stands; the next one starts with this refresh.
-                control.behind.store(1, Ordering::SeqCst);
+                control.behind.fetch_max(BEHIND, Ordering::SeqCst);
                 crate::log::debug!("refresh after commit {}: {error}", done.epoch);
                 Ok(())
             }

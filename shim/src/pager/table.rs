@@ -140,8 +140,9 @@ pub struct Control {
     /// When what the file holds last changed, as its status shows it: nanoseconds since 1970. The kernel's own time of the cache file
     /// moves when a page is brought in, too.
     pub modified: AtomicU64,
-    /// 1 after a commit that was merged with another host's, while the merged pages could not be brought here yet: until then
-    /// nothing may be committed, or bytes of the first commit would overwrite theirs.
+    /// 1 after a commit that was merged with another host's, while the merged pages could not be brought here yet; an epoch, which is
+    /// more, while pages are brought from the view to that. Until that is done nothing may be committed, or bytes of the first commit
+    /// would overwrite theirs.
     pub behind: AtomicU64,
     /// How often pages were cut off or punched. The kernel drops the protection of such pages from every process's page tables.
     pub cuts: AtomicU64,

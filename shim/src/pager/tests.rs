@@ -154,6 +154,37 @@ fn a_refresh_brings_other_hosts_bytes_and_keeps_our_own() {
 }
 
 #[test]
+fn a_refresh_that_broke_half_way_undoes_nobodys_commit_afterwards() {
+    for k in 0.. {
+        let (source, id, files) = server_and_host(600);
+        let region = files.attach(id, 0);
+        region.bring_in(&source, 0, 600, false, soon()).unwrap();
+        let theirs = |byte: u8| -> Vec<_> { (0..600).map(|page| (page, filled(byte))).collect() };
+        source.commit_as_other(id, &theirs(0xb0), None);
+        source.fail_after(k, When::Before);
+        let broke = region.refresh(&source).is_err();
+        source.commit_as_other(id, &theirs(0xc0), None);
+        (0..600).for_each(|page| files.store(page, 8, b"\xf1\xf2\xf3\xf4"));
+        let all: Vec<u64> = (0..600).collect();
+        assert_eq!(commit(&region, &source, &all).unwrap(), 600, "k={k}");
+        for page in 0..600 {
+            let content = source.page(id, page);
+            assert_eq!(
+                (&content[8..12], content[0], content[4095]),
+                (&b"\xf1\xf2\xf3\xf4"[..], 0xc0, 0xc0),
+                "k={k}, page {page}"
+            );
+            assert_eq!(files.see(page), content, "k={k}, page {page} here");
+        }
+        assert_eq!(region.view(), source.epoch(id));
+        if !broke {
+            assert!(k > 3);
+            return;
+        }
+    }
+}
+
+#[test]
 fn two_hosts_that_change_different_bytes_of_a_page_both_survive() {
     let (source, id, files) = server_and_host(1);
     let region = files.attach(id, 0);

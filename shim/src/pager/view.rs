@@ -14,6 +14,9 @@ use super::table::{Board, CHUNK_PAGES, Frames, HostLock, SUM_UNKNOWN, SUM_ZERO, 
 use crate::remote::PageSource;
 use crate::sys::clock::Deadline;
 
+/// What [`Control::behind`](super::table::Control::behind) says where no page was brought further than the view yet.
+pub const BEHIND: u64 = 1;
+
 /// Keeps pages from being installed while it lives (C2).
 pub struct ClosedGate<'a, C: Board + Frames>(&'a Region<C>);
 
@@ -59,13 +62,27 @@ impl<C: Board + Frames> Region<C> {
     /// The same with the maintenance lock held.
     pub fn refresh_locked(&self, source: &dyn PageSource) -> Result<(), PagerError> {
         self.settle_unresolved(source)?;
+        let half_way = Epoch(self.cache.control().behind.load(Ordering::SeqCst));
+        if half_way.0 > BEHIND {
+            // Some pages are at that epoch already. All have to be, before there can be talk of a newer one.
+            match self.move_view(source, half_way) {
+                // Nobody can tell any more what another host stored in between into pages that were stored into here.
+                Err(error) if error.is_stale() => {}
+                moved => moved?,
+            }
+        }
+        self.move_view(source, Epoch(0))
+    }
+
+    fn move_view(&self, source: &dyn PageSource, until: Epoch) -> Result<(), PagerError> {
         let control = self.cache.control();
         let from = self.view();
-        let changes = source.changes(self.id, from)?;
+        let changes = source.changes(self.id, from, until)?;
         if changes.epoch == from && changes.runs.is_empty() {
             control.behind.store(0, Ordering::SeqCst);
             return Ok(());
         }
+        control.behind.store(changes.epoch.0.max(BEHIND), Ordering::SeqCst);
         let gate = ClosedGate::close(self);
         for run in &changes.runs {
             gate.drain(run.first.0, run.end())?;
@@ -146,6 +163,10 @@ impl<C: Board + Frames> Region<C> {
             let zeros = [0u8; PAGE_SIZE];
             let new = data.unwrap_or(&zeros);
             let sum = data.map_or(SUM_ZERO, |data| page_sum(data));
+            if self.with_entry(page, |entry| entry.sum.load(Ordering::Acquire)) == Ok(sum) {
+                // Its base is this already: it did not change, or a move of the view that broke had come as far as this.
+                return;
+            }
             let without_base = !changes.base_kept && ask.binary_search(&page).is_ok();
             if without_base {
                 // Which bytes are ours can't be told any more: ours stay, and go up with the next commit.

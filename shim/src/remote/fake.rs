@@ -216,8 +216,8 @@ impl PageSource for FakeSource {
         lost.map_or(Ok(()), |_| Err(self::lost(Applied::Maybe)))
     }
 
-    fn changes(&self, region: RegionId, epoch: Epoch) -> Result<Changes, RemoteError> {
-        self.call(|state| Ok(state.region(region)?.changes(epoch)))
+    fn changes(&self, region: RegionId, epoch: Epoch, until: Epoch) -> Result<Changes, RemoteError> {
+        self.call(|state| state.region(region)?.changes(epoch, until))
     }
 
     fn view(&self, region: RegionId, epoch: Epoch) -> Result<(), RemoteError> {
@@ -331,8 +331,8 @@ impl FakeRegion {
         found.ok_or_else(|| refused(ErrorCode::Stale, "that epoch is gone"))
     }
 
-    fn changes(&self, since: Epoch) -> Changes {
-        let newest = self.newest();
+    fn changes(&self, since: Epoch, until: Epoch) -> Result<Changes, RemoteError> {
+        let newest = if until.0 == 0 { self.newest() } else { self.at(until)? };
         let mut runs: Vec<Run> = Vec::new();
         for (&page, &version) in &newest.versions {
             match runs.last_mut() {
@@ -341,7 +341,7 @@ impl FakeRegion {
                 _ => runs.push(Run::new(page, 1)),
             }
         }
-        Changes { epoch: Epoch(newest.epoch), size: newest.size, runs, base_kept: self.at(since).is_ok() }
+        Ok(Changes { epoch: Epoch(newest.epoch), size: newest.size, runs, base_kept: self.at(since).is_ok() })
     }
 
     /// Cut, pages, size, in this order; pages that another commit changed since the base are merged byte by byte.
@@ -459,7 +459,7 @@ mod tests {
                 &mut |span: PageSpan<'_>| assert_eq!(span.data, content.as_ref().map(|page| &page[..]));
             fake.fetch(region, Epoch(epoch), &[Run::new(0, 1)], sink).expect("fetch");
         }
-        assert_eq!(fake.changes(region, Epoch(1)).expect("changes").runs, [Run::new(0, 1)]);
+        assert_eq!(fake.changes(region, Epoch(1), Epoch(0)).expect("changes").runs, [Run::new(0, 1)]);
         fake.drop_old_epochs(region);
         let gone = fake.fetch(region, Epoch(1), &[Run::new(0, 1)], &mut |_| {});
         assert_eq!(gone.expect_err("fetched").code(), Some(ErrorCode::Stale));

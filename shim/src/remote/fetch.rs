@@ -68,8 +68,8 @@ impl PageSource for Remote {
         Ok(())
     }
 
-    fn changes(&self, region: RegionId, epoch: Epoch) -> Result<Changes, RemoteError> {
-        Remote::changes(self, region, epoch)
+    fn changes(&self, region: RegionId, epoch: Epoch, until: Epoch) -> Result<Changes, RemoteError> {
+        Remote::changes(self, region, epoch, until)
     }
 
     fn view(&self, region: RegionId, epoch: Epoch) -> Result<(), RemoteError> {

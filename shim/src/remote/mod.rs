@@ -62,8 +62,8 @@ pub trait PageSource: Sync {
         sink: &mut PageSink<'_>,
     ) -> Result<(), RemoteError>;
 
-    /// What changed after `epoch`. Both epochs stay readable until [`PageSource::view`].
-    fn changes(&self, region: RegionId, epoch: Epoch) -> Result<Changes, RemoteError>;
+    /// What changed after `epoch`, until another; 0: the newest. Both epochs stay readable until [`PageSource::view`].
+    fn changes(&self, region: RegionId, epoch: Epoch, until: Epoch) -> Result<Changes, RemoteError>;
 
     /// Older epochs are no longer needed here.
     fn view(&self, region: RegionId, epoch: Epoch) -> Result<(), RemoteError>;

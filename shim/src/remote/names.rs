@@ -21,8 +21,9 @@
 //! in the state that was asked for. A repeated `open_id` or `create_unnamed` can leave a hold, and a region, that goes with the process.
 
 use netmem_protocol::control::{
-    Changes, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind, Link, List, Listing, Lookup,
-    MakeDir, MakeSymlink, Names, Open, Remove, Rename, Resize, Resolve, Resolved, ServerStat, SetAttr,
+    Changes, ChangesUntil, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind, Link, List,
+    Listing, Lookup, MakeDir, MakeSymlink, Names, Open, Remove, Rename, Resize, Resolve, Resolved,
+    ServerStat, SetAttr,
 };
 use netmem_protocol::{CommitId, Epoch, ErrorCode, Kind, RegionId};
 use serde::Serialize;
@@ -173,9 +174,9 @@ impl Remote {
         self.ask(Kind::ServerStat, RegionId(0), &())
     }
 
-    /// What changed after an epoch.
-    pub fn changes(&self, region: RegionId, epoch: Epoch) -> Result<Changes, RemoteError> {
-        self.ask_at(Kind::Changes, region, epoch, &(), Replay::Freely).0
+    /// What changed after an epoch, until another; 0: the newest.
+    pub fn changes(&self, region: RegionId, epoch: Epoch, until: Epoch) -> Result<Changes, RemoteError> {
+        self.ask_at(Kind::Changes, region, epoch, &ChangesUntil { until }, Replay::Freely).0
     }
 
     /// Older epochs are no longer needed by this cache.
