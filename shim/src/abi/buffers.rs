@@ -4,6 +4,7 @@
 //! Must not: be used with a lock held but for an offset's, or cost a call that is not concerned more than one look.
 
 use core::ffi::c_char;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use libc::iovec;
@@ -11,6 +12,7 @@ use libc::iovec;
 use super::private::Private;
 use crate::engine::state::Looking;
 use crate::host::{handle, runtime_if_started};
+use crate::pager::Board;
 use crate::sys::app::{self, Span};
 use crate::sys::errno::Errno;
 use crate::sys::mem::PAGE;
@@ -97,10 +99,14 @@ pub fn bring_in(spans: &[Span]) {
 /// Copies in steps until all is done, or a byte is met that is not ours to prepare.
 fn copy(span: Span, write: bool, mut step: impl FnMut(usize) -> usize) -> usize {
     let (mut done, mut tries) = (0, 0);
+    let cuts = cuts(&[span]);
     while done < span.length {
         let more = step(done);
         done += more;
         tries = if more == 0 { tries + 1 } else { 0 };
+        if more == 0 && cuts != self::cuts(&[span]) {
+            break;
+        }
         wait_for_a_harvest(tries);
         let rest = Span { at: span.at + done, length: span.length - done };
         let ours = touches(Span { length: rest.length.min(1), ..rest });
@@ -112,6 +118,14 @@ fn copy(span: Span, write: bool, mut step: impl FnMut(usize) -> usize) -> usize 
         }
     }
     done
+}
+
+/// How often the files that spans show were cut. A byte that lay behind the end of its file for a moment of a call can't be had by the
+/// kernel's own account, and whoever cuts a file again and again must not be waited for.
+fn cuts(spans: &[Span]) -> u64 {
+    let Some(runtime) = runtime_if_started() else { return 0 };
+    let shown = spans.iter().flat_map(|span| runtime.mappings.overlapping(span.at, span.end()));
+    shown.map(|mapping| handle(mapping.handle).region.cache.control().cuts.load(Ordering::SeqCst)).sum()
 }
 
 fn wait_for_a_harvest(tries: u32) {
@@ -396,13 +410,14 @@ pub fn drain(
     }
     let (kind, wanted) = (kind(), total(spans).min(room(spans, false)));
     let (mut done, mut tries) = (0, 0);
+    let cuts = cuts(spans);
     loop {
         let rest = behind(spans, done);
         for span in &rest {
             prepare(*span, false)?;
         }
         match with_vectors(&rest, |vectors| make(Step { vectors, done })) {
-            Err(Errno(libc::EFAULT)) if done < wanted && tries < TRIES => {
+            Err(Errno(libc::EFAULT)) if done < wanted && tries < TRIES && cuts == self::cuts(spans) => {
                 tries += 1;
                 wait_for_a_harvest(tries);
             }

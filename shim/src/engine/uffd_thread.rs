@@ -118,12 +118,15 @@ impl Server {
 
     /// Synchronous tracking: mark, then let go on.
     fn let_store_through(&self, runtime: &Runtime, address: usize) {
-        let Some(mapping) = runtime.mappings.find(address) else {
-            let _ = self.uffd.write_protect(address, mem::PAGE, false);
-            return;
+        let let_through = match (runtime.mappings.find(address), runtime.engine()) {
+            (Some(mapping), super::Engine::Uffd(engine)) if !mapping.private => {
+                engine.let_store_through(&mapping, address)
+            }
+            _ => self.uffd.write_protect(address, mem::PAGE, false),
         };
-        if let super::Engine::Uffd(engine) = runtime.engine() {
-            let _ = engine.let_store_through(&mapping, address);
+        if let_through.is_err() {
+            // What the store waits in is being replaced, and is not registered just now; it finds that out by itself.
+            let _ = self.uffd.wake(address & !(mem::PAGE - 1), mem::PAGE);
         }
     }
 

@@ -6,7 +6,7 @@
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 
-use netmem_protocol::PAGE_SIZE;
+use netmem_protocol::{PAGE_SIZE, REGION_BYTES_MAX};
 use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::pager::table::{
@@ -150,11 +150,8 @@ impl RegionFile {
 
     /// Makes both files say nothing. The cache file keeps its size until it gets another: somebody may just be asking for it.
     fn wipe(&self, id: u64) -> Result<(), Errno> {
-        let size = rustix::fs::fstat(self.file.borrow())?.st_size as u64;
-        if size != 0 {
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            rustix::fs::fallocate(self.file.borrow(), flags, 0, size)?;
-        }
+        // All of every page: of one that is punched in part, zeros stay in the file, which nobody would take for absent.
+        self.punch(0, REGION_BYTES_MAX)?;
         rustix::fs::ftruncate(self.control_file.borrow(), 0)?;
         extend(&self.control_file, CONTROL_BYTES as u64)?;
         self.control.layout.store(LAYOUT, Ordering::SeqCst);
@@ -333,20 +330,22 @@ impl RegionFile {
         shm::lock_byte(&self.control_file, SLOT_LOCK_BASE + slot as i64, kind, command)
     }
 
-    /// Makes a hole in the file a page of zeros, unless someone filled it meanwhile. By a call and not by a load, which would be a
-    /// SIGBUS where the page is cut off meanwhile.
+    /// Makes a hole in the file a page of zeros, unless someone filled it meanwhile, or cut it off: a page behind the end that is in the
+    /// file all the same would be there without a fault when the file grows. So the kernel loads from it through a mapping of ours,
+    /// which is registered nowhere: under the page's lock, and, since it does so for a call, without SIGBUS.
     pub fn populate(&self, page: u64) -> Result<(), Errno> {
-        self.allocate(FallocateFlags::KEEP_SIZE, page * PAGE_SIZE as u64, PAGE_SIZE as u64)
+        let at = map(&self.file, page * PAGE_SIZE as u64, PAGE_SIZE)?;
+        if page * (PAGE_SIZE as u64) < self.size()? {
+            crate::sys::app::copy_in(at, &mut [0]);
+        }
+        // SAFETY: our own mapping, used by nobody else.
+        unsafe { mem::munmap(at, PAGE_SIZE) }
     }
 
     /// Makes the bytes of the last page that lie behind `size` zeros, wherever the end is by now. The caller keeps others from
     /// making the file longer (the offset lock).
     pub fn zero_tail(&self, size: u64) -> Result<(), Errno> {
         self.punch(size, size.next_multiple_of(PAGE_SIZE as u64) - size)
-    }
-
-    fn allocate(&self, flags: FallocateFlags, offset: u64, length: u64) -> Result<(), Errno> {
-        Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(self.file.borrow(), flags, offset, length))?)
     }
 
     fn map_chunk(&self, number: u64) -> Result<*mut u8, Errno> {
@@ -467,6 +466,7 @@ impl Frames for RegionFile {
     }
 
     fn punch(&self, offset: u64, length: u64) -> Result<(), Errno> {
-        self.allocate(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length)
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(self.file.borrow(), flags, offset, length))?)
     }
 }

@@ -59,8 +59,8 @@ pub struct Detector {
     /// Faults so far.
     faults: AtomicU64,
     streams: [Stream; STREAMS],
-    /// Streams that were begun and not followed since the last that was.
-    wasted: AtomicU64,
+    /// Streams that were begun since one was followed.
+    guesses: AtomicU64,
     /// An [`Order`].
     order: AtomicU8,
 }
@@ -75,8 +75,6 @@ struct Stream {
     ahead: AtomicU64,
     /// The fault that it was last seen at.
     seen: AtomicU64,
-    /// Whether it ever went on as expected.
-    followed: AtomicU64,
 }
 
 impl Default for Detector {
@@ -97,10 +95,9 @@ impl Detector {
                     stride: AtomicU64::new(1),
                     ahead: AtomicU64::new(0),
                     seen: AtomicU64::new(0),
-                    followed: AtomicU64::new(0),
                 }
             }; STREAMS],
-            wasted: AtomicU64::new(0),
+            guesses: AtomicU64::new(0),
             order: AtomicU8::new(Order::Unknown as u8),
         }
     }
@@ -153,8 +150,7 @@ impl Detector {
             stream.ahead.store(count, Relaxed);
             stream.next.store(page.wrapping_add_signed(stride * count as i64), Relaxed);
             stream.seen.store(now, Relaxed);
-            stream.followed.store(1, Relaxed);
-            self.wasted.store(0, Relaxed);
+            self.guesses.store(0, Relaxed);
             return Some(Plan { stride, count });
         }
         None
@@ -164,7 +160,7 @@ impl Detector {
     fn stride_to(&self, page: u64, now: u64) -> Option<i64> {
         let known: [u64; HISTORY] = core::array::from_fn(|i| self.history[i].load(Relaxed));
         let was = |page: u64| known.contains(&(page + 1));
-        let evidence = (1 + self.wasted.load(Relaxed)).min(EVIDENCE_MAX);
+        let evidence = (1 + self.guesses.load(Relaxed)).min(EVIDENCE_MAX);
         let newest_first =
             (0..HISTORY as u64).map(|back| known[now.wrapping_sub(1 + back) as usize % HISTORY]);
         newest_first.filter(|known| *known != 0).find_map(|known| {
@@ -188,15 +184,13 @@ impl Detector {
         let age =
             |stream: &&Stream| if stream.ahead.load(Relaxed) == 0 { 0 } else { stream.seen.load(Relaxed) };
         let Some(stream) = self.streams.iter().min_by_key(age) else { return ALONE };
-        if stream.ahead.load(Relaxed) != 0 && stream.followed.load(Relaxed) == 0 {
-            self.wasted.fetch_add(1, Relaxed);
-        }
-        let count = least.clamp(2, AHEAD_MAX);
+        // Until it is followed, it is a guess; the next one is to be better founded and smaller.
+        let guesses = self.guesses.fetch_add(1, Relaxed);
+        let count = (least >> guesses.min(EVIDENCE_MAX)).clamp(2, AHEAD_MAX);
         stream.stride.store(stride as u64, Relaxed);
         stream.next.store(page.wrapping_add_signed(stride * count as i64), Relaxed);
         stream.ahead.store(count, Relaxed);
         stream.seen.store(now, Relaxed);
-        stream.followed.store(0, Relaxed);
         Plan { stride, count }
     }
 }
