@@ -14,6 +14,7 @@ const PAGE: usize = 4096;
 on_each_rung! {
     what_was_synced_is_what_everybody_reads
     a_killed_program_leaves_the_last_commit_whole
+    a_killed_program_leaves_the_page_that_its_file_ends_in
     the_last_close_commits
     exit_and_underscore_exit_commit
     exec_commits
@@ -97,6 +98,24 @@ fn a_killed_program_leaves_the_last_commit_whole(engine: Engine) {
     assert_eq!(next.ok("same 0 0 32768 1"), "yes");
     next.end("exit 0");
     assert_eq!(letters(&server, "a"), "11111111");
+}
+
+fn a_killed_program_leaves_the_page_that_its_file_ends_in(engine: Engine) {
+    let (server, host) = (Server::start(), Host::new(engine));
+    let agent = || {
+        let mut agent = Agent::with(&host, server.url(), &[]);
+        let fd = agent.ok("open /netmem/a rwc");
+        agent.ok(&format!("truncate {fd} 5006"));
+        agent.ok(&format!("map {fd} 0 8192 private r"));
+        (agent, fd)
+    };
+    let (mut agent_that_ends, fd) = agent();
+    agent_that_ends.ok(&format!("pwrite {fd} 0 {}", "1".repeat(3000)));
+    agent_that_ends.ok(&format!("pwrite {fd} 3000 {}", "1".repeat(2006)));
+    agent_that_ends.ok(&format!("fsync {fd}"));
+    agent_that_ends.kill();
+    let (mut next, _) = agent();
+    assert_eq!(next.ok("same 0 0 5006 1"), "yes");
 }
 
 fn the_last_close_commits(engine: Engine) {
