@@ -30,7 +30,7 @@ enum Care {
     Remove,
     /// Bring in.
     WillNeed,
-    /// What the prefetcher may expect; the kernel has nothing to read ahead.
+    /// What the prefetcher may expect.
     Order(Order),
     /// Bring in and touch.
     Populate { write: bool },
@@ -117,13 +117,20 @@ fn advise(runtime: &Runtime, piece: &Mapping, range: (usize, usize), care: Care)
                 handle(piece.handle).bring_in(piece.page_at(from), (piece.page_at(to - 1) + 1).min(inside));
             Ok(())
         }
-        Care::Order(order) => {
-            // Of a part as of the whole: it is a hint, and a mapping has one prefetcher.
-            piece.state.detector.expect(order);
-            Ok(())
-        }
         Care::Populate { write } => populate(runtime, piece, range, write),
         Care::Guard { install } => guard(runtime, piece, range, install),
+        Care::Order(order) => {
+            // Of a part as of the whole: it is a hint, and a mapping has one prefetcher. For the kernel it makes the part a mapping
+            // of its own, which mremap will notice.
+            piece.state.detector.expect(order);
+            let advice = match order {
+                Order::Unknown => libc::MADV_NORMAL,
+                Order::Random => libc::MADV_RANDOM,
+                Order::Sequential => libc::MADV_SEQUENTIAL,
+            };
+            // SAFETY: this advice touches no data.
+            unsafe { mem::madvise(from, to - from, advice) }
+        }
         Care::Drop => drop_copies(runtime, piece, range, libc::MADV_DONTNEED),
         // A kernel without huge pages refuses both alike.
         // SAFETY: this advice touches no data.

@@ -65,14 +65,17 @@ pub fn remap(at: usize, old: usize, new: usize, flags: i32, to: usize) -> Outcom
         let make = || unsafe { mem::mremap(at, old, new, flags, to) };
         return Ok(replacing(runtime, &mut runtime.mappings.write(), (to, new), make)?);
     };
+    let moves = new > old || fixed || wish.has(libc::MREMAP_DONTUNMAP);
     if first.start > at {
-        // Part of the range is someone else's.
-        return Err(Errno(libc::EFAULT).into());
-    }
-    if old == 0 {
+        // Part of the range is someone else's, which matters only if it moves.
+        if moves || old == 0 {
+            return Err(Errno(libc::EFAULT).into());
+        }
+        // SAFETY: changes nothing; an error if nothing is mapped there.
+        unsafe { mem::mremap(at, PAGE, PAGE, 0, 0)? };
+    } else if old == 0 {
         return duplicate(runtime, &first, &wish);
     }
-    let moves = new > old || fixed || wish.has(libc::MREMAP_DONTUNMAP);
     if moves && !is_one(&source, at + old.min(new)) {
         return Err(Errno(libc::EFAULT).into());
     }
@@ -154,6 +157,7 @@ fn grow_in_place(runtime: &'static Runtime, wish: &Move) -> Result<bool, Errno> 
 fn relocate(runtime: &'static Runtime, wish: &Move) -> Outcome<usize> {
     let Move { at, old, new, flags, to } = *wish;
     let end = at + old;
+    let whole = runtime.mappings.find(at);
     let mut table = runtime.mappings.write();
     let mut cut = |from: usize, to: usize| -> Result<Vec<Mapping>, Errno> {
         table.split(from)?;
@@ -206,8 +210,27 @@ fn relocate(runtime: &'static Runtime, wish: &Move) -> Outcome<usize> {
     for mapping in &all {
         runtime.engine().take_charge(mapping, handle(mapping.handle))?;
     }
+    if let Some(whole) = whole.filter(|_| wish.has(libc::MREMAP_DONTUNMAP)) {
+        // The kernel unlocks all of the mapping of which a part stays behind; here the part was one of its own by then.
+        let _ = mem::munlock(whole.start, whole.length());
+    }
+    if new > old && mem::is_locked(moved, PAGE) {
+        fill_grown(runtime, &all[all.len() - 1], moved + old);
+    }
     log::debug!("mremap {at:#x} to {moved:#x}, {new} bytes");
     Ok(moved)
+}
+
+/// Locked memory that grew is filled, private memory that may be written with copies.
+fn fill_grown(runtime: &Runtime, mapping: &Mapping, from: usize) {
+    let write = mapping.private && mapping.prot & libc::PROT_WRITE != 0;
+    if mapping.prot == libc::PROT_NONE || map::make_ready(runtime, mapping, from, mapping.end, write).is_err()
+    {
+        return;
+    }
+    let advice = if write { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
+    // SAFETY: a touch of each page. It ends at the end of the file, and does nothing before Linux 5.14.
+    let _ = unsafe { mem::madvise(from, mapping.end - from, advice) };
 }
 
 /// Blocks of a private mapping stay mappings of their own for the kernel once some of them were written, even with one protection,

@@ -149,6 +149,12 @@ pub fn is_locked(at: usize, length: usize) -> bool {
     asked == Err(Errno(libc::EBUSY))
 }
 
+/// munlock(2).
+pub fn munlock(at: usize, length: usize) -> Result<(), Errno> {
+    // SAFETY: lets the kernel reclaim pages, and changes none.
+    unsafe { call(libc::SYS_munlock, [at, length, 0, 0, 0, 0]) }.map(drop)
+}
+
 /// Whether every page of the range is mapped by something: what msync says ENOMEM about if not.
 pub fn is_mapped(at: usize, length: usize) -> bool {
     // SAFETY: MS_ASYNC does nothing on Linux but check the range.
