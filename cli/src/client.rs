@@ -14,9 +14,9 @@ use netmem_protocol::control::{
 };
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
-    CHANGES_RUNS_MAX, CacheId, ClientHello, ClientId, CommitId, Epoch, ErrorCode, FRAME_BODY_MAX, Header,
-    HelloStatus, Kind, LIST_ENTRIES_MAX, ProtocolError, REGION_BYTES_MAX, RegionId, RegionName, RequestId,
-    ServerHello, decode_body, encode_frame,
+    CacheId, ClientHello, ClientId, CommitId, Epoch, ErrorCode, FRAME_BODY_MAX, Header, HelloStatus, Kind,
+    LIST_ENTRIES_MAX, ProtocolError, REGION_BYTES_MAX, RegionId, RegionName, RequestId, ServerHello,
+    decode_body, encode_frame,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -283,11 +283,7 @@ impl Client {
     pub fn changes(&mut self, region: RegionId, since: Epoch) -> Result<Changes, ClientError> {
         let changes: Changes =
             self.call(Kind::Changes, region, since, &ChangesUntil { until: Epoch(0) }, "changes")?;
-        let ascending = changes.runs.windows(2).all(|pair| pair[0].end() <= pair[1].first.0);
-        let inside = changes.runs.iter().all(|run| {
-            run.count > 0 && run.first.0.checked_add(u64::from(run.count)).is_some_and(|end| end <= PAGES_MAX)
-        });
-        if !inside || !ascending || changes.runs.len() > CHANGES_RUNS_MAX || changes.size > REGION_BYTES_MAX {
+        if changes.check(since, Epoch(0)).is_err() {
             return Err(self.lie(format!("answered {since} with changes that no region can have")));
         }
         Ok(changes)
@@ -454,5 +450,3 @@ impl Client {
         ClientError::Lie { server: self.server.clone(), what }
     }
 }
-
-const PAGES_MAX: u64 = netmem_protocol::pages::PAGE_INDEX_END;

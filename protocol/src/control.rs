@@ -4,7 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::ProtocolError;
 use crate::ids::{CommitId, Epoch, RegionId, Run};
+use crate::pages::PAGE_INDEX_END;
+use crate::{CHANGES_RUNS_MAX, REGION_BYTES_MAX};
 
 /// Opens a named region.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -265,6 +268,26 @@ pub struct Changes {
     pub runs: Vec<Run>,
     /// Whether the epoch asked from can still be fetched.
     pub base_kept: bool,
+}
+
+impl Changes {
+    /// Whether a region can have changed so after `since`, asked until `until`: a receiver that walks the runs must not be led to walk
+    /// them for ever, or backwards.
+    pub fn check(&self, since: Epoch, until: Epoch) -> Result<(), ProtocolError> {
+        let mut least = 0;
+        let possible = self.runs.iter().all(|run| {
+            let end = run.first.0.checked_add(u64::from(run.count)).filter(|end| *end <= PAGE_INDEX_END);
+            let follows = run.count > 0 && run.first.0 >= least;
+            least = end.unwrap_or(least);
+            follows && end.is_some()
+        });
+        let asked_for = self.epoch >= since && (until.0 == 0 || self.epoch == until);
+        if possible && asked_for && self.runs.len() <= CHANGES_RUNS_MAX && self.size <= REGION_BYTES_MAX {
+            Ok(())
+        } else {
+            Err(ProtocolError::Malformed { what: "changes: none that a region can have" })
+        }
+    }
 }
 
 /// What a server is and holds.

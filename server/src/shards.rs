@@ -107,7 +107,9 @@ impl Shard {
         if let Err(error) = self.epoll.add(&*socket, EpollEvent::new(EpollFlags::EPOLLIN, number)) {
             tracing::warn!("a connection can't be waited for ({error}): it was closed");
             self.connections.fetch_sub(1, Ordering::Relaxed);
-            self.waiting().remove(&number);
+            // Its end may free pages, which nobody is to wait for.
+            let session = self.waiting().remove(&number);
+            drop(session);
         }
     }
 

@@ -1,7 +1,6 @@
 /* Hard links: several names of one file, counted everywhere; what one shows the others show, and the file lives as long as one is left. */
 #include "program.h"
 
-#include <ftw.h>
 
 static const char *dir;
 
@@ -154,12 +153,6 @@ static void moving(void)
     count("f");
 }
 
-static int gone(const char *path, const struct stat *status, int kind, struct FTW *at)
-{
-    (void)status, (void)kind, (void)at;
-    return remove(path);
-}
-
 int main(int argc, char **argv)
 {
     struct command command = command_line(argc, argv);
@@ -173,7 +166,7 @@ int main(int argc, char **argv)
     if (command.check) {
         sharing();
         moving();
-        need(nftw(dir, gone, 8, FTW_DEPTH | FTW_PHYS) == 0, "nothing is left");
+        need(remove_all(dir) == 0, "nothing is left");
         check(access(dir, F_OK) != 0 && errno == ENOENT, "names are made, counted, moved and removed");
     }
     return 0;

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -165,6 +166,26 @@ static inline const char *touched(volatile char *at, int store)
     if (signal != SIGSEGV)
         return "a signal for another address";
     return touch_code == SEGV_MAPERR ? "SEGV_MAPERR" : touch_code == SEGV_ACCERR ? "SEGV_ACCERR" : "SIGSEGV";
+}
+
+/* Whether a signal is blocked in this thread. */
+static inline int is_blocked(int signal)
+{
+    sigset_t now;
+    need(pthread_sigmask(SIG_BLOCK, NULL, &now) == 0, "pthread_sigmask");
+    return sigismember(&now, signal);
+}
+
+static inline int remove_one(const char *path, const struct stat *status, int kind, struct FTW *at)
+{
+    (void)status, (void)kind, (void)at;
+    return remove(path);
+}
+
+/* A directory and all below. 0 when it is gone. */
+static inline int remove_all(const char *path)
+{
+    return nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 #endif

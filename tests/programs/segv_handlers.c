@@ -18,13 +18,6 @@ static int fresh(void)
     return map[page * PAGE + 7] == (char)('A' + page % 26);
 }
 
-static int is_blocked(int signal)
-{
-    sigset_t now;
-    need(sigprocmask(SIG_BLOCK, NULL, &now) == 0, "sigprocmask");
-    return sigismember(&now, signal);
-}
-
 static void note(int signal)
 {
     came++;

@@ -22,13 +22,6 @@ static int fresh(void)
     return map[page * PAGE + 7] == (char)('A' + page % 26);
 }
 
-static int is_blocked(int signal)
-{
-    sigset_t now;
-    need(pthread_sigmask(SIG_BLOCK, NULL, &now) == 0, "pthread_sigmask");
-    return sigismember(&now, signal);
-}
-
 static int is_pending(void)
 {
     sigset_t now;

@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <fts.h>
-#include <ftw.h>
 #include <glob.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -308,12 +307,6 @@ static void walking(void)
     sorted("nftw logical");
 }
 
-static int gone(const char *path, const struct stat *status, int kind, struct FTW *at)
-{
-    (void)status, (void)kind, (void)at;
-    return remove(path);
-}
-
 int main(int argc, char **argv)
 {
     struct command command = command_line(argc, argv);
@@ -329,7 +322,7 @@ int main(int argc, char **argv)
         every_way();
         acting();
         walking();
-        need(nftw(dir, gone, 8, FTW_DEPTH | FTW_PHYS) == 0, "nothing is left");
+        need(remove_all(dir) == 0, "nothing is left");
         check(access(dir, F_OK) != 0 && errno == ENOENT, "links are made, read, followed, moved and removed");
     }
     return 0;

@@ -225,24 +225,22 @@ pub(super) fn map_region(
     let wants = libc::MAP_POPULATE | libc::MAP_NONBLOCK;
     let locked = request.flags & libc::MAP_LOCKED != 0 || residence::all_is_locked();
     if request.flags & wants == libc::MAP_POPULATE || locked {
-        populate(runtime, &mapping);
+        populate(runtime, &mapping, mapping.start);
     }
     log::debug!("mmap {}: {at:#x}-{end:#x}, page {}", handle.name, mapping.first_page);
     Ok(at)
 }
 
-/// MAP_POPULATE and MAP_LOCKED: pages come in now, and a private page that can be written is copied now; that they can't is no
+/// MAP_POPULATE, MAP_LOCKED, and locked memory that grows: pages from an address on come in now, and a private page that can be written is copied now; that they can't is no
 /// error, as for the kernel.
-fn populate(runtime: &Runtime, mapping: &Mapping) {
+pub(super) fn populate(runtime: &Runtime, mapping: &Mapping, from: usize) {
     let write = mapping.private && mapping.prot & libc::PROT_WRITE != 0;
-    if mapping.prot == libc::PROT_NONE
-        || make_ready(runtime, mapping, mapping.start, mapping.end, write).is_err()
-    {
+    if mapping.prot == libc::PROT_NONE || make_ready(runtime, mapping, from, mapping.end, write).is_err() {
         return;
     }
     let advice = if write { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
     // SAFETY: a touch of each page. It ends at the end of the file, and does nothing before Linux 5.14.
-    let _ = unsafe { mem::madvise(mapping.start, mapping.length(), advice) };
+    let _ = unsafe { mem::madvise(from, mapping.end - from, advice) };
 }
 
 /// Brings in what a part of a mapping shows of the file, and makes it ready to be touched by the kernel. Returns where the file

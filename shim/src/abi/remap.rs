@@ -215,22 +215,10 @@ fn relocate(runtime: &'static Runtime, wish: &Move) -> Outcome<usize> {
         let _ = mem::munlock(whole.start, whole.length());
     }
     if new > old && mem::is_locked(moved, PAGE) {
-        fill_grown(runtime, &all[all.len() - 1], moved + old);
+        map::populate(runtime, &all[all.len() - 1], moved + old);
     }
     log::debug!("mremap {at:#x} to {moved:#x}, {new} bytes");
     Ok(moved)
-}
-
-/// Locked memory that grew is filled, private memory that may be written with copies.
-fn fill_grown(runtime: &Runtime, mapping: &Mapping, from: usize) {
-    let write = mapping.private && mapping.prot & libc::PROT_WRITE != 0;
-    if mapping.prot == libc::PROT_NONE || map::make_ready(runtime, mapping, from, mapping.end, write).is_err()
-    {
-        return;
-    }
-    let advice = if write { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
-    // SAFETY: a touch of each page. It ends at the end of the file, and does nothing before Linux 5.14.
-    let _ = unsafe { mem::madvise(from, mapping.end - from, advice) };
 }
 
 /// Blocks of a private mapping stay mappings of their own for the kernel once some of them were written, even with one protection,

@@ -395,15 +395,12 @@ impl Server {
     /// Puts pages into the region's file, past any mapping, and lets whoever waits look again.
     fn install_in_file(&self, mapping: &Mapping, page: u64, data: &[u8]) -> Vec<u64> {
         let handle = host::handle(mapping.handle);
-        let mut failed = Vec::new();
-        for (i, one) in data.chunks_exact(PAGE_SIZE).enumerate() {
-            let next = page + i as u64;
-            if crate::pager::Frames::install(&handle.region.cache, next, one).is_err() {
-                failed.push(next);
-            }
-        }
+        let installed = crate::pager::Frames::install(&handle.region.cache, page, data);
         let _ = self.uffd.wake(mapping.address_of(page), data.len());
-        failed
+        match installed {
+            Ok(()) => Vec::new(),
+            Err((there, _)) => (page + there..page + (data.len() / PAGE_SIZE) as u64).collect(),
+        }
     }
 
     /// Makes a touch end as it does on a disk that fails: SIGBUS. The page can come back later.

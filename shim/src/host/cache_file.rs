@@ -423,12 +423,14 @@ impl Frames for RegionFile {
         file::read_at(&self.file, into, first * PAGE_SIZE as u64)
     }
 
-    fn install(&self, first: u64, data: &[u8]) -> Result<(), Errno> {
+    fn install(&self, first: u64, data: &[u8]) -> Result<(), (u64, Errno)> {
         // A write to holes goes page by page: whoever faults meanwhile waits for the page's lock and sees all of it. It must not
         // make the file longer.
         let offset = first * PAGE_SIZE as u64;
-        let inside = self.size()?.saturating_sub(offset).min(data.len() as u64) as usize;
-        file::write_at(&self.file, &data[..inside], offset)
+        let size = self.size().map_err(|errno| (0, errno))?;
+        let inside = size.saturating_sub(offset).min(data.len() as u64) as usize;
+        file::write_some(&self.file, &data[..inside], offset)
+            .map_err(|(written, errno)| ((written / PAGE_SIZE) as u64, errno))
     }
 
     fn merge(&self, page: u64, base: &[u8; PAGE_SIZE], new: &[u8; PAGE_SIZE]) -> Result<(), Errno> {

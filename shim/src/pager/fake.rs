@@ -32,6 +32,8 @@ pub struct FakeFiles {
     dead: [AtomicBool; 8],
     /// Reads of pages until one fails.
     reads_left: AtomicUsize,
+    /// Pages that can still be installed.
+    room: AtomicUsize,
 }
 
 /// One process's view of the files.
@@ -51,6 +53,7 @@ impl FakeFiles {
             size: AtomicU64::new(size),
             dead: Default::default(),
             reads_left: AtomicUsize::new(usize::MAX),
+            room: AtomicUsize::new(usize::MAX),
         };
         files.control.view.store(epoch.0, Ordering::SeqCst);
         files.control.server_size.store(size, Ordering::SeqCst);
@@ -72,6 +75,11 @@ impl FakeFiles {
     /// The k-th read of the cache file fails.
     pub fn fail_read(&self, k: usize) {
         self.reads_left.store(k, Ordering::SeqCst);
+    }
+
+    /// So many more pages can be installed, and then the tmpfs is full.
+    pub fn leave_room(&self, pages: usize) {
+        self.room.store(pages, Ordering::SeqCst);
     }
 
     /// What a program sees of a page: holes are zeros.
@@ -134,9 +142,18 @@ impl Frames for FakeCache {
         Ok(())
     }
 
-    fn install(&self, first: u64, data: &[u8]) -> Result<(), Errno> {
+    fn install(&self, first: u64, data: &[u8]) -> Result<(), (u64, Errno)> {
+        let size = self.files.size.load(Ordering::SeqCst);
         for (page, data) in (first..).zip(data.chunks(PAGE_SIZE)) {
-            let inside = self.size()?.saturating_sub(page * PAGE_SIZE as u64).min(PAGE_SIZE as u64) as usize;
+            if self
+                .files
+                .room
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| room.checked_sub(1))
+                .is_err()
+            {
+                return Err((page - first, Errno(libc::ENOSPC)));
+            }
+            let inside = size.saturating_sub(page * PAGE_SIZE as u64).min(PAGE_SIZE as u64) as usize;
             if inside != 0 {
                 self.files.store(page, 0, &data[..inside]);
             }

@@ -351,18 +351,10 @@ impl<C: Board + Frames> Region<C> {
             if failed.is_some() {
                 return;
             }
-            // All in one step; if that fails, one by one, so that what is in the file is known to be.
-            let first = span.run.first.0;
-            let whole = span.data.is_none_or(|data| self.cache.install(first, data).is_ok());
-            for (page, data) in span.pages() {
-                let installed = match data {
-                    Some(data) if !whole => self.cache.install(page, data),
-                    _ => Ok(()),
-                };
-                if let Err(errno) = installed {
-                    failed = Some(errno);
-                    return;
-                }
+            let installed = span.data.map_or(Ok(()), |data| self.cache.install(span.run.first.0, data));
+            let there = installed.map_or_else(|(there, _)| there, |()| u64::from(span.run.count));
+            failed = installed.err().map(|(_, errno)| errno);
+            for (page, data) in span.pages().take(there as usize) {
                 claims.settled += 1;
                 self.settle_installed(page, data.map_or(SUM_ZERO, |data| page_sum(data)));
             }

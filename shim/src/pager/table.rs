@@ -367,9 +367,9 @@ pub trait Board {
 pub trait Frames {
     /// Reads whole pages from `first` on; holes and what lies behind the end are zeros.
     fn read(&self, first: u64, into: &mut [u8]) -> Result<(), Errno>;
-    /// Puts pages in their places, from `first` on; the caller owns their claims, and they lie inside the file. After an error some
-    /// of them may be there.
-    fn install(&self, first: u64, data: &[u8]) -> Result<(), Errno>;
+    /// Puts pages in their places, from `first` on, in order; the caller owns their claims, and they lie inside the file. An error
+    /// comes with the number of pages that are there: they are shown to everyone, and may have been stored into.
+    fn install(&self, first: u64, data: &[u8]) -> Result<(), (u64, Errno)>;
     /// Changes, where it lies, every byte that differs between `base` and `new` and still equals `base`.
     fn merge(&self, page: u64, base: &[u8; PAGE_SIZE], new: &[u8; PAGE_SIZE]) -> Result<(), Errno>;
     /// Bytes in the file.

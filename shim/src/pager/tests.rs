@@ -272,6 +272,21 @@ fn a_punched_page_that_was_never_here_is_zeros_here_and_after_the_commit_there()
 }
 
 #[test]
+fn pages_for_which_there_was_room_are_here_and_are_not_installed_again() {
+    let (source, id, files) = server_and_host(8);
+    let region = files.attach(id, 0);
+    files.leave_room(3);
+    let full = region.bring_in(&source, 0, 8, false, soon()).expect_err("there is no room");
+    assert_eq!(full.errno().0, libc::ENOSPC);
+    assert_eq!((0..8).filter(|page| region.is_present(*page)).collect::<Vec<_>>(), [0, 1, 2]);
+    // A page that is in the file is shown to everyone, and stored into.
+    files.store(1, 0, b"mine");
+    files.leave_room(100);
+    region.bring_in(&source, 0, 8, false, soon()).unwrap();
+    assert_eq!((&files.see(1)[..4], files.see(7)[0]), (&b"mine"[..], 8));
+}
+
+#[test]
 fn a_claim_of_a_dead_process_is_taken_over_and_so_is_its_gate() {
     let (source, id, files) = server_and_host(4);
     let dying = files.attach(id, 1);

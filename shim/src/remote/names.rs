@@ -176,7 +176,12 @@ impl Remote {
 
     /// What changed after an epoch, until another; 0: the newest.
     pub fn changes(&self, region: RegionId, epoch: Epoch, until: Epoch) -> Result<Changes, RemoteError> {
-        self.ask_at(Kind::Changes, region, epoch, &ChangesUntil { until }, Replay::Freely).0
+        let changes: Changes =
+            self.ask_at(Kind::Changes, region, epoch, &ChangesUntil { until }, Replay::Freely).0?;
+        match changes.check(epoch, until) {
+            Ok(()) => Ok(changes),
+            Err(error) => Err(RemoteError::Protocol { server: self.server_name(), error }),
+        }
     }
 
     /// Older epochs are no longer needed by this cache.

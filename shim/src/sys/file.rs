@@ -73,9 +73,15 @@ pub fn read_at(fd: &OwnFd, buffer: &mut [u8], offset: u64) -> Result<(), Errno> 
 
 /// Writes all bytes at an offset.
 pub fn write_at(fd: &OwnFd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
+    write_some(fd, bytes, offset).map_err(|(_, errno)| errno)
+}
+
+/// The same; an error comes with the number of bytes that were written before.
+pub fn write_some(fd: &OwnFd, bytes: &[u8], offset: u64) -> Result<(), (usize, Errno)> {
     let mut done = 0;
     while done < bytes.len() {
-        done += retry_on_intr(|| rustix::io::pwrite(fd.borrow(), &bytes[done..], offset + done as u64))?;
+        done += retry_on_intr(|| rustix::io::pwrite(fd.borrow(), &bytes[done..], offset + done as u64))
+            .map_err(|errno| (done, errno.into()))?;
     }
     Ok(())
 }

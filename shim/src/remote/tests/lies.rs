@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use netmem_protocol::{FRAME_BODY_MAX, Header, Kind, PAGE_SIZE, ProtocolError, Run};
+use netmem_protocol::control::Changes;
+use netmem_protocol::{Epoch, FRAME_BODY_MAX, Header, Kind, PAGE_SIZE, ProtocolError, Run};
 
 use super::{EPOCH, REGION, empty_commit, fetch, one, protocol_error, remote, remote_for, script, stage_of};
 use crate::remote::lying::{Liar, answer_header, nobody, pages_answer};
@@ -161,4 +162,40 @@ fn a_server_that_does_not_read_is_given_up_at_the_timeout() {
     assert_eq!(failure.applied, Applied::No);
     done.send(()).expect("send");
     liar.finish();
+}
+
+#[test]
+fn changes_that_no_region_can_have_are_refused() {
+    let honest = || Changes {
+        epoch: Epoch(9),
+        size: 4096,
+        runs: vec![Run::new(1, 2), Run::new(7, 1)],
+        base_kept: true,
+    };
+    let lies: [fn(&mut Changes); 6] = [
+        |changes| changes.epoch = Epoch(EPOCH.0 - 1),
+        |changes| changes.size = u64::MAX,
+        |changes| changes.runs.swap(0, 1),
+        |changes| changes.runs[0].count = 0,
+        |changes| changes.runs[1].first.0 = u64::MAX,
+        |changes| changes.runs = vec![Run::new(0, u32::MAX); 9],
+    ];
+    let ask = |answer: Changes, until: u64| {
+        let liar = one(move |peer| {
+            peer.welcome();
+            let (header, _) = peer.request(Kind::Changes);
+            peer.answer(&header, &answer);
+        });
+        let outcome = PageSource::changes(&remote(&liar), REGION, EPOCH, Epoch(until));
+        liar.finish();
+        outcome
+    };
+    assert_eq!(ask(honest(), 0), Ok(honest()));
+    assert_eq!(ask(honest(), 9), Ok(honest()));
+    protocol_error(ask(honest(), 8));
+    for lie in lies {
+        let mut changes = honest();
+        lie(&mut changes);
+        protocol_error(ask(changes, 0));
+    }
 }
