@@ -42,12 +42,15 @@ static void stamp(const char *at, size_t length, unsigned call)
         made_by[page] = call;
 }
 
-/* The same for a call that changes what is mapped there, and maps nothing. */
+/* The same for a call that changes what is mapped there, and maps nothing: what was made by two calls is two mappings still. */
 static void restamp(const char *at, size_t length)
 {
-    calls++;
-    for (size_t page = (size_t)(at - ARENA) / PAGE; page < PAGES && ARENA + page * PAGE < at + length; page++)
-        made_by[page] = made_by[page] == 0 ? 0 : calls;
+    unsigned last = 0;
+    for (size_t page = (size_t)(at - ARENA) / PAGE; page < PAGES && ARENA + page * PAGE < at + length; page++) {
+        calls += made_by[page] != last;
+        last = made_by[page];
+        made_by[page] = last == 0 ? 0 : calls;
+    }
 }
 
 static int is_one(const char *at, size_t length)

@@ -100,15 +100,12 @@ fn advise(runtime: &Runtime, piece: &Mapping, range: (usize, usize), care: Care)
     let (from, to) = range;
     match care {
         Care::Fork { kept } => keep_from_children(runtime, from, to, kept),
-        Care::Remove => {
-            if mem::is_locked(from, to - from) {
-                return Err(Errno(libc::EINVAL));
-            }
+        Care::Remove => up_to_locked(range, |from, to| {
             if piece.private || !piece.may_write {
                 return Err(Errno(libc::EACCES));
             }
             handle(piece.handle).punch(piece.page_at(from) * PAGE as u64, (to - from) as u64)
-        }
+        }),
         Care::WillNeed => {
             let to = to.min(from.saturating_add(WILLNEED_BYTES));
             let inside = handle(piece.handle).pages_inside()?;
@@ -118,7 +115,10 @@ fn advise(runtime: &Runtime, piece: &Mapping, range: (usize, usize), care: Care)
             Ok(())
         }
         Care::Populate { write } => populate(runtime, piece, range, write),
-        Care::Guard { install } => guard(runtime, piece, range, install),
+        Care::Guard { install: true } => {
+            up_to_locked(range, |from, to| guard(runtime, piece, (from, to), true))
+        }
+        Care::Guard { install: false } => guard(runtime, piece, range, false),
         Care::Order(order) => {
             // Of a part as of the whole: it is a hint, and a mapping has one prefetcher. For the kernel it makes the part a mapping
             // of its own, which mremap will notice.
@@ -156,13 +156,26 @@ fn populate(runtime: &Runtime, piece: &Mapping, range: (usize, usize), write: bo
     if behind < to { Err(Errno(libc::EFAULT)) } else { Ok(()) }
 }
 
+/// Advice that locked memory does not take: what lies before it is advised, then it is EINVAL.
+fn up_to_locked(
+    (from, to): (usize, usize),
+    advise: impl FnOnce(usize, usize) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let (mut free, mut locked) = (from, to + PAGE);
+    while locked - free > PAGE {
+        let middle = (free + (locked - free) / 2).next_multiple_of(PAGE).min(locked - PAGE);
+        if mem::is_locked(free, middle - free) { locked = middle } else { free = middle }
+    }
+    if free > from {
+        advise(from, free)?;
+    }
+    if free < to { Err(Errno(libc::EINVAL)) } else { Ok(()) }
+}
+
 /// The kernel's guards and write protection don't mix (an armed page with a guard never gets anywhere), and on the rung with
 /// guards absent pages have them already. So the range loses all access instead, in the table.
 fn guard(runtime: &Runtime, piece: &Mapping, range: (usize, usize), install: bool) -> Result<(), Errno> {
     let (from, to) = range;
-    if install && mem::is_locked(from, to - from) {
-        return Err(Errno(libc::EINVAL));
-    }
     let mut table = runtime.mappings.write();
     for piece in table.edit(from, to, |piece| piece.fence(install))? {
         runtime.engine().protect(&piece)?;

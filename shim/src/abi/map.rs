@@ -225,22 +225,22 @@ pub(super) fn map_region(
     let wants = libc::MAP_POPULATE | libc::MAP_NONBLOCK;
     let locked = request.flags & libc::MAP_LOCKED != 0 || residence::all_is_locked();
     if request.flags & wants == libc::MAP_POPULATE || locked {
-        populate(runtime, &mapping, mapping.start);
+        populate(runtime, &mapping, mapping.start, mapping.end);
     }
     log::debug!("mmap {}: {at:#x}-{end:#x}, page {}", handle.name, mapping.first_page);
     Ok(at)
 }
 
-/// MAP_POPULATE, MAP_LOCKED, and locked memory that grows: pages from an address on come in now, and a private page that can be written is copied now; that they can't is no
-/// error, as for the kernel.
-pub(super) fn populate(runtime: &Runtime, mapping: &Mapping, from: usize) {
+/// MAP_POPULATE, MAP_LOCKED, locked memory that grows or that becomes writable: the pages of a part come in now, and a private one that
+/// can be written is copied now; that they can't is no error, as for the kernel.
+pub(super) fn populate(runtime: &Runtime, mapping: &Mapping, from: usize, to: usize) {
     let write = mapping.private && mapping.prot & libc::PROT_WRITE != 0;
-    if mapping.prot == libc::PROT_NONE || make_ready(runtime, mapping, from, mapping.end, write).is_err() {
+    if mapping.prot == libc::PROT_NONE || make_ready(runtime, mapping, from, to, write).is_err() {
         return;
     }
     let advice = if write { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
     // SAFETY: a touch of each page. It ends at the end of the file, and does nothing before Linux 5.14.
-    let _ = unsafe { mem::madvise(from, mapping.end - from, advice) };
+    let _ = unsafe { mem::madvise(from, to - from, advice) };
 }
 
 /// Brings in what a part of a mapping shows of the file, and makes it ready to be touched by the kernel. Returns where the file
@@ -395,7 +395,15 @@ fn protect_with(at: usize, length: usize, prot: i32, key: Option<i32>) -> Outcom
             Some(piece) if prot & libc::PROT_EXEC != 0 && !executable(handle(piece.handle)) => {
                 return Err(Errno(libc::EACCES).into());
             }
-            Some(_) => protect_ours(runtime, (from, to), prot, key)?,
+            Some(piece) => {
+                protect_ours(runtime, (from, to), prot, key)?;
+                let becomes_writable = prot & libc::PROT_WRITE & !piece.prot != 0;
+                if becomes_writable && piece.private && mem::is_locked(from, to - from) {
+                    for piece in runtime.mappings.overlapping(from, to) {
+                        populate(runtime, &piece, piece.start.max(from), piece.end.min(to));
+                    }
+                }
+            }
         }
     }
     Ok(0)

@@ -215,7 +215,7 @@ fn relocate(runtime: &'static Runtime, wish: &Move) -> Outcome<usize> {
         let _ = mem::munlock(whole.start, whole.length());
     }
     if new > old && mem::is_locked(moved, PAGE) {
-        map::populate(runtime, &all[all.len() - 1], moved + old);
+        map::populate(runtime, &all[all.len() - 1], moved + old, moved + new);
     }
     log::debug!("mremap {at:#x} to {moved:#x}, {new} bytes");
     Ok(moved)

@@ -320,6 +320,10 @@ impl Sigsegv {
             }
         }
         if now != next || again {
+            if mapping.private && mem::is_locked(from, to - from) {
+                // The kernel copies each page of locked private memory that becomes writable, and would copy what was only read.
+                mem::lock_on_fault(from, to - from)?;
+            }
             mem::mprotect(from, to - from, allowed(next, mapping))?;
         }
         if guarded {

@@ -342,8 +342,8 @@ impl RegionFile {
         unsafe { mem::munmap(at, PAGE_SIZE) }
     }
 
-    /// Makes the bytes of the last page that lie behind `size` zeros, wherever the end is by now. The caller keeps others from
-    /// making the file longer (the offset lock).
+    /// Makes the bytes of the last page that lie behind `size` zeros: tmpfs, unlike a file system on a disk, shows them when the file
+    /// grows. The caller keeps others from making the file longer ([`Self::lock_end`]).
     pub fn zero_tail(&self, size: u64) -> Result<(), Errno> {
         self.punch(size, size.next_multiple_of(PAGE_SIZE as u64) - size)
     }
@@ -457,6 +457,18 @@ impl Frames for RegionFile {
     fn set_size(&self, size: u64) -> Result<(), Errno> {
         let _end = self.lock_end()?;
         Ok(rustix::io::retry_on_intr(|| rustix::fs::ftruncate(self.file.borrow(), size))?)
+    }
+
+    fn resize(&self, from: u64, to: u64) -> Result<bool, Errno> {
+        let _end = self.lock_end()?;
+        if self.size()? != from {
+            return Ok(false);
+        }
+        if to > from && !from.is_multiple_of(PAGE_SIZE as u64) {
+            self.zero_tail(from)?;
+        }
+        rustix::io::retry_on_intr(|| rustix::fs::ftruncate(self.file.borrow(), to))?;
+        Ok(true)
     }
 
     fn lock_host(&self) -> Result<(), Errno> {

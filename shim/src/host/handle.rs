@@ -290,10 +290,6 @@ impl Handle {
             return Err(Errno(libc::EFBIG));
         }
         let _offset = self.lock_offset()?;
-        let before = self.size()?;
-        if size > before {
-            self.lock_end_at(before)?;
-        }
         self.region
             .truncate(&runtime.remote, size, Self::deadline(runtime))
             .map_err(|error| self.report("not truncated", &error))?;
@@ -310,17 +306,9 @@ impl Handle {
             return Ok(None);
         }
         if !size.is_multiple_of(PAGE_SIZE as u64) {
-            self.zero_tail(size)?;
+            self.region.cache.zero_tail(size)?;
         }
         Ok(Some(end))
-    }
-
-    /// Bytes behind the end of the file in its last page, which a mapping may have stored, become zeros before the file grows
-    /// over them (tmpfs leaves them; a disk file system does not).
-    fn zero_tail(&self, size: u64) -> Result<(), Errno> {
-        let _pin = self.pin()?;
-        let page = PageIndex::containing(size).0;
-        if self.region.is_present(page) { self.region.cache.zero_tail(size) } else { Ok(()) }
     }
 
     /// Makes bytes zeros without changing the size.

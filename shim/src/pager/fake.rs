@@ -188,6 +188,17 @@ impl Frames for FakeCache {
         Ok(())
     }
 
+    fn resize(&self, from: u64, to: u64) -> Result<bool, Errno> {
+        if self.files.size.load(Ordering::SeqCst) != from {
+            return Ok(false);
+        }
+        if let Some(tail) = self.files.pages.lock().unwrap().get_mut(&PageIndex::containing(from).0) {
+            tail[(from % PAGE_SIZE as u64) as usize..].fill(0);
+        }
+        self.set_size(to)?;
+        Ok(true)
+    }
+
     fn lock_host(&self) -> Result<(), Errno> {
         Ok(())
     }

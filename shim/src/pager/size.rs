@@ -25,29 +25,28 @@ impl<C: Board + Frames> Region<C> {
         let _one_at_a_time = self.maintenance.lock();
         let _host = HostLock::take(&self.cache)?;
         let control = self.cache.control();
-        let before = self.cache.size()?;
-        if size < before {
-            // What becomes of a commit whose answer was lost is settled first: settled later, it would take this cut for its own.
-            self.settle_unresolved(source)?;
-            let gate = ClosedGate::close(self);
-            let end = PageIndex::ceil(before).0.max(self.fetchable());
-            gate.drain(tail, end)?;
-            // From here on the pages behind are zeros for whoever asks (C4): first the mark, then the file.
-            control.fetchable.fetch_min(PageIndex::ceil(size).0, Ordering::SeqCst);
-            control.cut.fetch_min(size, Ordering::SeqCst);
-            control.size_changed.store(1, Ordering::SeqCst);
-            control.cuts.fetch_add(1, Ordering::SeqCst);
-            self.cache.set_size(size)?;
-            self.reset_entries(PageIndex::ceil(size).0, end, Event::Cut);
-            self.mark_dirty(tail, 1);
-        } else if size > before {
-            // The bytes between the old end and its page's end were never the file's; a mapping may have stored there.
-            self.cache.set_size(size)?;
-            control.size_changed.store(1, Ordering::SeqCst);
-        } else {
-            // The size that it has: the kernel clears what lies behind the end in the last page, and nothing else.
-            self.cache.set_size(size)?;
+        let mut before = self.cache.size()?;
+        // A size that it has or that is larger: a write may make the file longer meanwhile, and must not be cut off again.
+        while size >= before {
+            if self.cache.resize(before, size)? {
+                control.size_changed.fetch_max((size > before).into(), Ordering::SeqCst);
+                return Ok(());
+            }
+            before = self.cache.size()?;
         }
+        // What becomes of a commit whose answer was lost is settled first: settled later, it would take this cut for its own.
+        self.settle_unresolved(source)?;
+        let gate = ClosedGate::close(self);
+        let end = PageIndex::ceil(before).0.max(self.fetchable());
+        gate.drain(tail, end)?;
+        // From here on the pages behind are zeros for whoever asks (C4): first the mark, then the file.
+        control.fetchable.fetch_min(PageIndex::ceil(size).0, Ordering::SeqCst);
+        control.cut.fetch_min(size, Ordering::SeqCst);
+        control.size_changed.store(1, Ordering::SeqCst);
+        control.cuts.fetch_add(1, Ordering::SeqCst);
+        self.cache.set_size(size)?;
+        self.reset_entries(PageIndex::ceil(size).0, end, Event::Cut);
+        self.mark_dirty(tail, 1);
         Ok(())
     }
 

@@ -376,6 +376,9 @@ pub trait Frames {
     fn size(&self) -> Result<u64, Errno>;
     /// Sets the bytes in the file.
     fn set_size(&self, size: u64) -> Result<(), Errno>;
+    /// Gives the file `to` bytes if it has `from`, and says whether it had. What a mapping stored behind the end in the last page does
+    /// not become the file's when the file grows over it.
+    fn resize(&self, from: u64, to: u64) -> Result<bool, Errno>;
     /// Takes the lock that keeps other processes of the host out of commits, moves of the view and changes of size.
     fn lock_host(&self) -> Result<(), Errno>;
     /// Gives it up.

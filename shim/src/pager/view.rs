@@ -90,7 +90,7 @@ impl<C: Board + Frames> Region<C> {
         // A file that grew must have the pages before they can be patched; one that shrank is cut after.
         self.follow_growth(changes.size)?;
         self.patch_changed(source, from, &changes)?;
-        self.follow_size(&gate, changes.size)?;
+        self.follow_cut(&gate, changes.size)?;
         control.server_size.store(changes.size, Ordering::SeqCst);
         let cut = control.cut.load(Ordering::SeqCst);
         control.fetchable.store(PageIndex::ceil(changes.size.min(cut)).0, Ordering::SeqCst);
@@ -193,30 +193,30 @@ impl<C: Board + Frames> Region<C> {
 
     fn follow_growth(&self, server_size: u64) -> Result<(), PagerError> {
         let changed_here = self.cache.control().size_changed.load(Ordering::SeqCst) != 0;
-        if !changed_here && self.cache.size()? < server_size {
-            self.cache.set_size(server_size)?;
+        // A write of this host may make the file longer meanwhile.
+        while !changed_here {
+            let size = self.cache.size()?;
+            if size >= server_size || self.cache.resize(size, server_size)? {
+                break;
+            }
         }
         Ok(())
     }
 
-    /// Gives the file the server's size unless the program has changed it here.
-    fn follow_size(&self, gate: &ClosedGate<'_, C>, server_size: u64) -> Result<(), PagerError> {
+    /// Gives the file the server's size, if that is smaller and nothing was written behind it here.
+    fn follow_cut(&self, gate: &ClosedGate<'_, C>, server_size: u64) -> Result<(), PagerError> {
         let control = self.cache.control();
         let size = self.cache.size()?;
-        if size == server_size || control.size_changed.load(Ordering::SeqCst) != 0 {
+        // A size that the server never had is this host's, not committed yet.
+        let changed_here = control.size_changed.load(Ordering::SeqCst) != 0
+            || size != control.server_size.load(Ordering::SeqCst);
+        if size <= server_size || changed_here {
             return Ok(());
         }
-        if size != control.server_size.load(Ordering::SeqCst) {
-            // Written behind the end and not committed yet: a larger file here stays.
-            return if size < server_size { Ok(self.cache.set_size(server_size)?) } else { Ok(()) };
-        }
-        if server_size < size {
-            gate.drain(PageIndex::containing(server_size).0, PageIndex::ceil(size).0)?;
-            control.cuts.fetch_add(1, Ordering::SeqCst);
-            self.cache.set_size(server_size)?;
+        gate.drain(PageIndex::containing(server_size).0, PageIndex::ceil(size).0)?;
+        control.cuts.fetch_add(1, Ordering::SeqCst);
+        if self.cache.resize(size, server_size)? {
             self.reset_entries(PageIndex::ceil(server_size).0, PageIndex::ceil(size).0, Event::Cut);
-        } else {
-            self.cache.set_size(server_size)?;
         }
         Ok(())
     }

@@ -149,6 +149,13 @@ pub fn is_locked(at: usize, length: usize) -> bool {
     asked == Err(Errno(libc::EBUSY))
 }
 
+/// mlock2(2) with MLOCK_ONFAULT: what is locked so is not touched by the kernel when its protection changes.
+pub fn lock_on_fault(at: usize, length: usize) -> Result<(), Errno> {
+    let flags = libc::MLOCK_ONFAULT as usize;
+    // SAFETY: locking changes no data.
+    unsafe { call(libc::SYS_mlock2, [at, length, flags, 0, 0, 0]) }.map(drop)
+}
+
 /// munlock(2).
 pub fn munlock(at: usize, length: usize) -> Result<(), Errno> {
     // SAFETY: lets the kernel reclaim pages, and changes none.
