@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::ProtocolError;
-use crate::ids::{CommitId, Epoch, RegionId, Run};
+use crate::ids::{ClientId, CommitId, Epoch, RegionId, Run};
 use crate::pages::PAGE_INDEX_END;
 use crate::{CHANGES_RUNS_MAX, REGION_BYTES_MAX};
 
@@ -36,6 +36,13 @@ pub enum Create {
 pub struct CreateUnnamed {
     /// Bytes.
     pub size: u64,
+}
+
+/// Takes what another client holds, too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inherit {
+    /// The other client; one that is gone holds nothing.
+    pub parent: ClientId,
 }
 
 /// Looks a name up.

@@ -41,6 +41,8 @@ pub enum Kind {
     Link = 0x002c,
     /// All names of a region. Header: region. Answer [`crate::control::Names`].
     Names = 0x002e,
+    /// Takes what another client holds, too: a forked child what its parent does. Body: [`crate::control::Inherit`]; answer: empty.
+    Inherit = 0x0030,
     /// Pages at an epoch. Header: region, epoch. Body: runs ([`crate::pages`]); answer: a page body.
     Fetch = 0x0040,
     /// Pages for a commit that is to come. Header: region. Body: a page body that names the commit. No answer.
@@ -64,7 +66,7 @@ pub const ANSWER: u16 = 0x8000;
 
 impl Kind {
     /// All kinds of request, for tests and tables.
-    pub const REQUESTS: [Kind; 23] = [
+    pub const REQUESTS: [Kind; 24] = [
         Kind::Ping,
         Kind::Open,
         Kind::OpenId,
@@ -82,6 +84,7 @@ impl Kind {
         Kind::MakeSymlink,
         Kind::Link,
         Kind::Names,
+        Kind::Inherit,
         Kind::Fetch,
         Kind::Stage,
         Kind::Commit,

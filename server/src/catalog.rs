@@ -261,6 +261,18 @@ impl Catalog {
         self.hold(&mut state, who, id)
     }
 
+    /// `Inherit`.
+    pub fn inherit(&self, who: Who, parent: ClientId) {
+        let mut state = self.state();
+        let holds = state.clients.get(&parent).map(|parent| parent.holds.clone()).unwrap_or_default();
+        for (id, count) in holds {
+            if let Some(kept) = state.kept.get_mut(&id) {
+                kept.holds += count;
+                *state.clients.entry(who.client).or_default().holds.entry(id).or_default() += count;
+            }
+        }
+    }
+
     /// `CreateUnnamed`.
     pub fn create_unnamed(&self, who: Who, request: &CreateUnnamed) -> Answer<Entry> {
         if request.size > self.limits.region_bytes {

@@ -133,6 +133,21 @@ fn holds_end_with_the_lease_and_not_before() {
 }
 
 #[test]
+fn what_is_inherited_outlives_the_parents_hold() {
+    let catalog = catalog();
+    let (parent, child) = (who(1), Who { client: who(2).client, ..who(1) });
+    catalog.enter(parent);
+    catalog.enter(child);
+    let id = catalog.create_unnamed(parent, &CreateUnnamed { size: 4096 }).expect("a region").region;
+    catalog.inherit(child, parent.client);
+    catalog.close(parent, id).expect("its own hold");
+    assert!(is_there(&catalog, id));
+    catalog.inherit(child, who(7).client);
+    catalog.close(child, id).expect("its own hold");
+    assert!(!is_there(&catalog, id));
+}
+
+#[test]
 fn views_end_with_the_lease_of_their_cache() {
     let catalog = catalog();
     catalog.enter(who(1));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netmem_protocol::control::{
-    ChangesUntil, Commit, CommitStatus, Committed, Entry, ErrorBody, Resize, ServerStat,
+    ChangesUntil, Commit, CommitStatus, Committed, Entry, ErrorBody, Inherit, Resize, ServerStat,
 };
 use netmem_protocol::{
     Epoch, ErrorCode, Header, Kind, PAGE_SIZE, ProtocolError, RegionId, decode_body, encode_frame,
@@ -182,6 +182,11 @@ impl Shared {
             Kind::Close => {
                 nothing(bytes, "Close")?;
                 reply.empty(catalog.close(who, id)?)
+            }
+            Kind::Inherit => {
+                let Inherit { parent } = body(bytes, "Inherit")?;
+                catalog.inherit(who, parent);
+                reply.empty(())
             }
             Kind::Lookup => reply.entry(&catalog.lookup(&body(bytes, "Lookup")?)?),
             Kind::List => {

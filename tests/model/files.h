@@ -266,7 +266,12 @@ static void send_from(char **word)
     int from = slot[slot_of(word[1])], to = slot[slot_of(word[2])];
     off_t in = number(word[3]);
     size_t count = count_of(word[4]);
-    struct stat status;
+    struct stat status, into;
+    /* A file into itself: where the source ends is what it was before the call (docs/SEMANTICS.md). */
+    if (fstat(from, &status) == 0 && fstat(to, &into) == 0 && status.st_ino == into.st_ino && status.st_dev == into.st_dev) {
+        say(" itself");
+        return;
+    }
     if (fstat(from, &status) == 0 && in < status.st_size) {
         off_t left = status.st_size - in;
         clear_tail(to, position(to) + ((off_t)count < left ? (off_t)count : left));

@@ -115,7 +115,9 @@ static void remap(char **word)
         stamp(at, before, 0);
     else if (after < before)
         stamp(at + after, before - after, 0);
-    use(got, after);
+    /* What stays where it is may be several mappings, or reach over the end of the last one. */
+    if (got != at || after > before)
+        use(got, after);
 }
 
 static int sync_flags(const char *letters)

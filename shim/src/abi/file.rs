@@ -37,7 +37,8 @@ fn ours(number: i32) -> Result<&'static Handle, super::outcome::Exit> {
     fds::region(number)?.ok_or(NOT_OURS)
 }
 
-fn status_flags(number: i32) -> Result<i32, Errno> {
+/// fcntl(F_GETFL).
+pub fn status_flags(number: i32) -> Result<i32, Errno> {
     // SAFETY: by value.
     unsafe { call(libc::SYS_fcntl, [number as usize, libc::F_GETFL as usize, 0, 0, 0, 0]) }
         .map(|flags| flags as i32)

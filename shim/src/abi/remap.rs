@@ -242,7 +242,15 @@ fn move_blocks(pieces: &[Mapping], wish: &Move) -> Result<usize, Errno> {
             return Err(Errno(libc::ENOMEM));
         }
     }
-    let target = if wish.has(libc::MREMAP_FIXED) { to } else { mem::reserve(new)? };
+    let target = if wish.has(libc::MREMAP_FIXED) {
+        to
+    } else {
+        // An address that is not to be had is a hint, as for mmap.
+        let hint = if wish.has(libc::MREMAP_DONTUNMAP) { to & !(PAGE - 1) } else { 0 };
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a place that is free.
+        unsafe { mem::mmap(hint, new, libc::PROT_NONE, flags, -1, 0)? }
+    };
     let step = pieces.iter().map(|piece| piece.state.block_bytes).min().unwrap_or(PAGE);
     let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | flags & libc::MREMAP_DONTUNMAP;
     let carry = |start: usize, there: usize, back: bool| {

@@ -122,8 +122,13 @@ fn move_bytes(
     if source.is_none() && target.is_none() {
         return Err(NOT_OURS);
     }
+    let mode = |end: End| super::file::status_flags(end.number).unwrap_or(libc::O_PATH);
+    let refused = mode(from) & (libc::O_WRONLY | libc::O_PATH) != 0
+        || mode(to) & libc::O_PATH != 0
+        || mode(to) & libc::O_ACCMODE == libc::O_RDONLY
+        || target.is_some() && mode(to) & libc::O_APPEND != 0;
     // What has no offset has no wrong one.
-    if [from, to].iter().any(|end| end.position().is_ok_and(|at| at > i64::MAX as u64)) {
+    if refused || [from, to].iter().any(|end| end.position().is_ok_and(|at| at > i64::MAX as u64)) {
         // The kernel's to refuse.
         return Ok(make(from.offset, length)? as isize);
     }

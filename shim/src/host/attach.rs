@@ -275,27 +275,39 @@ pub fn release_if_idle(runtime: &'static Runtime, handle: &'static Handle) {
         return;
     }
     let nameless = handle.unnamed || handle.region.cache.is_unlinked();
-    {
-        let mut by_inode = runtime.attached.by_inode.lock();
-        // Another thread may have opened it meanwhile, or given it up. With the table held from the look to the end: whoever maps
-        // the region holds it too, and looks whether it is given up.
-        let table = runtime.mappings.write();
-        let inode = handle.region.cache.inode;
-        let stays = !nameless && by_inode.len() <= IDLE_KEPT;
-        if stays
-            || by_inode.get(&inode).map(|known| known.index) != Some(handle.index)
-            || !handle.is_idle(&table)
-        {
-            return;
-        }
-        by_inode.remove(&inode);
-        handle.release();
-        drop(table);
-        runtime.attached.numbers.lock().1.push(handle.index);
+    // A forked child that could not tell the server yet holds it by our hold.
+    let has_heirs = handle.region.cache.control().heirs.load(Ordering::SeqCst) != 0;
+    if !forget(runtime, handle, if nameless { 0 } else { IDLE_KEPT }) || has_heirs {
+        return;
     }
     if let Err(error) = runtime.remote.close(handle.region.id) {
         log::debug!("{}: {error}", handle.name);
     }
+}
+
+/// In a forked child: what nothing shows is opened anew when it is wanted. The hold on it is the parent's.
+pub fn forget_idle(runtime: &Runtime, handle: &Handle) {
+    forget(runtime, handle, 0);
+}
+
+/// Gives up a region that nothing shows, if more than `kept` are known; says whether it did.
+fn forget(runtime: &Runtime, handle: &Handle, kept: usize) -> bool {
+    let mut by_inode = runtime.attached.by_inode.lock();
+    // Another thread may have opened it meanwhile, or given it up. With the table held from the look to the end: whoever maps
+    // the region holds it too, and looks whether it is given up.
+    let table = runtime.mappings.write();
+    let inode = handle.region.cache.inode;
+    if by_inode.len() <= kept
+        || by_inode.get(&inode).map(|known| known.index) != Some(handle.index)
+        || !handle.is_idle(&table)
+    {
+        return false;
+    }
+    by_inode.remove(&inode);
+    handle.release();
+    drop(table);
+    runtime.attached.numbers.lock().1.push(handle.index);
+    true
 }
 
 /// What the server says of a region now: the last of those who had it may have committed since it was opened for us.

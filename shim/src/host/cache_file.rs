@@ -142,6 +142,9 @@ impl RegionFile {
             }
             slot.pid.store(0, Ordering::SeqCst);
         }
+        if living + executed == 0 {
+            control.heirs.store(0, Ordering::SeqCst);
+        }
         // With the last holder dead, nobody can tell its stores from what was committed: the pages go, and the last commit
         // is what the next one sees.
         let fresh = dead > 0 && living + executed == 0;

@@ -7,9 +7,11 @@
 //! never zeros.
 
 use core::cell::UnsafeCell;
+use core::sync::atomic::Ordering;
 
-use super::{Runtime, handle, runtime_if_started};
+use super::{Handle, Runtime, handle, runtime_if_started};
 use crate::log;
+use crate::pager::Board;
 use crate::sync::QuietGuard;
 use crate::sys::errno::Errno;
 use crate::sys::mem;
@@ -53,6 +55,9 @@ pub extern "C" fn prepare() {
         let mut maintenance: Vec<_> = handle::all().map(|handle| handle.offset.lock()).collect();
         maintenance.extend(handle::all().map(|handle| handle.region.maintenance.lock()));
         maintenance.extend(handle::all().map(|handle| handle.region.cache.lock_end_for_fork()));
+        for handle in handle::all() {
+            handle.region.cache.control().heirs.fetch_add(1, Ordering::SeqCst);
+        }
         let mappings = runtime.mappings.write();
         let retired: Box<dyn Guard> = Box::new(crate::engine::state::lock_for_fork());
         let poisoned: Box<dyn Guard> = Box::new(super::poison::lock_for_fork());
@@ -118,6 +123,11 @@ pub extern "C" fn child() {
     }
 }
 
+/// This process holds a region by itself, or not at all.
+fn no_heir_of(handle: &Handle) {
+    handle.region.cache.control().heirs.fetch_sub(1, Ordering::SeqCst);
+}
+
 fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
     crate::engine::state::nobody_looks();
     crate::engine::delivery::begin_again();
@@ -136,11 +146,13 @@ fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
         }
         runtime.engine().take_over_in_child(&mapping, handle::handle(mapping.handle))?;
     }
-    // The hold on a region that has no name any more goes with the parent; ours keeps it.
-    for handle in handle::all() {
-        if handle.unnamed || handle.region.cache.is_unlinked() {
-            let _ = runtime.remote.open_id(handle.region.id);
-        }
+    for handle in handle::all().filter(|handle| handle.is_idle(&runtime.mappings.write())) {
+        no_heir_of(handle);
+        super::attach::forget_idle(runtime, handle);
+    }
+    // What the parent gives up ends there and then if it has no name, so it is held here, too, before the program goes on.
+    if handle::all().next().is_some() && runtime.remote.tell_what_is_inherited() {
+        handle::all().for_each(no_heir_of);
     }
     Ok(())
 }

@@ -339,7 +339,9 @@ impl Handle {
 
     /// Gives up this process's place in the region: nothing is dirty but what the marks say.
     pub fn leave(&self) {
-        if self.region.cache.is_unlinked() && self.region.cache.peers().is_empty() {
+        let alone = self.region.cache.peers().is_empty()
+            && self.region.cache.control().heirs.load(Ordering::SeqCst) == 0;
+        if self.region.cache.is_unlinked() && alone {
             self.region.cache.remove_control();
         }
         self.region.cache.detach();

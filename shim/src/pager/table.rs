@@ -12,7 +12,7 @@ use super::page::{Event, State, must};
 use crate::sys::errno::Errno;
 
 /// The version of everything in this file.
-pub const LAYOUT: u64 = 3;
+pub const LAYOUT: u64 = 4;
 /// The first word of a control file.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"netmctl\x01");
 /// Pages whose entries lie in one chunk: 1 GiB of region.
@@ -101,6 +101,7 @@ impl Default for Control {
             changed: AtomicU64::new(0),
             server_modified: AtomicU64::new(0),
             own_epoch: AtomicU64::new(0),
+            heirs: AtomicU64::new(0),
             chunks: [const { AtomicU64::new(0) }; CHUNKS_MAX / 64],
             slots: [const {
                 Slot {
@@ -152,6 +153,8 @@ pub struct Control {
     pub server_modified: AtomicU64,
     /// The epoch of this host's last commit, until the time that it got at the server was seen; else 0.
     pub own_epoch: AtomicU64,
+    /// Forked children that the server does not know for holders yet: their parent's hold is theirs.
+    pub heirs: AtomicU64,
     /// A bit for each chunk that was ever used.
     pub chunks: [AtomicU64; CHUNKS_MAX / 64],
     /// The attached processes.

@@ -192,13 +192,13 @@ impl<C: Board + Frames> Region<C> {
     }
 
     fn follow_growth(&self, server_size: u64) -> Result<(), PagerError> {
-        let changed_here = self.cache.control().size_changed.load(Ordering::SeqCst) != 0;
+        if self.cache.control().size_changed.load(Ordering::SeqCst) != 0 {
+            return Ok(());
+        }
+        let mut size = self.cache.size()?;
         // A write of this host may make the file longer meanwhile.
-        while !changed_here {
-            let size = self.cache.size()?;
-            if size >= server_size || self.cache.resize(size, server_size)? {
-                break;
-            }
+        while size < server_size && !self.cache.resize(size, server_size)? {
+            size = self.cache.size()?;
         }
         Ok(())
     }

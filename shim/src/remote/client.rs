@@ -10,6 +10,7 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
 
+use netmem_protocol::control::Inherit;
 use netmem_protocol::{
     CacheId, ClientHello, ClientId, CommitId, Disposition, Epoch, HelloStatus, Kind, RegionId, ServerHello,
 };
@@ -55,6 +56,8 @@ struct Identity {
     client: ClientId,
     /// The first hello, to which all others are compared.
     first: Option<ServerHello>,
+    /// In a forked child, until the server knows that it holds what this client does.
+    parent: Option<ClientId>,
 }
 
 /// Whether a request may be sent again when its answer was lost.
@@ -84,7 +87,7 @@ impl Remote {
             cache,
             pool: Pool::new(),
             contacted: AtomicBool::new(false),
-            identity: QuietMutex::new(Identity { client, first: None }),
+            identity: QuietMutex::new(Identity { client, first: None, parent: None }),
             commits: AtomicU64::new(0),
             broken: AtomicU32::new(0),
         }
@@ -112,14 +115,16 @@ impl Remote {
     }
 
     /// In a forked child, before any other use: gives up the parent's connections without a word on them, and goes by the name of
-    /// `client` from now on. Waits for nobody.
+    /// `client` from now on, which holds what the parent does from the first connection on. Waits for nobody.
     pub fn forget_connections(&self, client: ClientId) {
         self.identity.reset_after_fork();
         self.pool.forget();
         let mut identity = self.identity.lock();
+        let holds_nothing = !self.contacted.load(Ordering::Acquire);
+        identity.parent = identity.parent.or((!holds_nothing).then_some(identity.client));
         identity.client = client;
         // The parent may have been caught writing it.
-        if !self.contacted.load(Ordering::Acquire) {
+        if holds_nothing {
             identity.first = None;
         }
     }
@@ -130,6 +135,7 @@ impl Remote {
         let mut identity = self.identity.lock();
         self.contacted.store(false, Ordering::Release);
         identity.first = None;
+        identity.parent = None;
         drop(identity);
         self.pool.drop_idle();
     }
@@ -223,6 +229,8 @@ impl Remote {
     /// A connection of one's own. With `checked`, one that this host knows to be dead is not handed out, so that requests
     /// that can't be repeated freely are not wasted on it.
     pub(super) fn lease(&self, patience: &mut Patience, checked: bool) -> Result<Lease<'_>, RemoteError> {
+        // What a server said is worth more than that it did not answer the next time.
+        let mut said = None;
         loop {
             let (limit, greeting) = if self.contacted.load(Ordering::Acquire) {
                 (patience.deadline, patience.deadline)
@@ -241,7 +249,13 @@ impl Remote {
             };
             let attempt = Deadline::after(Some(ATTEMPT_MAX));
             let trouble = match self.connect(place, limit.min(attempt), greeting.min(attempt)) {
-                Ok((connected, hello)) => return self.check_store(connected, hello),
+                Ok((connected, hello)) => {
+                    let lease = self.check_store(connected, hello)?;
+                    match self.inherit(lease, greeting.min(attempt)) {
+                        Ok(lease) => return Ok(lease),
+                        Err(trouble) => trouble,
+                    }
+                }
                 Err(trouble) => trouble,
             };
             let again = match &trouble {
@@ -249,11 +263,14 @@ impl Remote {
                 Trouble::Refused(status) => *status != HelloStatus::Version,
                 Trouble::Protocol(_) | Trouble::Answer(..) => false,
             };
+            if let Trouble::Refused(status) = &trouble {
+                said = Some(*status);
+            }
             if again && patience.pause(limit).is_ok() {
                 continue;
             }
             let waited = patience.waited();
-            return Err(match trouble {
+            return Err(match said.map_or(trouble, Trouble::Refused) {
                 Trouble::Broken { why, .. } => self.unreachable(why, waited),
                 Trouble::TimedOut { .. } => self.unreachable(Why::Silent, waited),
                 Trouble::Refused(status) => RemoteError::Refused { server: self.server.clone(), status },
@@ -314,6 +331,28 @@ impl Remote {
             crate::log::debug!("{}: connected again", self.server);
         }
         Ok(lease)
+    }
+
+    /// In a forked child, first of all: what the parent holds is held here, too.
+    fn inherit<'a>(&self, mut lease: Lease<'a>, deadline: Deadline) -> Result<Lease<'a>, Trouble> {
+        let Some(parent) = self.identity.lock().parent.take() else { return Ok(lease) };
+        let ask =
+            Ask { kind: Kind::Inherit, region: RegionId(0), epoch: Epoch(0), body: &Inherit { parent } };
+        let answer = lease.get().map_or(Ok(()), |connection| connection.exchange(&ask, deadline));
+        if answer.is_err() {
+            self.identity.lock().parent = Some(parent);
+        }
+        answer.map(|()| lease)
+    }
+
+    /// Whether the server knows what a forked child holds. It is told now, if it can be reached at once.
+    pub fn tell_what_is_inherited(&self) -> bool {
+        let mut patience = self.patience();
+        patience.deadline = patience.deadline.min(patience.first_contact);
+        if let Ok(lease) = self.lease(&mut patience, true) {
+            lease.keep();
+        }
+        self.identity.lock().parent.is_none()
     }
 
     /// A request was answered: its connection goes back to the others.

@@ -48,7 +48,7 @@ const OURS_BYTES: usize = 1 << 44;
 /// it maps lies where it would lie without us. Where that stretch is taken, or there is none, the kernel finds a place.
 pub fn map_ours(length: usize, prot: i32, flags: i32, fd: i32, offset: u64) -> Result<usize, Errno> {
     // As random as the place of the library.
-    let first = OURS + ((&raw const NEXT as usize) & (OURS_BYTES - 1) & !(PAGE - 1)) / 2;
+    let first = OURS + ((&raw const NEXT as usize) & (OURS_BYTES - 1)) / 2 / PAGE * PAGE;
     let _ = NEXT.compare_exchange(0, first, Ordering::Relaxed, Ordering::Relaxed);
     let room = length.next_multiple_of(PAGE);
     let mut hint = NEXT.fetch_add(room, Ordering::Relaxed);

@@ -440,11 +440,7 @@ impl Writer {
                 format!("copy {slot} {at} {to} {there} {count}")
             }
             13 => {
-                // Not from a file into itself: where the source ends is what it was before the call (SEMANTICS.md).
-                let (to, into) = self.slot(who);
-                if into == file {
-                    return;
-                }
+                let (to, _) = self.slot(who);
                 format!("send {slot} {to} {at} {count}")
             }
             _ => {

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use netmem_protocol::{ClientId, ErrorCode, HelloStatus, Kind, Run};
+use netmem_protocol::control::Inherit;
+use netmem_protocol::{ClientId, ErrorCode, HelloStatus, Kind, Run, decode_body};
 
 use super::{REGION, fetch, remote, script};
 use crate::remote::lying::{Liar, Peer, pages_answer};
@@ -113,6 +114,9 @@ fn a_forked_child_closes_its_copies_and_comes_under_its_own_name() {
         }),
         script(|peer| {
             assert_eq!(peer.welcome().client, ClientId([9; 16]));
+            let (header, body) = peer.request(Kind::Inherit);
+            assert_eq!(decode_body(&body, "Inherit"), Ok(Inherit { parent: ClientId([1; 16]) }));
+            peer.answer(&header, &());
             let (header, _) = peer.request(Kind::Ping);
             peer.answer(&header, &());
         }),
