@@ -67,6 +67,13 @@ impl Commits<'_> {
         if let Some(committed) = applied.find(who.client, request.commit) {
             return Ok(committed);
         }
+        if applied.is_settled(who.client, request.commit) {
+            let text = format!(
+                "region {}: commit {} comes too late: its client was told that it was not applied",
+                region.id, request.commit
+            );
+            return Err(Refusal::new(ErrorCode::Stale, text));
+        }
         let change = Change {
             base: request.base.0,
             strict: request.strict,
@@ -146,6 +153,10 @@ impl Commits<'_> {
         let committed = Committed { epoch: Epoch(root.epoch), previous, size: root.size };
         region.touch();
         let mut views = region.views();
+        if moves && change.base != current.epoch {
+            // What others had changed comes to the cache from here.
+            views.pin(who.cache, current.epoch);
+        }
         views.publish(Arc::new(root));
         if moves {
             views.committed(who.cache, change.base, current.epoch);

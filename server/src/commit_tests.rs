@@ -115,6 +115,23 @@ fn a_strict_commit_over_anothers_change_is_stale_and_changes_nothing() {
 }
 
 #[test]
+fn a_commit_that_comes_after_its_client_was_told_that_it_did_not_happen_does_not_happen() {
+    let bench = bench(100);
+    bench.region.open_entry(ME.cache);
+    // It hangs on a connection that the client has given up.
+    let late = bench.request(1);
+    assert_eq!(code(bench.region.commit_status(ME.client, late.commit)), ErrorCode::NotFound);
+    // The same number of another client is another commit.
+    assert!(bench.commit(OTHER, &late, &[(7, page(7, &[]))]).is_ok());
+    bench.put(ME, 1, &[(0, page(2, &[]))]).expect("the same page, newer, under another number");
+    assert_eq!(code(bench.commit(ME, &late, &[(0, page(1, &[]))])), ErrorCode::Stale);
+    assert_eq!(bench.bytes(0, 0), page(2, &[]));
+    let next = bench.request(3);
+    let done = bench.commit(ME, &next, &[(0, page(3, &[]))]).expect("a commit");
+    assert_eq!(bench.region.commit_status(ME.client, next.commit).expect("applied"), done);
+}
+
+#[test]
 fn a_merge_whose_base_is_gone_is_stale_and_one_that_needs_no_base_is_not() {
     let bench = bench(100);
     bench.put(OTHER, 1, &[(0, page(5, &[]))]).expect("a base");

@@ -156,18 +156,30 @@ fn start(shared: &Arc<Shared>, shards: &Arc<Shards>, socket: Socket) {
     });
 }
 
-fn turn_away(shared: &Arc<Shared>, socket: Arc<Socket>, status: HelloStatus) {
-    static REFUSALS: AtomicU64 = AtomicU64::new(0);
-    if REFUSALS.fetch_add(1, Ordering::Relaxed) >= REFUSALS_MAX {
+/// Refusals under way.
+static REFUSALS: AtomicU64 = AtomicU64::new(0);
+
+/// One of them, counted while it lives, be it that no thread could be had for it.
+struct Refused;
+
+impl Drop for Refused {
+    fn drop(&mut self) {
         REFUSALS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn turn_away(shared: &Arc<Shared>, socket: Arc<Socket>, status: HelloStatus) {
+    let before = REFUSALS.fetch_add(1, Ordering::Relaxed);
+    let refused = Refused;
+    if before >= REFUSALS_MAX {
         return;
     }
     let shared = Arc::clone(shared);
     spawn("refusal", move || {
+        let _refused = refused;
         if let Err(error) = session::greet(&shared, &socket, status) {
             tracing::debug!("a refused connection ended: {error}");
         }
-        REFUSALS.fetch_sub(1, Ordering::Relaxed);
     });
 }
 

@@ -65,33 +65,60 @@ impl Drop for Root {
 /// The commits that were applied, by client.
 #[derive(Default)]
 pub struct Applied {
-    clients: HashMap<ClientId, (u64, VecDeque<(CommitId, Committed)>)>,
+    clients: HashMap<ClientId, Ends>,
     /// Counts up with every commit, to find the client that committed longest ago.
     clock: u64,
+}
+
+/// How one client's commits ended.
+#[derive(Default)]
+struct Ends {
+    /// The clock at the last of them.
+    when: u64,
+    /// The last ones that were applied.
+    commits: VecDeque<(CommitId, Committed)>,
+    /// The client was told that a commit was not applied: neither it nor one before it may be applied any more.
+    settled: CommitId,
 }
 
 impl Applied {
     /// How the commit ended, if it was applied.
     pub fn find(&self, client: ClientId, commit: CommitId) -> Option<Committed> {
-        let (_, commits) = self.clients.get(&client)?;
-        commits.iter().find(|(id, _)| *id == commit).map(|(_, committed)| *committed)
+        let ends = self.clients.get(&client)?;
+        ends.commits.iter().find(|(id, _)| *id == commit).map(|(_, committed)| *committed)
+    }
+
+    /// Whether the client was told that the commit was not applied.
+    pub fn is_settled(&self, client: ClientId, commit: CommitId) -> bool {
+        self.clients.get(&client).is_some_and(|ends| commit <= ends.settled)
     }
 
     /// Remembers a commit.
     pub fn add(&mut self, client: ClientId, commit: CommitId, committed: Committed) {
-        self.clock += 1;
-        if !self.clients.contains_key(&client)
-            && self.clients.len() >= APPLIED_CLIENTS_MAX
-            && let Some(oldest) = self.clients.iter().min_by_key(|(_, (when, _))| *when).map(|(id, _)| *id)
-        {
-            self.clients.remove(&oldest);
-        }
-        let (when, commits) = self.clients.entry(client).or_default();
-        *when = self.clock;
+        let commits = &mut self.ends(client).commits;
         if commits.len() >= APPLIED_MAX {
             commits.pop_front();
         }
         commits.push_back((commit, committed));
+    }
+
+    /// Remembers that the client is told that a commit was not applied.
+    pub fn settle(&mut self, client: ClientId, commit: CommitId) {
+        let settled = &mut self.ends(client).settled;
+        *settled = (*settled).max(commit);
+    }
+
+    fn ends(&mut self, client: ClientId) -> &mut Ends {
+        self.clock += 1;
+        if !self.clients.contains_key(&client)
+            && self.clients.len() >= APPLIED_CLIENTS_MAX
+            && let Some(oldest) = self.clients.iter().min_by_key(|(_, ends)| ends.when).map(|(id, _)| *id)
+        {
+            self.clients.remove(&oldest);
+        }
+        let ends = self.clients.entry(client).or_default();
+        ends.when = self.clock;
+        ends
     }
 }
 
@@ -190,10 +217,16 @@ impl Region {
         self.modified_ns.store(now_ns(), Ordering::Relaxed);
     }
 
-    /// How a commit ended. Waits for one that is under way.
+    /// How a commit ended. Waits for one that is under way. One that is still on its way, on a connection that its client has given
+    /// up, is not applied any more after this has denied it: the client commits the same pages anew, and newer ones after them.
     pub fn commit_status(&self, client: ClientId, commit: CommitId) -> Answer<Committed> {
-        self.turn().find(client, commit).ok_or_else(|| {
-            let text = format!("region {}: commit {commit} was not applied; send it again", self.id);
+        let mut turn = self.turn();
+        turn.find(client, commit).ok_or_else(|| {
+            turn.settle(client, commit);
+            let text = format!(
+                "region {}: commit {commit} was not applied; send it again, under another number",
+                self.id
+            );
             Refusal::new(ErrorCode::NotFound, text)
         })
     }

@@ -249,7 +249,7 @@ impl Shared {
         let staged = staging.take(id, request.commit);
         let region = self.memory.region(id)?;
         // A repeated commit is answered whatever became of its stages.
-        if let Ok(committed) = region.commit_status(who.client, request.commit) {
+        if let Some(committed) = region.turn().find(who.client, request.commit) {
             return Ok(committed);
         }
         if staged.pages != request.staged_pages {

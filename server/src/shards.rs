@@ -121,7 +121,7 @@ impl Shard {
 
     /// The life of a thread: it follows, leads, serves alone, and follows again if there are not enough that do.
     fn work(self: Arc<Self>) {
-        while self.followers.fetch_add(1, Ordering::SeqCst) < FOLLOWERS_MAX {
+        while self.may_follow() {
             let lead = self.lead.lock().unwrap_or_else(PoisonError::into_inner);
             self.followers.fetch_sub(1, Ordering::SeqCst);
             let mut lead = Some(lead);
@@ -132,7 +132,13 @@ impl Shard {
                 }
             }
         }
-        self.followers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Counts the thread among those that wait to lead, if there are too few. Nobody is counted who will not: a leader that goes
+    /// on alone looks here whether another takes the lead.
+    fn may_follow(&self) -> bool {
+        let more = |count| (count < FOLLOWERS_MAX).then_some(count + 1);
+        self.followers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
     /// Waits once and serves who is ready. Gives the lead back, unless it was given up on the way; an error: the server ended.

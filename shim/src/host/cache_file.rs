@@ -474,6 +474,16 @@ impl Frames for RegionFile {
         Ok(true)
     }
 
+    fn append(&self, end: u64, bytes: &[u8]) -> Result<bool, Errno> {
+        let _end = self.lock_end()?;
+        if self.size()? != end {
+            return Ok(false);
+        }
+        // The kernel moves the end after the bytes are in their place.
+        file::write_some(&self.file, bytes, end).map_err(|(_, errno)| errno)?;
+        Ok(true)
+    }
+
     fn lock_host(&self) -> Result<(), Errno> {
         file::lock_exclusive(&self.control_file)
     }

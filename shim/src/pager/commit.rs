@@ -15,7 +15,7 @@ use super::region::{PagerError, Region, Unresolved, runs_of};
 use super::table::{
     Board, CHUNK_PAGES, Chunk, Frames, HostLock, SUM_UNKNOWN, SUM_ZERO, WINDOW_PAGES, page_sum,
 };
-use super::view::BEHIND;
+use super::view::{BEHIND, Own};
 use crate::remote::{Applied, CommitFailure, PageSource, RemoteError};
 use crate::sys::clock::Deadline;
 use crate::sys::errno::Errno;
@@ -145,7 +145,6 @@ impl<C: Board + Frames> Region<C> {
         }
         // Before the harvest: pages behind this size that are written meanwhile belong to the next commit.
         let size = self.cache.size()?;
-        let size_now = size;
         self.reach_used_chunks()?;
         harvest(&mut |first, count| self.mark_dirty(first, count));
         let flushing = self.begin_flush(size, deadline)?;
@@ -158,7 +157,7 @@ impl<C: Board + Frames> Region<C> {
         let cut = Some(control.cut.load(Ordering::SeqCst)).filter(|cut| *cut != u64::MAX);
         let resized = control.size_changed.load(Ordering::SeqCst) != 0
             || size != control.server_size.load(Ordering::SeqCst);
-        let mut sent = Vec::new();
+        let mut sending = Unresolved { id: CommitId(0), base, sent: Vec::new(), size, cut };
         let result = if flushing.is_empty() && cut.is_none() && !resized {
             Ok(None)
         } else {
@@ -166,15 +165,15 @@ impl<C: Board + Frames> Region<C> {
             // The stream fills in number and page count.
             let (commit, staged_pages) = (CommitId(0), 0);
             let message = Commit { commit, staged_pages, base, strict: options.strict, cut, size };
-            self.send(source, &flushing, size_now, &mut sent, &message)
+            self.send(source, &flushing, &mut sending, &message)
         };
-        let result = self.resolve_lost(source, result, &sent, (base, size_now));
-        match result {
+        match self.resolve_lost(source, result, &sending) {
             Ok(done) => {
                 self.end_flush(&flushing, true);
                 let Some(done) = done else { return Ok(CommitReport { epoch: base, pages: 0 }) };
-                self.committed(source, &sent, done, base, size)?;
-                Ok(CommitReport { epoch: self.view(), pages: sent.len() as u64 })
+                let pages = sending.sent.len() as u64;
+                self.committed(source, sending, done)?;
+                Ok(CommitReport { epoch: self.view(), pages })
             }
             Err(error) => {
                 self.end_flush(&flushing, false);
@@ -193,8 +192,7 @@ impl<C: Board + Frames> Region<C> {
         &self,
         source: &dyn PageSource,
         result: Result<Option<Committed>, CommitError>,
-        sent: &[(u64, u64)],
-        at: (Epoch, u64),
+        sending: &Unresolved,
     ) -> Result<Option<Committed>, PagerError> {
         match result {
             Ok(done) => Ok(done),
@@ -205,9 +203,7 @@ impl<C: Board + Frames> Region<C> {
                     Ok(done) => Ok(Some(done)),
                     Err(RemoteError::Answer { code: ErrorCode::NotFound, .. }) => Err(error.into()),
                     Err(error) => {
-                        let (base, size) = at;
-                        let unresolved = Unresolved { id, base, sent: sent.to_vec(), size };
-                        *self.unresolved.lock() = Some(unresolved);
+                        *self.unresolved.lock() = Some(Unresolved { id, ..sending.clone() });
                         Err(error.into())
                     }
                 }
@@ -220,7 +216,10 @@ impl<C: Board + Frames> Region<C> {
     pub(super) fn settle_unresolved(&self, source: &dyn PageSource) -> Result<(), PagerError> {
         let Some(lost) = self.unresolved.lock().take() else { return Ok(()) };
         match source.commit_status(self.id, lost.id) {
-            Ok(done) => self.committed(source, &lost.sent, done, lost.base, lost.size),
+            // Another process of the host has brought it here in the meantime, like another host's; what it has done to the size
+            // since then stays, and what was stored is compared with what the server has.
+            Ok(done) if self.view() >= done.epoch => Ok(()),
+            Ok(done) => self.committed(source, lost, done),
             Err(RemoteError::Answer { code: ErrorCode::NotFound, .. }) => Ok(()),
             Err(error) => {
                 *self.unresolved.lock() = Some(lost);
@@ -307,14 +306,14 @@ impl<C: Board + Frames> Region<C> {
         &self,
         source: &dyn PageSource,
         flushing: &[u64],
-        size: u64,
-        sent: &mut Vec<(u64, u64)>,
+        sending: &mut Unresolved,
         commit: &Commit,
     ) -> Result<Option<Committed>, CommitError> {
+        let Unresolved { id, sent, size, .. } = sending;
         let mut capture = Capture {
             region: self,
             batches: flushing.chunks(FRAME_PAGES_MAX as usize),
-            size,
+            size: *size,
             buffer: vec![0u8; flushing.len().min(FRAME_PAGES_MAX as usize) * PAGE_SIZE],
             builder: PageBodyBuilder::default(),
         };
@@ -325,6 +324,7 @@ impl<C: Board + Frames> Region<C> {
         }
         let mut trouble = None;
         let done = source.commit(self.id, &mut |sink| {
+            *id = sink.id();
             while more {
                 let data = capture.builder.data_pages() as usize * PAGE_SIZE;
                 sink.stage(&capture.builder, &capture.buffer[..data])?;
@@ -353,32 +353,34 @@ impl<C: Board + Frames> Region<C> {
     fn committed(
         &self,
         source: &dyn PageSource,
-        sent: &[(u64, u64)],
+        sent: Unresolved,
         done: Committed,
-        base: Epoch,
-        size: u64,
     ) -> Result<(), PagerError> {
         let control = self.cache.control();
-        for (page, sum) in sent {
+        for (page, sum) in &sent.sent {
             self.with_entry(*page, |entry| entry.sum.store(*sum, Ordering::Release))?;
         }
         control.cut.store(u64::MAX, Ordering::SeqCst);
         control.size_changed.store(0, Ordering::SeqCst);
-        control.server_size.store(size, Ordering::SeqCst);
-        if done.previous == base || done.epoch == base {
+        control.server_size.store(sent.size, Ordering::SeqCst);
+        if done.previous == sent.base || done.epoch == sent.base {
             control.view.store(done.epoch.0, Ordering::SeqCst);
             return Ok(());
         }
-        // Another host was in between: its changes to our pages were merged there and have to come here too.
-        match self.refresh_locked(source) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                // The commit stands; the next one starts with this refresh.
-                control.behind.fetch_max(BEHIND, Ordering::SeqCst);
-                crate::log::debug!("refresh after commit {}: {error}", done.epoch);
-                Ok(())
-            }
+        // Another host was in between: what it changed has to come here too, in our pages where we did not change them.
+        let own = Own { sent: &sent.sent, cut: sent.cut.unwrap_or(u64::MAX), done };
+        let followed = match self.move_view(source, done.previous, Some(own)) {
+            // The server was short of memory: what it has now is all that can be had.
+            Err(error) if error.is_stale() => self.refresh_locked(source),
+            followed => followed,
+        };
+        if let Err(error) = followed {
+            // The commit stands; the next one, or the next refresh, starts here.
+            control.behind.fetch_max(BEHIND, Ordering::SeqCst);
+            crate::log::debug!("refresh after commit {}: {error}", done.epoch);
+            *self.unresolved.lock() = Some(sent);
         }
+        Ok(())
     }
 
     /// Treats every page that is here as possibly dirty: after a process died whose page tables knew more than the marks.

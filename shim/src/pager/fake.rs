@@ -199,6 +199,15 @@ impl Frames for FakeCache {
         Ok(true)
     }
 
+    fn append(&self, end: u64, bytes: &[u8]) -> Result<bool, Errno> {
+        if self.files.size.load(Ordering::SeqCst) != end {
+            return Ok(false);
+        }
+        self.files.store(end / PAGE_SIZE as u64, (end % PAGE_SIZE as u64) as usize, bytes);
+        self.files.size.store(end + bytes.len() as u64, Ordering::SeqCst);
+        Ok(true)
+    }
+
     fn lock_host(&self) -> Result<(), Errno> {
         Ok(())
     }

@@ -7,6 +7,8 @@
 pub mod commit;
 #[cfg(test)]
 pub mod fake;
+#[cfg(test)]
+mod hosts_tests;
 pub mod page;
 pub mod prefetch;
 pub mod region;

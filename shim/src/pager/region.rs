@@ -78,7 +78,7 @@ pub struct Region<C> {
     pub cache: C,
     /// Commits, moves of the view and changes of size, one at a time. Lock order: 2 (DESIGN.md).
     pub maintenance: QuietMutex<()>,
-    /// A commit of this process of which nobody knows whether it happened. Used with the maintenance lock held.
+    /// A commit of this process of which nobody knows whether it happened, or that happened and whose merged pages are not here. Used with the maintenance lock held.
     pub(super) unresolved: QuietMutex<Option<Unresolved>>,
     /// Something may have been stored through a mapping since the last commit; a commit that finds pages then moves the time of
     /// the last change.
@@ -86,6 +86,7 @@ pub struct Region<C> {
 }
 
 /// What has to be known of a commit once it turns out to have happened.
+#[derive(Clone)]
 pub struct Unresolved {
     /// Its number.
     pub id: netmem_protocol::CommitId,
@@ -95,6 +96,8 @@ pub struct Unresolved {
     pub sent: Vec<(u64, u64)>,
     /// The size that went up.
     pub size: u64,
+    /// Where it cut the region, if it did.
+    pub cut: Option<u64>,
 }
 
 /// Claims that go back if they were not settled.

@@ -382,6 +382,8 @@ pub trait Frames {
     /// Gives the file `to` bytes if it has `from`, and says whether it had. What a mapping stored behind the end in the last page does
     /// not become the file's when the file grows over it.
     fn resize(&self, from: u64, to: u64) -> Result<bool, Errno>;
+    /// Makes the file longer by these bytes, in one step, if it ends at `end`. False if it does not.
+    fn append(&self, end: u64, bytes: &[u8]) -> Result<bool, Errno>;
     /// Takes the lock that keeps other processes of the host out of commits, moves of the view and changes of size.
     fn lock_host(&self) -> Result<(), Errno>;
     /// Gives it up.
