@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ExitStatus};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -40,7 +40,11 @@ impl Agent {
     /// The same with more variables.
     pub fn with(host: &Host, url: &str, variables: &[(&str, &str)]) -> Agent {
         let run = Run::on(host, url, compile("tests/agent/agent.c", &[]));
-        let run = variables.iter().fold(run, |run, (name, value)| run.env(name, *value));
+        Agent::of(variables.iter().fold(run, |run, (name, value)| run.env(name, *value)))
+    }
+
+    /// Another program that says what it does, line by line.
+    pub fn of(run: Run) -> Agent {
         // A file: what was written before an answer is there when the answer is.
         let stderr = NamedTempFile::new().expect("a file");
         let (mut child, what) = run.spawn(stderr.reopen().expect("the file").into());
@@ -71,6 +75,19 @@ impl Agent {
         let stdin = self.stdin.as_mut().expect("its input");
         let told = stdin.write_all(format!("{line}\n").as_bytes());
         told.unwrap_or_else(|error| panic!("{}: {line}: {error}\n{}", self.what, self.stderr()));
+    }
+
+    /// The next line of a program that is not asked for it; `None` at its end.
+    pub fn line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(patient(LIMIT)) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => {
+                let threads = picture(self.pid);
+                kill_group(self.pid);
+                panic!("{}: says nothing for {LIMIT:?}\n{threads}\n{}", self.what, self.stderr());
+            }
+        }
     }
 
     /// The next answer: what came of the line, or the name of its errno or signal.

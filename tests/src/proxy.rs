@@ -25,8 +25,12 @@ struct State {
     held: [usize; 2],
     /// Each part of the stream is this late.
     delay: Duration,
-    /// Bytes towards the server until the wire is cut by itself.
-    left: Option<u64>,
+    /// Bytes towards the server, and back, until the wire is cut by itself.
+    left: [Option<u64>; 2],
+    /// Bytes that go on at a time; 0: as many as came.
+    piece: usize,
+    /// The bytes until the cut were counted, and the last of them are on their way.
+    spent: bool,
     live: Vec<TcpStream>,
     /// Connections that were made in all.
     made: usize,
@@ -52,8 +56,8 @@ impl Wire {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while the wire is stalled, and counts. False: it is cut.
-    fn pass(&self, bytes: u64, towards_server: bool) -> bool {
+    /// Waits while the wire is stalled, and counts. How many of the bytes go on; `None`: the wire is cut.
+    fn pass(&self, bytes: usize, towards_server: bool) -> Option<usize> {
         let (mut state, direction) = (self.lock(), usize::from(!towards_server));
         state.held[direction] += 1;
         self.changed.notify_all();
@@ -61,17 +65,29 @@ impl Wire {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.held[direction] -= 1;
-        if towards_server && let Some(left) = state.left {
-            state.left = Some(left.saturating_sub(bytes));
-            if left < bytes {
-                cut(&mut state);
+        let open = !state.cut && !state.ended;
+        let mut go = bytes;
+        if let Some(left) = state.left[direction].filter(|_| open) {
+            go = bytes.min(left as usize);
+            state.left[direction] = Some(left - go as u64);
+            if go < bytes {
+                state.spent = true;
             }
         }
-        let (open, delay) = (!state.cut && !state.ended, state.delay);
+        let delay = state.delay;
         drop(state);
         // Not to wait for something: the delay is what is tested.
         thread::sleep(delay);
-        open
+        open.then_some(go)
+    }
+
+    /// The bytes until the cut have gone.
+    fn end_if_spent(&self) {
+        let mut state = self.lock();
+        if state.spent {
+            cut(&mut state);
+            self.changed.notify_all();
+        }
     }
 }
 
@@ -117,7 +133,30 @@ impl Proxy {
 
     /// Cuts the wire when this many more bytes have gone towards the server.
     pub fn cut_after(&self, bytes: u64) {
-        self.wire.lock().left = Some(bytes);
+        self.wire.lock().left[0] = Some(bytes);
+    }
+
+    /// The same for bytes that come from the server.
+    pub fn cut_after_answers(&self, bytes: u64) {
+        self.wire.lock().left[1] = Some(bytes);
+    }
+
+    /// Waits until it is cut, or for `limit`. Whether it is.
+    pub fn wait_until_cut(&self, limit: Duration) -> bool {
+        let (mut state, until) = (self.wire.lock(), Instant::now() + limit);
+        while !state.cut {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            (state, _) = self.wire.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+
+    /// Passes on so many bytes at a time from now on; 0: as they come.
+    pub fn split(&self, bytes: usize) {
+        self.wire.lock().piece = bytes;
     }
 
     /// Takes bytes and connections, and passes nothing on.
@@ -148,7 +187,8 @@ impl Proxy {
     /// All well again.
     pub fn heal(&self) {
         let mut state = self.wire.lock();
-        (state.cut, state.stalled, state.mute, state.left) = (false, false, false, None);
+        (state.cut, state.stalled, state.mute, state.spent) = (false, false, false, false);
+        (state.left, state.piece) = ([None; 2], 0);
         state.delay = Duration::ZERO;
         drop(state);
         self.wire.changed.notify_all();
@@ -188,8 +228,18 @@ fn connect(wire: &Arc<Wire>, near: TcpStream, server: &str) {
 
 fn pump(wire: &Wire, mut from: TcpStream, mut to: TcpStream, towards_server: bool) {
     let mut part = vec![0; 64 << 10];
-    while let Ok(count @ 1..) = from.read(&mut part) {
-        if !wire.pass(count as u64, towards_server) || to.write_all(&part[..count]).is_err() {
+    loop {
+        let piece = match wire.lock().piece {
+            0 => part.len(),
+            piece => piece.min(part.len()),
+        };
+        let Ok(count @ 1..) = from.read(&mut part[..piece]) else { break };
+        let Some(go) = wire.pass(count, towards_server) else { break };
+        let written = to.write_all(&part[..go]);
+        if go < count {
+            wire.end_if_spent();
+        }
+        if written.is_err() || go < count {
             break;
         }
     }

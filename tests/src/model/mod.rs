@@ -9,6 +9,7 @@
 //! script stays one when lines are left out.
 
 mod dice;
+pub use dice::Dice;
 mod generate;
 mod play;
 mod shrink;
