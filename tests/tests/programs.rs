@@ -109,6 +109,8 @@ programs!(
         fork_child_sees_and_writes,
         fork_private_cow,
         hard_links,
+        kernel_aio,
+        libraries,
         lseek_set_cur_end_data_hole,
         madvise_dontneed_shared_keeps,
         madvise_every_advice,

@@ -16,6 +16,7 @@ mod file;
 mod follow;
 mod fork;
 mod links;
+mod loader;
 mod lock;
 mod map;
 mod masks;

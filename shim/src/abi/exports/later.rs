@@ -7,10 +7,11 @@ use core::ffi::c_long;
 
 hook! {
     unsafe fn io_submit(context: *mut c_void, count: c_long, requests: *const *const u8) -> c_int => nm_io_submit {
-        match asynchronous::submit(count as isize, requests) {
+        match asynchronous::submit(context as usize, count as isize, requests) {
+            Ok(submitted) => submitted as c_int,
             // libaio gives the errno back instead of setting it.
             Err(Exit::Fail(failed)) => -failed.0,
-            _ => real!(io_submit)(context, count, requests),
+            Err(Exit::Pass(_)) => real!(io_submit)(context, count, requests),
         }
     }
 }

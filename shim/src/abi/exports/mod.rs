@@ -50,6 +50,7 @@ pub mod files;
 pub mod handlers;
 pub mod header;
 pub mod later;
+pub mod libraries;
 pub mod memory;
 pub mod names;
 mod numbered;
@@ -77,8 +78,8 @@ use super::map::Request;
 use super::outcome::{Exit, Outcome, finish, raw_result};
 use super::transfer::End;
 use super::{
-    advice, asynchronous, capi, daemons, exec, file, fork, links, lock, map, messages, path, process, range,
-    remap, residence, resolve, signal as signals, spawn, status, stdio, temporary, transfer, walk,
+    advice, asynchronous, capi, daemons, exec, file, fork, links, loader, lock, map, messages, path, process,
+    range, remap, residence, resolve, signal as signals, spawn, status, stdio, temporary, transfer, walk,
 };
 use crate::sys::app::Span;
 use crate::sys::errno::{self, Errno};

@@ -84,7 +84,7 @@ pub(super) unsafe fn served(number: c_long, args: Arguments) -> c_long {
         libc::SYS_io_uring_setup => finish(asynchronous::ring(), || raw_result(call(number, args))) as c_long,
         libc::SYS_io_submit => {
             let pass = || raw_result(call(number, args));
-            finish(asynchronous::submit(args[1] as isize, args[2] as *const _), pass) as c_long
+            finish(asynchronous::submit(args[0], args[1] as isize, args[2] as *const _), pass) as c_long
         }
         _ => by_path(number, args) as c_long,
     }
