@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
-    ClientHello, CommitId, ErrorCode, Header, HelloStatus, Kind, PageBody, PageBodyBuilder, ProtocolError,
-    RunKind, ServerHello, VERSION_MAX, VERSION_MIN,
+    ClientHello, CommitId, ErrorCode, Header, HelloStatus, Kind, PAGE_SIZE, PageBody, PageBodyBuilder,
+    ProtocolError, RunKind, ServerHello, VERSION_MAX, VERSION_MIN,
 };
 
 use crate::refusal::{Answer, Refusal};
@@ -19,6 +19,7 @@ use crate::region::Who;
 use crate::requests::{Next, Shared, malformed, refuse};
 use crate::shards::Turn;
 use crate::shutdown::Place;
+use crate::slab::PageRef;
 use crate::staging::Staging;
 use crate::stats;
 use crate::wire::{FrameReader, Socket};
@@ -285,10 +286,17 @@ impl Session {
         if pages.is_empty() {
             return Ok(Ok(()));
         }
-        let mut slices = Vec::with_capacity(1 + pages.len());
-        slices.push(IoSlice::new(&self.out));
-        slices.extend(pages.into_iter().map(|page| IoSlice::new(&page[..])));
-        send(&self.socket, &mut slices, turn)?;
+        let written = write_ready(&self.socket, &mut slices_of(&self.out, pages.iter().copied()))?;
+        if written < self.out.len() + pages.len() * PAGE_SIZE {
+            // A peer that does not read keeps the pages it asked for, and not the epoch that they are of.
+            let kept: Vec<PageRef> = pages.into_iter().cloned().collect();
+            drop(root);
+            turn.will_wait();
+            let mut slices = slices_of(&self.out, kept.iter());
+            let mut rest = &mut slices[..];
+            IoSlice::advance_slices(&mut rest, written);
+            self.socket.write_all(rest)?;
+        }
         self.out.clear();
         Ok(Ok(()))
     }
@@ -332,6 +340,28 @@ fn may_take_long(header: &Header) -> bool {
         Some(Kind::Stage) => header.length > SHORT_STAGE_BYTES,
         _ => true,
     }
+}
+
+/// What goes out before pages, and the pages.
+fn slices_of<'a>(front: &'a [u8], pages: impl Iterator<Item = &'a PageRef>) -> Vec<IoSlice<'a>> {
+    std::iter::once(front).chain(pages.map(|page| &page[..])).map(IoSlice::new).collect()
+}
+
+/// Sends what the peer can take without waiting. Returns how many bytes that was.
+fn write_ready(socket: &Socket, mut slices: &mut [IoSlice<'_>]) -> io::Result<usize> {
+    let mut written = 0;
+    while !slices.is_empty() {
+        match socket.write_some(slices) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(taken) => {
+                written += taken;
+                IoSlice::advance_slices(&mut slices, taken);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
 }
 
 /// Sends all of it, without waiting if the peer can take it.

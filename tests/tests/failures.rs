@@ -44,6 +44,13 @@ struct Known {
     stop: bool,
 }
 
+impl Known {
+    /// Syncs that ended.
+    fn ends(&self) -> u64 {
+        self.commits + self.errors
+    }
+}
+
 #[derive(Debug, Default)]
 struct Writer {
     known: Mutex<Known>,
@@ -69,6 +76,11 @@ impl Writer {
     fn wait_for_commits(&self, more: u64) {
         let before = self.known().commits;
         self.wait_until("committed", |known| known.commits >= before + more);
+    }
+
+    fn wait_for_an_end(&self) {
+        let before = self.known().ends();
+        self.wait_until("at an end of a sync", |known| known.ends() > before);
     }
 
     fn wait_for_an_error(&self) {
@@ -152,8 +164,9 @@ fn disturb(dice: &mut Dice, writer: &Writer, wire: &Proxy) {
             writer.wait_for_an_error();
         }
         6 => {
+            // As slow as it makes it: done in time, or an error.
             wire.split(1 + dice.small(3000) as usize);
-            writer.wait_for_commits(1);
+            writer.wait_for_an_end();
         }
         _ => {
             wire.stall();
