@@ -244,6 +244,13 @@ static int on_writes(char **word)
     return 1;
 }
 
+/* Whether the kernel moves bytes between these: what it refuses changes no tail. */
+static int can_move(int from, int to)
+{
+    int source = fcntl(from, F_GETFL), target = fcntl(to, F_GETFL);
+    return source >= 0 && target >= 0 && (source & O_ACCMODE) != O_WRONLY && (target & O_APPEND) == 0;
+}
+
 static void copy(char **word)
 {
     int from = slot[slot_of(word[1])], to = slot[slot_of(word[3])];
@@ -252,7 +259,7 @@ static void copy(char **word)
     size_t count = count_of(word[5]);
     struct stat status;
     off_t at = own_out ? lseek(to, 0, SEEK_CUR) : out;
-    if (fstat(from, &status) == 0) {
+    if (can_move(from, to) && fstat(from, &status) == 0) {
         off_t left = status.st_size - (own_in ? lseek(from, 0, SEEK_CUR) : in);
         left = left < 0 ? 0 : left;
         clear_tail(to, at + ((off_t)count < left ? (off_t)count : left));
@@ -272,7 +279,7 @@ static void send_from(char **word)
         say(" itself");
         return;
     }
-    if (fstat(from, &status) == 0 && in < status.st_size) {
+    if (can_move(from, to) && fstat(from, &status) == 0 && in < status.st_size) {
         off_t left = status.st_size - in;
         clear_tail(to, position(to) + ((off_t)count < left ? (off_t)count : left));
     }
