@@ -7,7 +7,7 @@
  *     unmap AT BYTES                  protect AT BYTES PROT
  *     remap AT OLD NEW FLAGS TO       letters m(ay move) f(ixed, to TO) d(ont unmap); where it moves elsewhere, it comes back to TO
  *     msync AT BYTES FLAGS            letters s a i           madvise AT BYTES ADVICE (a number)
- *     mlock AT BYTES, munlock AT BYTES
+ *     mlock AT BYTES, munlock AT BYTES                        pages AT BYTES PAGE (remap_file_pages)
  *     load AT COUNT                   a digest                store AT COUNT SEED
  *     move AT AT COUNT                memcpy to the first     look AT N (a digest of each page)
  */
@@ -250,6 +250,9 @@ int on_memory(char **word, int words)
         stamp(at, length, 0);
     } else if (strcmp(call, "protect") == 0 && words > 3) {
         say_result(mprotect(at, length, protection(word[3])));
+        restamp(at, length);
+    } else if (strcmp(call, "pages") == 0 && words > 3) {
+        say_result(remap_file_pages(at, length, 0, (size_t)number(word[3]), 0));
         restamp(at, length);
     } else if (strcmp(call, "remap") == 0 && words > 5)
         remap(word);

@@ -5,7 +5,7 @@
  *
  *     model SOCKET LABEL DIRECTORY [reference]
  *
- * connects to the abstract Unix socket, says its label, and obeys. Lines: those of files.c and memory.c, and
+ * connects to the abstract Unix socket, says its label, and obeys. Lines: those of files.h, memory.h and names.h, and
  *
  *     t LINE             LINE in a thread of its own
  *     fork LABEL         the child connects under that label and goes on by itself
@@ -22,6 +22,7 @@
 
 #include "files.h"
 #include "memory.h"
+#include "names.h"
 
 char text[TEXT_MAX];
 size_t text_length;
@@ -184,7 +185,7 @@ static void obey(char **word, int words)
     else if (strcmp(word[0], "check") == 0) {
         look_at_memory();
         look_at_files();
-    } else if (!on_files(word, words) && !on_memory(word, words))
+    } else if (!on_files(word, words) && !on_memory(word, words) && !on_locks(word, words))
         say(" what?");
 }
 

@@ -3,6 +3,8 @@
 //! Owns: which lines there are and how likely each is. Called by: the exploration. Must not: need to be right about what is
 //! open or mapped: it guesses well enough that most lines do something, and a wrong guess is an error that both sides give.
 
+mod names;
+
 use std::collections::BTreeMap;
 
 use super::Script;
@@ -360,6 +362,10 @@ impl Writer {
                     self.dice.one(&[0, 1, 2, 3, 3, 4, 4, 4, 4, 8, 9, 9, 9, 10, 11, 20, 21, 22, 22, 23, 23]);
                 self.say(format!("{who} madvise {page} {bytes} {advice}"));
             }
+            18 if self.dice.once_in(2) => {
+                let first = self.dice.below(self.pages_max);
+                self.say(format!("{who} pages {page} {bytes} {first}"));
+            }
             18 => self.say(format!("{who} mlock {page} {bytes}")),
             _ => self.say(format!("{who} munlock {page} {bytes}")),
         }
@@ -403,28 +409,22 @@ impl Writer {
         }
     }
 
-    fn names(&mut self, who: char) {
-        let (one, other) = (self.dice.one(&NAMES), self.dice.one(&NAMES));
-        let (slot, _) = self.slot(who);
-        match self.dice.below(10) {
-            0 => self.say(format!("{who} unlink {one}")),
-            1 => self.say(format!("{who} rename {one} {other}")),
-            2 => self.say(format!("{who} exchange {one} {other}")),
-            3 => self.say(format!("{who} stat {one}")),
-            4 => self.say(format!("{who} fstat {slot}")),
-            _ => {
-                let call = self.dice.one(&["fsync", "fdatasync"]);
-                self.say(format!("{who} {call} {slot}"));
-            }
-        }
-    }
-
     fn transfer(&mut self, who: char) {
         let ((slot, file), (count, second)) = (self.slot(who), (self.count(), self.count()));
         let (at, buffer, also) = (self.offset(file), self.buffer(who), self.buffer(who));
         let seed = self.dice.below(1000);
         let aside = if self.dice.once_in(6) { "t " } else { "" };
-        let line = match self.dice.below(16) {
+        let line = match self.dice.below(19) {
+            16 => {
+                let (to, into) = self.slot(who);
+                let there = self.offset(into);
+                format!("splice {slot} {at} {to} {there} {count}")
+            }
+            17 => {
+                let advice = self.dice.below(7);
+                format!("advise {slot} {at} {count} {advice}")
+            }
+            18 => format!("range {slot} {at} {count}"),
             0 => format!("read {slot} {count} {buffer}"),
             1..=3 => format!("pread {slot} {at} {count} {buffer}"),
             4 => format!("readv {slot} {count} {second} {buffer} {also}"),

@@ -250,7 +250,8 @@ impl Player {
 
     /// What lies behind the end of a file in its last page is nobody's, and does not go from host to host.
     fn clear_tails(&self) {
-        for entry in fs::read_dir(self.hosts[0].files()).into_iter().flatten().flatten() {
+        let entries = fs::read_dir(self.hosts[0].files()).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file())) {
             let file: File = OpenOptions::new().write(true).open(entry.path()).expect("a file");
             let size = file.metadata().expect("its size").len();
             let zeros = vec![0; ((PAGE - size % PAGE) % PAGE) as usize];
