@@ -43,6 +43,8 @@ pub struct CreateUnnamed {
 pub struct Inherit {
     /// The other client; one that is gone holds nothing.
     pub parent: ClientId,
+    /// Of what it holds, what the asking client does too: one hold of each.
+    pub regions: Vec<RegionId>,
 }
 
 /// Looks a name up.

@@ -41,7 +41,7 @@ pub enum Kind {
     Link = 0x002c,
     /// All names of a region. Header: region. Answer [`crate::control::Names`].
     Names = 0x002e,
-    /// Takes what another client holds, too: a forked child what its parent does. Body: [`crate::control::Inherit`]; answer: empty.
+    /// Takes holds on what another client holds: a forked child on what its parent does. Body: [`crate::control::Inherit`]; answer: empty.
     Inherit = 0x0030,
     /// Pages at an epoch. Header: region, epoch. Body: runs ([`crate::pages`]); answer: a page body.
     Fetch = 0x0040,

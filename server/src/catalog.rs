@@ -262,13 +262,13 @@ impl Catalog {
     }
 
     /// `Inherit`.
-    pub fn inherit(&self, who: Who, parent: ClientId) {
+    pub fn inherit(&self, who: Who, parent: ClientId, regions: &[RegionId]) {
         let mut state = self.state();
-        let holds = state.clients.get(&parent).map(|parent| parent.holds.clone()).unwrap_or_default();
-        for (id, count) in holds {
-            if let Some(kept) = state.kept.get_mut(&id) {
-                kept.holds += count;
-                *state.clients.entry(who.client).or_default().holds.entry(id).or_default() += count;
+        for id in regions {
+            let held = state.clients.get(&parent).is_some_and(|parent| parent.holds.contains_key(id));
+            if let Some(kept) = state.kept.get_mut(id).filter(|_| held) {
+                kept.holds += 1;
+                *state.clients.entry(who.client).or_default().holds.entry(*id).or_default() += 1;
             }
         }
     }

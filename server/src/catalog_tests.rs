@@ -139,10 +139,13 @@ fn what_is_inherited_outlives_the_parents_hold() {
     catalog.enter(parent);
     catalog.enter(child);
     let id = catalog.create_unnamed(parent, &CreateUnnamed { size: 4096 }).expect("a region").region;
-    catalog.inherit(child, parent.client);
+    let other = catalog.create_unnamed(parent, &CreateUnnamed { size: 4096 }).expect("a region").region;
+    catalog.inherit(child, parent.client, &[id, RegionId(u64::MAX)]);
     catalog.close(parent, id).expect("its own hold");
     assert!(is_there(&catalog, id));
-    catalog.inherit(child, who(7).client);
+    catalog.close(parent, other).expect("its own hold");
+    assert!(!is_there(&catalog, other));
+    catalog.inherit(child, who(7).client, &[id]);
     catalog.close(child, id).expect("its own hold");
     assert!(!is_there(&catalog, id));
 }

@@ -184,8 +184,8 @@ impl Shared {
                 reply.empty(catalog.close(who, id)?)
             }
             Kind::Inherit => {
-                let Inherit { parent } = body(bytes, "Inherit")?;
-                catalog.inherit(who, parent);
+                let Inherit { parent, regions } = body(bytes, "Inherit")?;
+                catalog.inherit(who, parent, &regions);
                 reply.empty(())
             }
             Kind::Lookup => reply.entry(&catalog.lookup(&body(bytes, "Lookup")?)?),

@@ -131,7 +131,9 @@ fn no_heir_of(handle: &Handle) {
 fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
     crate::engine::state::nobody_looks();
     crate::engine::delivery::begin_again();
-    runtime.remote.forget_connections(super::random_client()?);
+    let is_idle = |handle: &&Handle| handle.is_idle(&runtime.mappings.write());
+    let used = handle::all().filter(|handle| !is_idle(handle)).map(|handle| handle.region.id);
+    runtime.remote.forget_connections(super::random_client()?, used.collect());
     runtime.directory.reopen_after_fork()?;
     let tracking = runtime.engine().tracking();
     for handle in handle::all() {
@@ -146,7 +148,7 @@ fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
         }
         runtime.engine().take_over_in_child(&mapping, handle::handle(mapping.handle))?;
     }
-    for handle in handle::all().filter(|handle| handle.is_idle(&runtime.mappings.write())) {
+    for handle in handle::all().filter(is_idle) {
         no_heir_of(handle);
         super::attach::forget_idle(runtime, handle);
     }

@@ -51,13 +51,13 @@ pub struct Remote {
     broken: AtomicU32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Identity {
     client: ClientId,
     /// The first hello, to which all others are compared.
     first: Option<ServerHello>,
-    /// In a forked child, until the server knows that it holds what this client does.
-    parent: Option<ClientId>,
+    /// In a forked child, until the server knows what it holds of its parent's.
+    inheritance: Option<Inherit>,
 }
 
 /// Whether a request may be sent again when its answer was lost.
@@ -87,7 +87,7 @@ impl Remote {
             cache,
             pool: Pool::new(),
             contacted: AtomicBool::new(false),
-            identity: QuietMutex::new(Identity { client, first: None, parent: None }),
+            identity: QuietMutex::new(Identity { client, first: None, inheritance: None }),
             commits: AtomicU64::new(0),
             broken: AtomicU32::new(0),
         }
@@ -115,13 +115,16 @@ impl Remote {
     }
 
     /// In a forked child, before any other use: gives up the parent's connections without a word on them, and goes by the name of
-    /// `client` from now on, which holds what the parent does from the first connection on. Waits for nobody.
-    pub fn forget_connections(&self, client: ClientId) {
+    /// `client` from now on, which holds what the parent does of `regions` from the first connection on. Waits for nobody.
+    pub fn forget_connections(&self, client: ClientId, regions: Vec<RegionId>) {
         self.identity.reset_after_fork();
         self.pool.forget();
         let mut identity = self.identity.lock();
         let holds_nothing = !self.contacted.load(Ordering::Acquire);
-        identity.parent = identity.parent.or((!holds_nothing).then_some(identity.client));
+        let inherited = !holds_nothing && !regions.is_empty();
+        // If the parent is a child that could not tell the server yet, what it has is its own parent's.
+        let parent = identity.inheritance.as_ref().map_or(identity.client, |its| its.parent);
+        identity.inheritance = inherited.then_some(Inherit { parent, regions });
         identity.client = client;
         // The parent may have been caught writing it.
         if holds_nothing {
@@ -135,7 +138,7 @@ impl Remote {
         let mut identity = self.identity.lock();
         self.contacted.store(false, Ordering::Release);
         identity.first = None;
-        identity.parent = None;
+        identity.inheritance = None;
         drop(identity);
         self.pool.drop_idle();
     }
@@ -335,12 +338,11 @@ impl Remote {
 
     /// In a forked child, first of all: what the parent holds is held here, too.
     fn inherit<'a>(&self, mut lease: Lease<'a>, deadline: Deadline) -> Result<Lease<'a>, Trouble> {
-        let Some(parent) = self.identity.lock().parent.take() else { return Ok(lease) };
-        let ask =
-            Ask { kind: Kind::Inherit, region: RegionId(0), epoch: Epoch(0), body: &Inherit { parent } };
+        let Some(inherit) = self.identity.lock().inheritance.take() else { return Ok(lease) };
+        let ask = Ask { kind: Kind::Inherit, region: RegionId(0), epoch: Epoch(0), body: &inherit };
         let answer = lease.get().map_or(Ok(()), |connection| connection.exchange(&ask, deadline));
         if answer.is_err() {
-            self.identity.lock().parent = Some(parent);
+            self.identity.lock().inheritance = Some(inherit);
         }
         answer.map(|()| lease)
     }
@@ -352,7 +354,7 @@ impl Remote {
         if let Ok(lease) = self.lease(&mut patience, true) {
             lease.keep();
         }
-        self.identity.lock().parent.is_none()
+        self.identity.lock().inheritance.is_none()
     }
 
     /// A request was answered: its connection goes back to the others.

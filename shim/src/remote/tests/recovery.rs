@@ -115,7 +115,8 @@ fn a_forked_child_closes_its_copies_and_comes_under_its_own_name() {
         script(|peer| {
             assert_eq!(peer.welcome().client, ClientId([9; 16]));
             let (header, body) = peer.request(Kind::Inherit);
-            assert_eq!(decode_body(&body, "Inherit"), Ok(Inherit { parent: ClientId([1; 16]) }));
+            let inherit = Inherit { parent: ClientId([1; 16]), regions: vec![REGION] };
+            assert_eq!(decode_body(&body, "Inherit"), Ok(inherit));
             peer.answer(&header, &());
             let (header, _) = peer.request(Kind::Ping);
             peer.answer(&header, &());
@@ -123,7 +124,7 @@ fn a_forked_child_closes_its_copies_and_comes_under_its_own_name() {
     ]);
     let remote = remote(&liar);
     assert_eq!(remote.ping(), Ok(()));
-    remote.forget_connections(ClientId([9; 16]));
+    remote.forget_connections(ClientId([9; 16]), vec![REGION]);
     assert_eq!(remote.ping(), Ok(()));
     assert_eq!(remote.stats().reconnects.load(Ordering::Relaxed), 0);
     liar.finish();
@@ -137,7 +138,7 @@ fn a_connection_that_was_out_when_its_process_forked_does_not_close_a_number_tha
     })]);
     let remote = remote(&liar);
     let stream = remote.begin_commit(REGION).expect("begin");
-    remote.forget_connections(ClientId([9; 16]));
+    remote.forget_connections(ClientId([9; 16]), Vec::new());
     drop(stream);
     liar.finish();
 }
