@@ -97,9 +97,11 @@ buffered! {
     // Time.
     clock_getres(clock: c_int, into: Out = output[TIME]) -> c_int => nm_clock_getres;
     clock_gettime(clock: c_int, into: Out = output[TIME]) -> c_int => nm_clock_gettime;
-    clock_settime(clock: c_int, time: In = input[TIME]) -> c_int => nm_clock_settime;
-    clock_nanosleep(clock: c_int, flags: c_int, time: In = input[TIME], left: Out = output[TIME]) -> c_int => nm_clock_nanosleep;
-    nanosleep(time: In = input[TIME], left: Out = output[TIME]) -> c_int => nm_nanosleep;
+    gettimeofday(into: Out = output[size_of::<libc::timeval>()], zone: Out = output[8]) -> c_int => nm_gettimeofday;
+    time(into: Out = output[8]) -> libc::time_t => nm_time;
+    clock_settime(clock: c_int, wish: In = input[TIME]) -> c_int => nm_clock_settime;
+    clock_nanosleep(clock: c_int, flags: c_int, wish: In = input[TIME], left: Out = output[TIME]) -> c_int => nm_clock_nanosleep;
+    nanosleep(wish: In = input[TIME], left: Out = output[TIME]) -> c_int => nm_nanosleep;
     getitimer(which: c_int, into: Out = output[TIMER]) -> c_int => nm_getitimer;
     setitimer(which: c_int, new: In = input[TIMER], old: Out = output[TIMER]) -> c_int => nm_setitimer;
     timer_create(clock: c_int, event: In = input[size_of::<libc::sigevent>()], timer: Out = output[8]) -> c_int => nm_timer_create;
