@@ -84,6 +84,35 @@ static void trees(const char *dir)
     seen[0] = 0;
 }
 
+/* What a program makes of the paths that fts shows: it may cut off what it gave, and removes what it finds. */
+static void removals(const char *dir)
+{
+    for (int way = 0; way < 4; way++) {
+        const char *top = path_in(dir, "gone");
+        char given[PATH_MAX];
+        need(chdir(dir) == 0 && mkdir(top, 0755) == 0 && mkdir(path_in(dir, "gone/b"), 0755) == 0, "directories");
+        close(open_or_fail(path_in(dir, "gone/b/file"), O_RDWR | O_CREAT));
+        snprintf(given, sizeof given, "%s", way & 1 ? "gone" : way ? path_in(dir, "gone/") : top);
+        char *paths[] = {given, NULL};
+        FTS *tree = fts_open(paths, FTS_PHYSICAL | (way & 2 ? 0 : FTS_NOCHDIR), NULL);
+        FTSENT *entry;
+        int same = 1, levels = 0;
+        while ((entry = fts_read(tree)) != NULL) {
+            same &= strncmp(entry->fts_path, given, strlen(given)) == 0 && strlen(entry->fts_path) == entry->fts_pathlen;
+            if (entry->fts_info == FTS_D && entry->fts_level == 0)
+                same &= fts_children(tree, 0) != NULL;
+            note(way & 1 ? entry->fts_path : entry->fts_path + strlen(dir), entry->fts_info == FTS_DP ? "<" : "");
+            if (entry->fts_info == FTS_DP)
+                same &= rmdir(entry->fts_accpath) == 0, levels++;
+            else if (entry->fts_info == FTS_F)
+                same &= unlink(entry->fts_accpath) == 0;
+        }
+        check(fts_close(tree) == 0 && same && levels == 2 && access(top, F_OK) == -1, "a tree is removed by what fts shows");
+        dprintf(STDOUT_FILENO, "%s\n", seen);
+        seen[0] = 0;
+    }
+}
+
 static void patterns(const char *dir)
 {
     glob_t found;
@@ -177,6 +206,7 @@ int main(int argc, char **argv)
     if (!command.check)
         return 0;
     trees(dir);
+    removals(dir);
     patterns(dir);
     names(dir);
     streams(dir);

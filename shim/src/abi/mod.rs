@@ -36,5 +36,6 @@ mod status;
 mod stdio;
 mod temporary;
 mod transfer;
+mod trees;
 mod walk;
 mod worker;

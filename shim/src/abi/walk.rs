@@ -9,7 +9,7 @@ use std::ffi::CString;
 
 use super::follow::{self, Last, Where};
 use super::links::name_of;
-use super::outcome::{Exit, NOT_OURS, Outcome};
+use super::outcome::Outcome;
 use super::status;
 use crate::host::paths::{self, Name};
 use crate::host::{cwd, directory, names, runtime};
@@ -109,35 +109,6 @@ pub unsafe fn local_tree(path: *const c_char, last: Last) -> Outcome<CString> {
     unsafe { follow::at(libc::AT_FDCWD, path, last, list) }.map(Where::path)
 }
 
-/// The local paths of the trees that fts_open(3) is going to walk; null at the end. Paths that are not ours stay.
-///
-/// # Safety
-/// `paths` is null or an array of C strings with a null at its end.
-pub unsafe fn local_trees(
-    paths: *const *const c_char,
-    last: Last,
-) -> Outcome<(Vec<CString>, Vec<*const c_char>)> {
-    let (mut owned, mut out, mut any) = (Vec::new(), Vec::new(), false);
-    if paths.is_null() {
-        return Err(NOT_OURS);
-    }
-    // SAFETY: the caller's array, up to its null.
-    for given in (0..).map(|i| unsafe { *paths.add(i) }).take_while(|path| !path.is_null()) {
-        // SAFETY: one of its strings.
-        match unsafe { local_tree(given, last) } {
-            Ok(local) => {
-                out.push(local.as_ptr());
-                owned.push(local);
-                any = true;
-            }
-            // What is wrong with one, the walk itself says.
-            Err(Exit::Pass(_) | Exit::Fail(_)) => out.push(given),
-        }
-    }
-    out.push(core::ptr::null());
-    if any { Ok((owned, out)) } else { Err(NOT_OURS) }
-}
-
 /// The function of nftw(3) or ftw(3) that the program gave; nftw's fourth argument is ignored by ftw's.
 type Visit = unsafe extern "C" fn(*const c_char, *const c_void, c_int, *mut Position) -> c_int;
 
@@ -150,10 +121,6 @@ pub struct Position {
 
 /// nftw(3) follows no links.
 pub const FTW_PHYS: c_int = 1;
-/// fts(3) follows those that it was given.
-pub const FTS_COMFOLLOW: c_int = 1;
-/// fts(3) follows all.
-pub const FTS_LOGICAL: c_int = 2;
 /// nftw(3) could not have the status of an entry.
 const FTW_NS: c_int = 3;
 

@@ -79,7 +79,8 @@ use super::outcome::{Exit, Outcome, finish, raw_result};
 use super::transfer::End;
 use super::{
     advice, asynchronous, capi, daemons, exec, file, fork, links, loader, lock, map, messages, path, process,
-    range, remap, residence, resolve, signal as signals, spawn, status, stdio, temporary, transfer, walk,
+    range, remap, residence, resolve, signal as signals, spawn, status, stdio, temporary, transfer, trees,
+    walk,
 };
 use crate::sys::app::Span;
 use crate::sys::errno::{self, Errno};

@@ -159,13 +159,49 @@ hook! {
 
 hook! {
     unsafe fn fts_open(paths: *const *const c_char, options: c_int, compare: *const c_void) -> *mut c_void => nm_fts_open {
-        with_trees(walk::local_trees(paths, Last::only(options, walk::FTS_LOGICAL | walk::FTS_COMFOLLOW)), paths, |paths| real!(fts_open)(paths, options, compare))
+        with_trees(trees::local(paths, options), paths, |paths| real!(fts_open)(paths, options, compare))
     }
 }
 
 hook! {
     unsafe fn fts64_open(paths: *const *const c_char, options: c_int, compare: *const c_void) -> *mut c_void => nm_fts64_open {
-        with_trees(walk::local_trees(paths, Last::only(options, walk::FTS_LOGICAL | walk::FTS_COMFOLLOW)), paths, |paths| real!(fts64_open)(paths, options, compare))
+        with_trees(trees::local(paths, options), paths, |paths| real!(fts64_open)(paths, options, compare))
+    }
+}
+
+hook! {
+    unsafe fn fts_read(stream: *mut c_void) -> *mut trees::Entry => nm_fts_read {
+        trees::call(stream, || real!(fts_read)(stream), |entry| Some(*entry))
+    }
+}
+
+hook! {
+    unsafe fn fts_children(stream: *mut c_void, options: c_int) -> *mut trees::Entry => nm_fts_children {
+        trees::call(stream, || real!(fts_children)(stream, options), |_| None)
+    }
+}
+
+hook! {
+    unsafe fn fts_close(stream: *mut c_void) -> c_int => nm_fts_close {
+        trees::end(stream, || real!(fts_close)(stream))
+    }
+}
+
+hook! {
+    unsafe fn fts64_read(stream: *mut c_void) -> *mut trees::Entry => nm_fts64_read {
+        trees::call(stream, || real!(fts64_read)(stream), |entry| Some(*entry))
+    }
+}
+
+hook! {
+    unsafe fn fts64_children(stream: *mut c_void, options: c_int) -> *mut trees::Entry => nm_fts64_children {
+        trees::call(stream, || real!(fts64_children)(stream, options), |_| None)
+    }
+}
+
+hook! {
+    unsafe fn fts64_close(stream: *mut c_void) -> c_int => nm_fts64_close {
+        trees::end(stream, || real!(fts64_close)(stream))
     }
 }
 
@@ -200,12 +236,12 @@ unsafe fn walked(
 
 /// A walk of several trees.
 unsafe fn with_trees(
-    local: Outcome<(Vec<CString>, Vec<*const c_char>)>,
+    local: Outcome<(Vec<trees::Tree>, Vec<*const c_char>)>,
     given: *const *const c_char,
     make: impl FnOnce(*const *const c_char) -> *mut c_void,
 ) -> *mut c_void {
     match local {
-        Ok((_owned, paths)) => make(paths.as_ptr()),
+        Ok((local, paths)) => trees::began(make(paths.as_ptr()), local),
         Err(_) => make(given),
     }
 }
