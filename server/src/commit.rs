@@ -74,6 +74,15 @@ impl Commits<'_> {
             );
             return Err(Refusal::new(ErrorCode::Stale, text));
         }
+        let newest = applied.newest_of(who.cache);
+        if (1..newest).contains(&request.base.0) {
+            // The processes of a host commit one after the other, each on the last. This one's is gone, and its commit was on the way.
+            let text = format!(
+                "region {}: base {} is older than epoch {newest}, which the same page cache made; refresh, and commit again",
+                region.id, request.base
+            );
+            return Err(Refusal::new(ErrorCode::Stale, text));
+        }
         let change = Change {
             base: request.base.0,
             strict: request.strict,
@@ -83,6 +92,9 @@ impl Commits<'_> {
         };
         let committed = self.apply(region, who, &change, true)?;
         applied.add(who.client, request.commit, committed);
+        if committed.epoch != committed.previous {
+            applied.made(who.cache, committed.epoch.0);
+        }
         Ok(committed)
     }
 

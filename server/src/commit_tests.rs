@@ -132,6 +132,24 @@ fn a_commit_that_comes_after_its_client_was_told_that_it_did_not_happen_does_not
 }
 
 #[test]
+fn what_a_killed_program_had_on_its_way_does_not_undo_what_its_successor_has_committed() {
+    let bench = bench(100);
+    bench.region.open_entry(ME.cache);
+    let late = bench.request(1);
+    // The successor has the same page cache, and is another client.
+    let successor = Who { client: ClientId([3; 16]), ..ME };
+    bench.put(successor, 1, &[(0, page(2, &[]))]).expect("a commit");
+    assert_eq!(code(bench.commit(ME, &late, &[(0, page(1, &[]))])), ErrorCode::Stale);
+    assert_eq!(bench.bytes(0, 0), page(2, &[]));
+    // Other hosts may still be where they were.
+    bench.region.open_entry(OTHER.cache);
+    bench.put(OTHER, 1, &[(1, page(7, &[]))]).expect("another page on the old base");
+    bench
+        .put(successor, 2, &[(0, page(3, &[]))])
+        .expect("on its own last commit, with another host's in between");
+}
+
+#[test]
 fn a_merge_whose_base_is_gone_is_stale_and_one_that_needs_no_base_is_not() {
     let bench = bench(100);
     bench.put(OTHER, 1, &[(0, page(5, &[]))]).expect("a base");
@@ -182,7 +200,7 @@ fn who_makes_a_region_longer_cuts_nothing_that_another_made_longer_still() {
     assert_eq!((mine.size, mine.previous), (10 * PAGE, Epoch(3)));
     assert_eq!((bench.bytes(0, 9), bench.bytes(0, 1)), (page(9, &[]), page(2, &[])));
     // Who made it shorter means it.
-    let cut = control::Commit { cut: Some(PAGE), ..longer(2, 2 * PAGE) };
+    let cut = control::Commit { cut: Some(PAGE), ..longer(3, 2 * PAGE) };
     let cut = bench.commit(OTHER, &cut, &[]).expect("a cut");
     assert_eq!((cut.size, bench.bytes(0, 9), bench.bytes(0, 1)), (2 * PAGE, ZEROS, ZEROS));
 }

@@ -68,6 +68,8 @@ pub struct Applied {
     clients: HashMap<ClientId, Ends>,
     /// Counts up with every commit, to find the client that committed longest ago.
     clock: u64,
+    /// The newest epoch that each page cache made.
+    caches: HashMap<CacheId, u64>,
 }
 
 /// How one client's commits ended.
@@ -106,6 +108,22 @@ impl Applied {
     pub fn settle(&mut self, client: ClientId, commit: CommitId) {
         let settled = &mut self.ends(client).settled;
         *settled = (*settled).max(commit);
+    }
+
+    /// The newest epoch that a page cache made, as far as that is remembered.
+    pub fn newest_of(&self, cache: CacheId) -> u64 {
+        self.caches.get(&cache).copied().unwrap_or(0)
+    }
+
+    /// Remembers that a page cache made an epoch.
+    pub fn made(&mut self, cache: CacheId, epoch: u64) {
+        if !self.caches.contains_key(&cache)
+            && self.caches.len() >= APPLIED_CLIENTS_MAX
+            && let Some(oldest) = self.caches.iter().min_by_key(|(_, epoch)| **epoch).map(|(id, _)| *id)
+        {
+            self.caches.remove(&oldest);
+        }
+        self.caches.insert(cache, epoch);
     }
 
     fn ends(&mut self, client: ClientId) -> &mut Ends {

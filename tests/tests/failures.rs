@@ -70,7 +70,7 @@ impl Writer {
             assert!(!left.is_zero(), "not {what} in {LIMIT:?}: {known:?}");
             (known, _) = self.changed.wait_timeout(known, left).unwrap_or_else(PoisonError::into_inner);
         }
-        assert!(known.wrong.is_empty(), "{:?}", known.wrong);
+        assert!(known.wrong.is_empty(), "{}", known.wrong.join("\n"));
     }
 
     fn wait_for_commits(&self, more: u64) {
@@ -97,7 +97,7 @@ impl Writer {
     /// Runs the program again and again, and notes what it says.
     fn work(&self, host: &Host, url: &str, number: usize) {
         let program = compile(PROGRAM, &[]);
-        let arguments = [host.path("lanes"), number.to_string(), PAGES.to_string(), "m".to_owned()];
+        let arguments = [host.path("lanes"), number.to_string(), PAGES.to_string()];
         while !self.known().stop {
             let run = Run::on(host, url, &program).args(&arguments).env("NETMEM_TIMEOUT_MS", TIMEOUT_MS);
             let mut agent = Agent::of(run);
@@ -109,6 +109,11 @@ impl Writer {
             drop(known);
             while let Some(line) = agent.line() {
                 self.note(&line);
+                if line.starts_with('x') {
+                    let said = agent.stderr();
+                    let from = said.len().saturating_sub(6000);
+                    self.known().wrong.push(format!("under {}: {}", host.engine(), &said[from..]));
+                }
             }
             self.known().pid = None;
         }
@@ -256,6 +261,6 @@ fn for_minutes_on_every_rung() {
     let seed = std::env::var("NETMEM_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     for (turn, engine) in engines.iter().enumerate() {
         let other = engines[(turn + 1) % engines.len()];
-        writers(&[*engine, *engine, other], 150, seed.unwrap_or(100 + turn as u64));
+        writers(&[*engine, *engine, other], 100, seed.unwrap_or(100 + turn as u64));
     }
 }
