@@ -13,7 +13,8 @@ use netmem_tests::built::root;
 /// Programs that the tests run on regions or beside them.
 const PROGRAMS: &str = "fio stress-ng mdb_stat mdb_load mdb_copy mdb_dump sqlite3 python3 /usr/bin/python3 perl ruby gdbmtool tdbtool
     tdbdump tdbbackup xfs_io rg rrdtool git sort cp dd cmp mv tar rsync sha256sum install split tee shred truncate touch find du ls stat
-    sed awk ed vim gzip xz bzip2 zip unzip make gcc ld redis-server redis-cli node bash dash";
+    sed awk ed vim gzip xz bzip2 zip unzip make gcc ld redis-server redis-cli node bash dash postgres initdb pgbench php tclsh
+    sysbench tchtest kchashtest";
 /// Directories whose shared objects they load.
 const MODULES: [&str; 4] = [
     "/usr/lib/python3/dist-packages/numpy",
