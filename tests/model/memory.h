@@ -252,6 +252,11 @@ int on_memory(char **word, int words)
         say_result(mprotect(at, length, protection(word[3])));
         restamp(at, length);
     } else if (strcmp(call, "pages") == 0 && words > 3) {
+        /* Of several mappings, those with equal flags are one; advice is a flag of the kernel's alone. */
+        if (!is_one(at, length)) {
+            say(" several");
+            return 1;
+        }
         say_result(remap_file_pages(at, length, 0, (size_t)number(word[3]), 0));
         restamp(at, length);
     } else if (strcmp(call, "remap") == 0 && words > 5)

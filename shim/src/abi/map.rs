@@ -396,9 +396,15 @@ fn protect_with(at: usize, length: usize, prot: i32, key: Option<i32>) -> Outcom
                 return Err(Errno(libc::EACCES).into());
             }
             Some(piece) => {
-                protect_ours(runtime, (from, to), prot, key)?;
+                // Locked private memory that becomes writable is copied: by the kernel, if what it copies is here, or by us.
                 let becomes_writable = prot & libc::PROT_WRITE & !piece.prot != 0;
-                if becomes_writable && piece.private && mem::is_locked(from, to - from) {
+                let copied = becomes_writable && piece.private && mem::is_locked(from, to - from);
+                let in_blocks = runtime.engine().in_blocks();
+                if copied && !in_blocks {
+                    let _ = make_ready(runtime, &piece, from, to, false);
+                }
+                protect_ours(runtime, (from, to), prot, key)?;
+                if copied && in_blocks {
                     for piece in runtime.mappings.overlapping(from, to) {
                         populate(runtime, &piece, piece.start.max(from), piece.end.min(to));
                     }

@@ -294,7 +294,8 @@ pub fn remap_file_pages(at: usize, length: usize, prot: i32, page: usize, flags:
     let whole = first.start <= at
         && pieces.windows(2).all(same)
         && pieces.last().is_some_and(|last| last.end >= end)
-        && pieces.iter().all(|piece| !piece.private && piece.asked == first.asked);
+        // (For the kernel a mapping of a file that was opened for reading is not a shared one.)
+        && pieces.iter().all(|piece| !piece.private && piece.may_write && piece.asked == first.asked);
     let (true, Some(offset)) = (whole, offset) else { return Err(Errno(libc::EINVAL).into()) };
     let locked = if mem::is_locked(at, length) { libc::MAP_LOCKED } else { 0 };
     let flags = libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_POPULATE | locked | flags & libc::MAP_NONBLOCK;
