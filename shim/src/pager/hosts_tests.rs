@@ -28,7 +28,7 @@ fn filled(byte: u8) -> [u8; PAGE_SIZE] {
 fn server_and_host(pages: u64) -> (FakeSource, RegionId, &'static FakeFiles) {
     let source = FakeSource::new();
     let id = source.create(pages * PAGE);
-    let content: Vec<_> = (0..pages).map(|page| (page, filled(page as u8 + 1))).collect();
+    let content: Vec<_> = (0..pages).map(|page| (page, filled((page as u8).wrapping_add(1)))).collect();
     source.commit_as_other(id, &content, None);
     let files = FakeFiles::primed(pages * PAGE, source.epoch(id));
     (source, id, files)
@@ -151,6 +151,27 @@ fn a_file_that_another_host_made_longer_is_never_longer_here_than_what_can_be_ha
     region.refresh(&beside).unwrap();
     region.bring_in(&source, 5, 6, false, soon()).unwrap();
     assert_eq!((files.see(0), files.see(5)), (filled(50), filled(55)));
+}
+
+#[test]
+fn what_another_host_appended_is_here_also_where_a_write_went_behind_it_meanwhile() {
+    let (source, id, files) = server_and_host(2);
+    let region = files.attach(id, 0);
+    region.bring_in(&source, 0, 2, false, soon()).unwrap();
+    region.truncate(&source, PAGE + 100, soon()).unwrap();
+    commit(&region, &source, &[], false).unwrap();
+    let mut theirs = source.page(id, 1);
+    theirs[50] = 44;
+    theirs[100..200].fill(55);
+    source.commit_as_other(id, &[(1, theirs)], Some(PAGE + 200));
+    let written: Vec<_> = [[0; 150].as_slice(), &[7; 50]].concat();
+    let mut beside = Beside::of(&source);
+    beside.fetching = once(|| assert!(region.cache.append(PAGE + 100, &written).unwrap()));
+    region.refresh(&beside).unwrap();
+    commit(&region, &source, &[1], false).unwrap();
+    assert_eq!((region.cache.size().unwrap(), source.size(id)), (PAGE + 300, PAGE + 300));
+    theirs[250..300].fill(7);
+    assert!(files.see(1) == theirs && source.page(id, 1) == theirs);
 }
 
 #[test]

@@ -302,7 +302,7 @@ impl<C: Board + Frames> Region<C> {
     ) -> Result<(), PagerError> {
         let control = self.cache.control();
         let cut_here = control.cut.load(Ordering::SeqCst) != u64::MAX;
-        if cut_here || self.cache.size()? >= size {
+        if cut_here || moved.end >= size {
             return Ok(());
         }
         control.fetchable.fetch_max(fetchable, Ordering::SeqCst);
