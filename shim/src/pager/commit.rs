@@ -157,7 +157,7 @@ impl<C: Board + Frames> Region<C> {
         let cut = Some(control.cut.load(Ordering::SeqCst)).filter(|cut| *cut != u64::MAX);
         let resized = control.size_changed.load(Ordering::SeqCst) != 0
             || size != control.server_size.load(Ordering::SeqCst);
-        let mut sending = Unresolved { id: CommitId(0), base, sent: Vec::new(), size, cut };
+        let mut sending = Unresolved { id: CommitId(0), base, sent: Vec::new(), size, cut, noted: false };
         let result = if flushing.is_empty() && cut.is_none() && !resized {
             Ok(None)
         } else {
@@ -353,16 +353,20 @@ impl<C: Board + Frames> Region<C> {
     fn committed(
         &self,
         source: &dyn PageSource,
-        sent: Unresolved,
+        mut sent: Unresolved,
         done: Committed,
     ) -> Result<(), PagerError> {
         let control = self.cache.control();
-        for (page, sum) in &sent.sent {
-            self.with_entry(*page, |entry| entry.sum.store(*sum, Ordering::Release))?;
+        // Once: pages that were patched since have the checksum of what they were merged to, by which the second attempt knows them.
+        if !sent.noted {
+            for (page, sum) in &sent.sent {
+                self.with_entry(*page, |entry| entry.sum.store(*sum, Ordering::Release))?;
+            }
+            control.cut.store(u64::MAX, Ordering::SeqCst);
+            control.size_changed.store(0, Ordering::SeqCst);
+            control.server_size.store(sent.size, Ordering::SeqCst);
+            sent.noted = true;
         }
-        control.cut.store(u64::MAX, Ordering::SeqCst);
-        control.size_changed.store(0, Ordering::SeqCst);
-        control.server_size.store(sent.size, Ordering::SeqCst);
         if done.previous == sent.base || done.epoch == sent.base {
             control.view.store(done.epoch.0, Ordering::SeqCst);
             return Ok(());

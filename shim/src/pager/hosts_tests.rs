@@ -264,6 +264,38 @@ fn whatever_call_fails_around_a_merged_commit_both_hosts_bytes_and_sizes_stay() 
 }
 
 #[test]
+fn what_is_stored_between_the_two_halves_of_a_merged_commit_stays_also_if_it_is_the_old_value() {
+    let pages = 300;
+    let (source, id, files) = server_and_host(pages);
+    let region = files.attach(id, 0);
+    region.bring_in(&source, 0, pages, false, soon()).unwrap();
+    let mut others = Vec::new();
+    for page in 0..pages {
+        let mut theirs = files.see(page);
+        theirs[200] ^= 1;
+        others.push((page, theirs));
+        files.store(page, 100, &[77]);
+    }
+    let (before, mut fetches) = (files.see(0), 0);
+    let mut beside = Beside::of(&source);
+    beside.committing = once(|| _ = source.commit_as_other(id, &others, None));
+    // The first pages are here, the others are not.
+    beside.fetching = act(|| {
+        fetches += 1;
+        if fetches == 4 {
+            source.fail_after(0, When::Before);
+        }
+    });
+    let all: Vec<_> = (0..pages).collect();
+    commit(&region, &beside, &all, false).unwrap();
+    assert!(source.failed() && files.see(0)[200] != before[200] && files.see(pages - 1)[200] == 44);
+    files.store(0, 200, &[before[200]]);
+    commit(&region, &source, &[0], false).unwrap();
+    assert!(files.see(0) == before && source.page(id, 0) == before);
+    assert!((1..pages).all(|page| files.see(page) == source.page(id, page) && files.see(page)[100] == 77));
+}
+
+#[test]
 fn what_becomes_known_late_of_a_commit_takes_nothing_back_that_a_peer_has_brought_since() {
     let (source, id, files) = server_and_host(3);
     let (one, peer) = (files.attach(id, 0), files.attach(id, 1));

@@ -98,6 +98,8 @@ pub struct Unresolved {
     pub size: u64,
     /// Where it cut the region, if it did.
     pub cut: Option<u64>,
+    /// It happened, and what is known of pages and sizes here says so; other hosts' half may be missing.
+    pub noted: bool,
 }
 
 /// Claims that go back if they were not settled.

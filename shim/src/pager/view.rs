@@ -246,7 +246,7 @@ impl<C: Board + Frames> Region<C> {
         if inside < PAGE_SIZE {
             *last = Some(new);
         }
-        if merged.is_none() && self.sum(page)? == sum {
+        if self.sum(page)? == sum {
             // Its base is this already: it did not change, or a move of the view that broke had come as far as this.
             return Ok(());
         }
