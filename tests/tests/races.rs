@@ -232,6 +232,12 @@ fn a_child_of_a_program_that_has_nothing_of_ours_does_not_hang(engine: Engine) {
     assert_eq!(race(&host, &server, "fork_and_stat", &["200"]).ok().stdout, "alive\n");
 }
 
+#[test]
+fn a_fork_that_is_refused_leaves_nothing_behind() {
+    let (server, host) = (Server::with(&["--max-regions", "8"]), Host::new(netmem_tests::engine::best()));
+    race(&host, &server, "failed_forks", &["30"]).ok();
+}
+
 fn stores_through_several_mappings_are_committed(engine: Engine) {
     let (server, host) = (Server::start(), Host::new(engine));
     race(&host, &server, "store_and_sync", &["/netmem/f", "2048", "8"]).ok();

@@ -4,9 +4,11 @@
 //! pthread_atfork; exports. Must not: take our locks first (DESIGN.md, Processes).
 
 use core::ffi::{c_int, c_void};
+use core::sync::atomic::{AtomicI32, Ordering};
 
 use super::{process, resolve, spawn, stdio, worker};
 use crate::host::{fork, runtime_if_started};
+use crate::sys::errno::{self, Errno};
 use crate::sys::signal::SignalMask;
 
 unsafe extern "C" {
@@ -21,6 +23,9 @@ pub fn register() {
     unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
 }
 
+/// The program's errno while a fork of libc's is under way, kept by the thread that forks, which has `host::STARTING` meanwhile.
+static ERRNO: AtomicI32 = AtomicI32::new(0);
+
 unsafe extern "C" fn prepare() {
     let quiet = SignalMask::block_all();
     // libc takes the list after our handlers ran; a thread that flushes all streams holds it while its write to a region waits for
@@ -29,10 +34,17 @@ unsafe extern "C" fn prepare() {
     unsafe { _IO_list_lock() };
     quiet.keep();
     take_ours();
+    // Nothing else tells `parent` of a fork that failed: libc runs it all the same, and does not touch errno if it did not.
+    ERRNO.store(errno::get().0, Ordering::Relaxed);
+    errno::set(Errno(0));
 }
 
 unsafe extern "C" fn parent() {
-    ours_in_parent();
+    let forked = errno::get() == Errno(0);
+    if forked {
+        errno::set(Errno(ERRNO.load(Ordering::Relaxed)));
+    }
+    ours_in_parent(forked);
     // SAFETY: `prepare` took it.
     unsafe { _IO_list_unlock() };
     drop(SignalMask::resume());
@@ -40,6 +52,7 @@ unsafe extern "C" fn parent() {
 
 unsafe extern "C" fn child() {
     ours_in_child();
+    errno::set(Errno(ERRNO.load(Ordering::Relaxed)));
     // libc made it new if there were other threads, and left it to us if not; new is right in both cases.
     // SAFETY: the child has one thread, and nobody else can hold it.
     unsafe { _IO_list_resetlock() };
@@ -52,8 +65,8 @@ fn take_ours() {
     fork::prepare();
 }
 
-fn ours_in_parent() {
-    fork::parent();
+fn ours_in_parent(forked: bool) {
+    fork::parent(forked);
     spawn::unlock_after_fork();
     stdio::unlock_after_fork();
 }
@@ -78,7 +91,7 @@ pub fn around(make: impl FnOnce() -> libc::pid_t) -> libc::pid_t {
     if result == 0 {
         ours_in_child()
     } else {
-        ours_in_parent()
+        ours_in_parent(result > 0)
     }
     drop(quiet);
     result
@@ -117,7 +130,7 @@ pub fn cloned(
     let quiet = SignalMask::block_all();
     take_ours();
     let result = make(start_child, start.cast());
-    ours_in_parent();
+    ours_in_parent(result > 0);
     drop(quiet);
     // SAFETY: the child has a copy of its own.
     drop(unsafe { Box::from_raw(start) });

@@ -276,10 +276,7 @@ pub fn release_if_idle(runtime: &'static Runtime, handle: &'static Handle) {
     }
     let nameless = handle.unnamed || handle.region.cache.is_unlinked();
     // A forked child that could not tell the server yet holds it by our hold.
-    let has_heirs = handle.region.cache.control().heirs.load(Ordering::SeqCst) != 0;
-    if !forget(runtime, handle, if nameless { 0 } else { IDLE_KEPT }) || has_heirs {
-        return;
-    }
+    let Some(0) = forget(runtime, handle, if nameless { 0 } else { IDLE_KEPT }) else { return };
     if let Err(error) = runtime.remote.close(handle.region.id) {
         log::debug!("{}: {error}", handle.name);
     }
@@ -290,8 +287,8 @@ pub fn forget_idle(runtime: &Runtime, handle: &Handle) {
     forget(runtime, handle, 0);
 }
 
-/// Gives up a region that nothing shows, if more than `kept` are known; says whether it did.
-fn forget(runtime: &Runtime, handle: &Handle, kept: usize) -> bool {
+/// Gives up a region that nothing shows, if more than `kept` are known. Returns the heirs that it had then; `None` if it stays.
+fn forget(runtime: &Runtime, handle: &Handle, kept: usize) -> Option<u64> {
     let mut by_inode = runtime.attached.by_inode.lock();
     // Another thread may have opened it meanwhile, or given it up. With the table held from the look to the end: whoever maps
     // the region holds it too, and looks whether it is given up.
@@ -301,13 +298,15 @@ fn forget(runtime: &Runtime, handle: &Handle, kept: usize) -> bool {
         || by_inode.get(&inode).map(|known| known.index) != Some(handle.index)
         || !handle.is_idle(&table)
     {
-        return false;
+        return None;
     }
     by_inode.remove(&inode);
+    // No fork notes another while the lock is held, and the note is gone with the files.
+    let heirs = handle.region.cache.control().heirs.load(Ordering::SeqCst);
     handle.release();
     drop(table);
     runtime.attached.numbers.lock().1.push(handle.index);
-    true
+    Some(heirs)
 }
 
 /// What the server says of a region now: the last of those who had it may have committed since it was opened for us.

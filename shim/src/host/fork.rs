@@ -95,14 +95,17 @@ fn release() -> bool {
     take_held().is_some_and(|held| held.runtime.is_some())
 }
 
-/// After a fork, in the parent.
-pub extern "C" fn parent() {
+/// After a fork, in the parent; or after one that failed: nobody comes who would take the notes back.
+pub fn parent(forked: bool) {
     let held = take_held();
     let Some(runtime) =
         runtime_if_started().filter(|_| held.as_ref().is_some_and(|held| held.runtime.is_some()))
     else {
         return;
     };
+    if !forked {
+        handle::all().for_each(no_heir_of);
+    }
     // While the table can't change: by the time it can, an address may be memory of the program's own, which its next child
     // would miss.
     for mapping in runtime.mappings.overlapping(0, usize::MAX) {
@@ -123,9 +126,10 @@ pub extern "C" fn child() {
     }
 }
 
-/// This process holds a region by itself, or not at all.
+/// This process holds a region by itself, or not at all. Its note may be gone: with its parent, before it was attached itself.
 fn no_heir_of(handle: &Handle) {
-    handle.region.cache.control().heirs.fetch_sub(1, Ordering::SeqCst);
+    let heirs = &handle.region.cache.control().heirs;
+    let _ = heirs.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |heirs| heirs.checked_sub(1));
 }
 
 fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
