@@ -233,6 +233,12 @@ fn a_child_of_a_program_that_has_nothing_of_ours_does_not_hang(engine: Engine) {
 }
 
 #[test]
+fn a_child_walks_what_its_parents_threads_were_walking() {
+    let (server, host) = (Server::start(), Host::new(netmem_tests::engine::best()));
+    assert_eq!(race(&host, &server, "fork_and_walk", &["/netmem/d", "300"]).ok().stdout, "alive\n");
+}
+
+#[test]
 fn a_fork_that_is_refused_leaves_nothing_behind() {
     let (server, host) = (Server::with(&["--max-regions", "8"]), Host::new(netmem_tests::engine::best()));
     race(&host, &server, "failed_forks", &["30"]).ok();

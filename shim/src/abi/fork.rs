@@ -6,7 +6,7 @@
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicI32, Ordering};
 
-use super::{process, resolve, spawn, stdio, worker};
+use super::{process, resolve, spawn, stdio, trees, worker};
 use crate::host::{fork, runtime_if_started};
 use crate::sys::errno::{self, Errno};
 use crate::sys::signal::SignalMask;
@@ -62,11 +62,13 @@ unsafe extern "C" fn child() {
 fn take_ours() {
     stdio::lock_across_fork();
     spawn::lock_across_fork();
+    trees::lock_across_fork();
     fork::prepare();
 }
 
 fn ours_in_parent(forked: bool) {
     fork::parent(forked);
+    trees::unlock_after_fork();
     spawn::unlock_after_fork();
     stdio::unlock_after_fork();
 }
@@ -75,6 +77,7 @@ fn ours_in_child() {
     process::note_pid();
     crate::sys::thread::forget_after_fork();
     fork::child();
+    trees::unlock_after_fork();
     spawn::unlock_after_fork();
     stdio::unlock_after_fork();
     worker::forget_after_fork();

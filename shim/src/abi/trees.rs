@@ -64,6 +64,16 @@ unsafe impl Send for Walk {}
 /// Lock order: taken alone.
 static WALKS: QuietMutex<Vec<Walk>> = QuietMutex::new(Vec::new());
 
+/// Around a fork: nobody is half-way through the table in the child.
+pub fn lock_across_fork() {
+    let _: crate::sync::Kept = WALKS.lock_keeping_mask();
+}
+
+/// Gives it back, in the parent and in the child.
+pub fn unlock_after_fork() {
+    WALKS.unlock_kept();
+}
+
 /// The local paths of the trees that fts_open(3) is going to walk, null at the end, and which of them are ours. Paths that are not stay.
 ///
 /// # Safety
