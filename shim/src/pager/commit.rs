@@ -172,7 +172,13 @@ impl<C: Board + Frames> Region<C> {
                 self.end_flush(&flushing, true);
                 let Some(done) = done else { return Ok(CommitReport { epoch: base, pages: 0 }) };
                 let pages = sending.sent.len() as u64;
-                self.committed(source, sending, done)?;
+                match self.committed(source, sending, done) {
+                    // The commit stands; the next one, or the next refresh, starts with what is missing of it.
+                    Err(error) if self.unresolved.lock().is_some() => {
+                        crate::log::debug!("refresh after commit {}: {error}", done.epoch);
+                    }
+                    committed => committed?,
+                }
                 Ok(CommitReport { epoch: self.view(), pages })
             }
             Err(error) => {
@@ -349,7 +355,8 @@ impl<C: Board + Frames> Region<C> {
         }
     }
 
-    /// Moves the bases to what was sent, and the view to the new epoch.
+    /// Moves the bases to what was sent, and the view to the new epoch. If that fails, it is left to be settled: a newer epoch that came
+    /// in its place would undo what was stored since.
     fn committed(
         &self,
         source: &dyn PageSource,
@@ -378,13 +385,11 @@ impl<C: Board + Frames> Region<C> {
             Err(error) if error.is_stale() => self.refresh_locked(source),
             followed => followed,
         };
-        if let Err(error) = followed {
-            // The commit stands; the next one, or the next refresh, starts here.
+        if followed.is_err() {
             control.behind.fetch_max(BEHIND, Ordering::SeqCst);
-            crate::log::debug!("refresh after commit {}: {error}", done.epoch);
             *self.unresolved.lock() = Some(sent);
         }
-        Ok(())
+        followed
     }
 
     /// Treats every page that is here as possibly dirty: after a process died whose page tables knew more than the marks.

@@ -296,6 +296,28 @@ fn what_is_stored_between_the_two_halves_of_a_merged_commit_stays_also_if_it_is_
 }
 
 #[test]
+fn while_the_other_half_of_a_merged_commit_is_missing_no_newer_epoch_comes_in_its_place() {
+    let (source, id, files) = server_and_host(1);
+    let region = files.attach(id, 0);
+    region.bring_in(&source, 0, 1, false, soon()).unwrap();
+    files.store(0, 100, &[77]);
+    let mut theirs = filled(1);
+    theirs[200] = 44;
+    let mut beside = Beside::of(&source);
+    beside.committing = once(|| _ = source.commit_as_other(id, &[(0, theirs)], None));
+    beside.committed = once(|| {
+        files.store(0, 100, &[1]);
+        source.fail_after(0, When::Before);
+    });
+    commit(&region, &beside, &[0], false).unwrap();
+    // What became of it is asked, and then what changed, in vain again.
+    source.fail_after(1, When::Before);
+    region.refresh(&source).unwrap_err();
+    commit(&region, &source, &[0], false).unwrap();
+    assert!(files.see(0) == theirs && source.page(id, 0) == theirs);
+}
+
+#[test]
 fn what_becomes_known_late_of_a_commit_takes_nothing_back_that_a_peer_has_brought_since() {
     let (source, id, files) = server_and_host(3);
     let (one, peer) = (files.attach(id, 0), files.attach(id, 1));
