@@ -21,7 +21,7 @@ CXX_EXAMPLES := $(if $(HAVE_CXX),$(patsubst examples-c/%.cpp,$(EXAMPLES)/%,$(wil
 FLOOR_PROGRAMS := $(patsubst tests/floor/%.c,$(FLOOR)/%,$(wildcard tests/floor/*.c))
 BENCH_PROGRAMS := $(patsubst tests/bench/%.c,$(FLOOR)/%,$(wildcard tests/bench/*.c))
 
-.PHONY: all build examples floor demo test test-long test-vm test-install lint bench install uninstall clean help
+.PHONY: all build examples floor demo test test-long test-vm test-install lint bench bench-peers bench-ab install uninstall clean help
 
 all: build examples
 
@@ -42,10 +42,10 @@ $(EXAMPLES)/%: examples-c/%.cpp include/netmem.h include/netmem.hpp | $(EXAMPLES
 
 floor: $(FLOOR_PROGRAMS) $(BENCH_PROGRAMS)
 
-$(FLOOR)/%: tests/floor/%.c tests/floor/floor.h | $(FLOOR)
+$(FLOOR)/%: tests/floor/%.c $(wildcard tests/floor/*.h) | $(FLOOR)
 	$(CC) -O2 $(WARN) -pthread -D_GNU_SOURCE -o $@ $<
 
-$(FLOOR)/%: tests/bench/%.c tests/floor/floor.h | $(FLOOR)
+$(FLOOR)/%: tests/bench/%.c $(wildcard tests/floor/*.h) | $(FLOOR)
 	$(CC) -O2 $(WARN) -pthread -D_GNU_SOURCE -I tests/floor -o $@ $<
 
 $(EXAMPLES) $(FLOOR):
@@ -89,9 +89,17 @@ endif
 	for script in .ci/* tests/demo/demo tests/tools/*.sh tests/guests/*.sh; do bash -n $$script || exit 1; done
 
 ## make bench        what a fault, a scan, a commit and a start cost, beside the smallest C programs that do the same
-##                   (BENCH="--rounds 9 --only cold" passes arguments on; tests/bench/bench.py --help)
+##                   (BENCH="--rounds 9 --only cold" passes arguments on, BENCH=--quick takes seconds; tests/bench/bench.py --help)
 bench: build floor
 	@python3 tests/bench/bench.py --bin $(BIN) --programs $(FLOOR) --out $(TARGET)/bench $(BENCH)
+
+## make bench-peers  first touches and a scan beside nbdfuse + nbdkit and sshfs; on Debian, as root, which installs them
+bench-peers: build floor
+	@python3 tests/bench/bench.py --peers --only cold,seq --bin $(BIN) --programs $(FLOOR) --out $(TARGET)/bench/peers $(BENCH)
+
+## make bench-ab     this tree against a revision, by turns: make bench-ab BASE=HEAD~1 (BENCH="--only cold,seq --rounds 9")
+bench-ab: build floor
+	@python3 tests/bench/ab.py --base "$(BASE)" --bin $(BIN) --programs $(FLOOR) --out $(TARGET)/bench/ab $(BENCH)
 
 ## make install      into PREFIX (default /usr/local), below DESTDIR if that is set; run make first
 install:

@@ -2,23 +2,26 @@
  * What a program sees: every touch of a mapped file timed. Plain POSIX; run it under netmem, and on a local
  * file as the baseline.
  *
- *     fault_bench FILE SIZE MODE [--cpu N] [--repeat N] [--csv FILE]
+ *     fault_bench FILE SIZE MODE [--cpu N] [--pages N] [--threads N] [--from N] [--repeat N] [--csv FILE]
  *
  * SIZE is bytes, or with a suffix K, M or G. Modes:
- *   fill    makes FILE: every page its own random bytes, msync
- *   rand    MADV_RANDOM, each page touched once in a random order: nanoseconds a touch
- *   seq     each page touched once in order: MB/s
- *   warm    touches all pages, then --repeat (10) random rounds over them: nanoseconds an access
- *   msync   changes a word of each page and times msync(MS_SYNC), --repeat (5) times
- *   msync1  the same for every fourth page
- * rand, seq and warm check each page's first word against what fill wrote: wrong=0 or exit 1.
+ *   fill      makes FILE: every page its own random bytes, msync; --from N and --pages N: these pages alone
+ *   rand      MADV_RANDOM, pages touched once in a random order, by --threads (1)
+ *   shuffled  the same without the advice
+ *   seq, reversed, stride2, stride7     pages touched once in that order
+ *   two       two scans by turns, each in order
+ *   warm      touches all pages, then --repeat (10) random rounds over them: nanoseconds an access
+ *   msync     changes a word of each page and times msync(MS_SYNC), --repeat (5) times
+ *   msync1    the same for every fourth page
+ *   msyncN    the same for 16 runs of --pages (256) at random places
+ * Those that touch each page once touch --pages N of them, else all that their order meets. All but fill and msync check
+ * each page's first word against what fill wrote: wrong=0 or exit 1.
  */
-#include "floor.h"
+#include "touch.h"
 #include <sys/stat.h>
 
 static char *base;
 static uint64_t pages, wrong;
-static uint64_t *ns;
 
 static volatile uint64_t *word_of(uint64_t page)
 {
@@ -37,29 +40,51 @@ static uint64_t parse_size(const char *text)
     return value * unit / PAGE_BYTES * PAGE_BYTES;
 }
 
-static void fill(void)
+static void fill(uint64_t from, uint64_t count)
 {
     uint64_t begin = now_ns();
-    for (uint64_t i = 0; i < pages; i++)
+    if (from >= pages || count > pages - from)
+        count = from < pages ? pages - from : 0;
+    for (uint64_t i = from; i < from + count; i++)
         fill_page(base + i * PAGE_BYTES, i);
     uint64_t filled = now_ns();
     if (msync(base, pages * PAGE_BYTES, MS_SYNC) != 0)
         die("msync");
-    printf("fill_ns=%ju\nmsync_ns=%ju\n", (uintmax_t)(filled - begin), (uintmax_t)(now_ns() - filled));
+    printf("filled=%ju\nfill_ns=%ju\nmsync_ns=%ju\n", (uintmax_t)count, (uintmax_t)(filled - begin),
+           (uintmax_t)(now_ns() - filled));
 }
 
-static void touch_all(const uint64_t *order)
+/* The pages in the order of a mode, and how many; NULL if it is none that touches pages once. */
+static uint64_t *in_order(const char *mode, uint64_t *count)
 {
-    uint64_t begin = now_ns();
-    for (uint64_t i = 0; i < pages; i++) {
-        uint64_t page = order != NULL ? order[i] : i;
-        uint64_t start = now_ns(), value = *word_of(page);
-        ns[i] = now_ns() - start;
-        wrong += value != stamp(page);
-    }
-    uint64_t total = now_ns() - begin;
-    printf("total_ns=%ju\n", (uintmax_t)total);
-    printf("mb_per_s=%.0f\n", (double)pages * PAGE_BYTES * 1e3 / (double)total);
+    uint64_t stride = strncmp(mode, "stride", 6) == 0 ? strtoull(mode + 6, NULL, 10) : 1;
+    uint64_t most = stride > 0 ? (pages + stride - 1) / stride : 0, limit = *count;
+    *count = most < limit ? most : limit;
+    if (strcmp(mode, "rand") == 0 || strcmp(mode, "shuffled") == 0)
+        return permutation(pages);
+    int two = strcmp(mode, "two") == 0, reversed = strcmp(mode, "reversed") == 0;
+    if (*count == 0 || (stride == 1 && !two && !reversed && strcmp(mode, "seq") != 0))
+        return NULL;
+    uint64_t *order = malloc(*count * sizeof *order);
+    if (order == NULL)
+        die("malloc");
+    for (uint64_t i = 0; i < *count; i++)
+        order[i] = two ? i / 2 + i % 2 * (pages / 2) : reversed ? *count - 1 - i : i * stride;
+    return order;
+}
+
+static void touch_once(int argc, char **argv, const char *mode, const uint64_t *order, uint64_t count)
+{
+    struct touching all = {.base = base, .order = order, .count = count, .ns = malloc(count * sizeof *all.ns),
+                           .threads = number(argc, argv, "--threads", 1)};
+    if (all.ns == NULL)
+        die("malloc");
+    if (strcmp(mode, "rand") == 0 && madvise(base, pages * PAGE_BYTES, MADV_RANDOM) != 0)
+        die("madvise");
+    wrong += touch_all(&all);
+    write_csv(argc, argv, all.ns, count);
+    print_latency("touch", all.ns, count);
+    free(all.ns);
 }
 
 static void warm(uint64_t repeat)
@@ -80,19 +105,34 @@ static void warm(uint64_t repeat)
            (double)best / (double)pages);
 }
 
-static void sync_dirty(uint64_t every, uint64_t repeat)
+/* Pages that a commit is to carry: each `every`th, or if that is 0, 16 runs of `run` at random places. */
+static uint64_t *to_change(uint64_t every, uint64_t run, uint64_t *count)
 {
-    uint64_t dirty = (pages + every - 1) / every, *took = malloc(repeat * sizeof *took), first = 0;
+    uint64_t chunks = run > 0 ? pages / run : 0, runs = chunks < 16 ? chunks : 16;
+    *count = every > 0 ? (pages + every - 1) / every : runs * run;
+    uint64_t *change = malloc(*count * sizeof *change), *places = permutation(chunks);
+    if (change == NULL || *count == 0)
+        die("no page to change");
+    qsort(places, runs, sizeof *places, by_value);
+    for (uint64_t i = 0; i < *count; i++)
+        change[i] = every > 0 ? i * every : places[i / run] * run + i % run;
+    free(places);
+    return change;
+}
+
+static void sync_dirty(uint64_t every, uint64_t run, uint64_t repeat)
+{
+    uint64_t dirty, *change = to_change(every, run, &dirty), *took = malloc(repeat * sizeof *took), first = 0;
     if (took == NULL)
         die("malloc");
-    for (uint64_t i = 0; i < pages; i++) /* all resident and clean before the first round */
-        first += *word_of(i);
+    for (uint64_t i = 0; i < (every > 0 ? pages : dirty); i++) /* resident and clean before the first round */
+        first += *word_of(every > 0 ? i : change[i]);
     if (msync(base, pages * PAGE_BYTES, MS_SYNC) != 0)
         die("msync");
     for (uint64_t round = 0; round < repeat; round++) {
         uint64_t begin = now_ns();
-        for (uint64_t i = 0; i < pages; i += every)
-            word_of(i)[1] = first + begin + i; /* not the first word, which is checked */
+        for (uint64_t i = 0; i < dirty; i++)
+            word_of(change[i])[1] = first + begin + i; /* not the first word, which is checked */
         first += now_ns() - begin;
         begin = now_ns();
         if (msync(base, pages * PAGE_BYTES, MS_SYNC) != 0)
@@ -103,16 +143,29 @@ static void sync_dirty(uint64_t every, uint64_t repeat)
     print_latency("msync", took, repeat);
     printf("msync_mb_per_s=%.0f\n", (double)dirty * PAGE_BYTES * 1e3 / (double)took[repeat / 2]);
     free(took);
+    free(change);
+}
+
+/* The mode is one of those that touch pages once, or 0 comes back. */
+static int once(int argc, char **argv, const char *mode)
+{
+    uint64_t count = number(argc, argv, "--pages", pages);
+    count = count < pages ? count : pages;
+    uint64_t *order = in_order(mode, &count);
+    if (order == NULL)
+        return 0;
+    touch_once(argc, argv, mode, order, count);
+    free(order);
+    return 1;
 }
 
 int main(int argc, char **argv)
 {
     if (argc < 4) {
-        fprintf(stderr, "usage: fault_bench FILE SIZE fill|rand|seq|warm|msync|msync1 [--cpu N] [--repeat N]"
-                        " [--csv FILE]\n");
+        fprintf(stderr, "usage: fault_bench FILE SIZE MODE [OPTIONS]; the modes are at the top of its source\n");
         return 2;
     }
-    const char *mode = argv[3], *csv = option(argc, argv, "--csv", NULL);
+    const char *mode = argv[3];
     uint64_t bytes = parse_size(argv[2]);
     struct stat status;
     pages = bytes / PAGE_BYTES;
@@ -129,39 +182,21 @@ int main(int argc, char **argv)
     uint64_t begin = now_ns();
     base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     uint64_t mapped = now_ns();
-    ns = malloc(pages * sizeof *ns);
-    if (base == MAP_FAILED || ns == NULL)
+    if (base == MAP_FAILED)
         die("mmap");
-    memset(ns, 0, pages * sizeof *ns); /* its own faults are not in the figures */
     printf("mode=%s\npages=%ju\nmmap_ns=%ju\n", mode, (uintmax_t)pages, (uintmax_t)(mapped - begin));
 
-    int timed = strcmp(mode, "rand") == 0 || strcmp(mode, "seq") == 0;
+    uint64_t run = number(argc, argv, "--pages", 256);
     if (strcmp(mode, "fill") == 0) {
-        fill();
-    } else if (strcmp(mode, "rand") == 0) {
-        if (madvise(base, bytes, MADV_RANDOM) != 0)
-            die("madvise");
-        touch_all(permutation(pages));
-    } else if (strcmp(mode, "seq") == 0) {
-        touch_all(NULL);
+        fill(number(argc, argv, "--from", 0), number(argc, argv, "--pages", pages));
     } else if (strcmp(mode, "warm") == 0) {
         warm(number(argc, argv, "--repeat", 10));
-    } else if (strcmp(mode, "msync") == 0 || strcmp(mode, "msync1") == 0) {
-        sync_dirty(mode[5] == '1' ? 4 : 1, number(argc, argv, "--repeat", 5));
-    } else {
+    } else if (strcmp(mode, "msync") == 0 || strcmp(mode, "msync1") == 0 || strcmp(mode, "msyncN") == 0) {
+        sync_dirty(mode[5] == 0 ? 1 : mode[5] == '1' ? 4 : 0, run, number(argc, argv, "--repeat", 5));
+    } else if (!once(argc, argv, mode)) {
         fprintf(stderr, "no such mode: %s\n", mode);
         return 2;
     }
-    if (timed && csv != NULL) {
-        FILE *file = fopen(csv, "w");
-        if (file == NULL)
-            die(csv);
-        for (uint64_t i = 0; i < pages; i++)
-            fprintf(file, "%ju\n", (uintmax_t)ns[i]);
-        fclose(file);
-    }
-    if (timed)
-        print_latency("touch", ns, pages);
     printf("wrong=%ju\n", (uintmax_t)wrong);
     return wrong != 0;
 }

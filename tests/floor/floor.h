@@ -56,6 +56,14 @@ static inline const char *option(int argc, char **argv, const char *name, const 
     return otherwise;
 }
 
+static inline int flag(int argc, char **argv, const char *name)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], name) == 0)
+            return 1;
+    return 0;
+}
+
 static inline uint64_t number(int argc, char **argv, const char *name, uint64_t otherwise)
 {
     const char *text = option(argc, argv, name, NULL);
@@ -139,9 +147,8 @@ static inline int listen_and_say(int argc, char **argv)
     int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
     address.sin_port = htons((uint16_t)number(argc, argv, "--port", 0));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--any") == 0)
-            address.sin_addr.s_addr = htonl(INADDR_ANY);
+    if (flag(argc, argv, "--any"))
+        address.sin_addr.s_addr = htonl(INADDR_ANY);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0
         || bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, 16) != 0
         || getsockname(fd, (struct sockaddr *)&address, &length) != 0)
@@ -208,8 +215,23 @@ static inline void fill_page(void *at, uint64_t page)
     word[0] = stamp(page);
 }
 
-/* A memfd mapping of `length` bytes whose missing pages are events of the descriptor in *uffd. */
-static inline char *map_missing(size_t length, int *uffd)
+/* Writes values, one a line, to the file that --csv names. Before print_latency, which sorts them. */
+static inline void write_csv(int argc, char **argv, const uint64_t *ns, size_t count)
+{
+    const char *name = option(argc, argv, "--csv", NULL);
+    FILE *file = name != NULL ? fopen(name, "w") : NULL;
+    if (name == NULL)
+        return;
+    if (file == NULL)
+        die(name);
+    for (size_t i = 0; i < count; i++)
+        fprintf(file, "%ju\n", (uintmax_t)ns[i]);
+    if (fclose(file) != 0)
+        die(name);
+}
+
+/* A memfd mapping of `length` bytes whose missing pages are events of the descriptor in *uffd, or SIGBUS with that feature. */
+static inline char *map_missing_with(size_t length, int *uffd, uint64_t features)
 {
     int fd = memfd_create("floor", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, (off_t)length) != 0)
@@ -223,11 +245,16 @@ static inline char *map_missing(size_t length, int *uffd)
         *uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
     if (*uffd < 0)
         *uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM};
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM | features};
     struct uffdio_register range = {.range = {(uintptr_t)base, length}, .mode = UFFDIO_REGISTER_MODE_MISSING};
     if (*uffd < 0 || ioctl(*uffd, UFFDIO_API, &api) != 0 || ioctl(*uffd, UFFDIO_REGISTER, &range) != 0)
         die("userfaultfd");
     return base;
+}
+
+static inline char *map_missing(size_t length, int *uffd)
+{
+    return map_missing_with(length, uffd, 0);
 }
 
 static inline void install(int uffd, char *at, const void *from, size_t length)

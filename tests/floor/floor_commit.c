@@ -35,11 +35,7 @@ int main(int argc, char **argv)
     uint64_t bytes = number(argc, argv, "--mib", 256) << 20, rounds = number(argc, argv, "--rounds", 10);
     uint64_t every = number(argc, argv, "--every", 1), pages = bytes / PAGE_BYTES;
     size_t batch = number(argc, argv, "--batch", 64) * PAGE_BYTES;
-    int direct = 0, discard = 0, status = 0;
-    for (int i = 1; i < argc; i++) {
-        direct |= strcmp(argv[i], "--direct") == 0;
-        discard |= strcmp(argv[i], "--discard") == 0;
-    }
+    int direct = flag(argc, argv, "--direct"), discard = flag(argc, argv, "--discard"), status = 0;
     pin(argc, argv);
     if (bytes == 0 || rounds == 0 || batch == 0 || every == 0)
         return 2;

@@ -11,7 +11,6 @@ int main(int argc, char **argv)
 {
     size_t count = number(argc, argv, "--count", 20000), warm = count / 10;
     uint64_t pages = number(argc, argv, "--pages", 65536), state = 1, wrong = 0;
-    const char *csv = option(argc, argv, "--csv", NULL);
     uint64_t *ns = malloc((count + 1) * sizeof *ns), page[PAGE_BYTES / 8];
     pin(argc, argv);
     if (count == 0 || pages == 0 || ns == NULL)
@@ -27,14 +26,7 @@ int main(int argc, char **argv)
             ns[i - warm] = now_ns() - begin;
         wrong += page[0] != stamp(request.page);
     }
-    if (csv != NULL) {
-        FILE *file = fopen(csv, "w");
-        if (file == NULL)
-            die(csv);
-        for (size_t i = 0; i < count; i++)
-            fprintf(file, "%ju\n", (uintmax_t)ns[i]);
-        fclose(file);
-    }
+    write_csv(argc, argv, ns, count);
     printf("count=%zu\nwrong=%ju\n", count, (uintmax_t)wrong);
     print_latency("rtt", ns, count);
     return wrong != 0;

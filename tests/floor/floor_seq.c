@@ -21,9 +21,7 @@ int main(int argc, char **argv)
     static char buffer[CHUNK_BYTES] __attribute__((aligned(PAGE_BYTES)));
     uint64_t bytes = number(argc, argv, "--mib", 256) << 20, chunks = bytes / CHUNK_BYTES, wrong = 0;
     uint64_t ahead = number(argc, argv, "--in-flight", 4);
-    int uffd, touching = 1;
-    for (int i = 1; i < argc; i++)
-        touching &= strcmp(argv[i], "--receive-only") != 0;
+    int uffd, touching = !flag(argc, argv, "--receive-only");
     pin(argc, argv);
     if (bytes == 0)
         return 2;

@@ -2,12 +2,12 @@
  * The floor of a page fault: userfaultfd, one handler thread, one blocking request a fault, UFFDIO_COPY.
  *
  *     floor_uffd --port N [--host A] [--pages 16384] [--cpu N] [--handler-cpu N] [--no-net]
+ *                [--csv FILE]
  *
  * Touches every page of a memfd mapping once, in a random order. --handler-cpu puts the handler thread on
  * another CPU than the thread that faults. --no-net installs a constant page and asks no server.
  */
 #include "floor.h"
-#include <poll.h>
 #include <pthread.h>
 
 static char *base;
@@ -51,9 +51,7 @@ static void *handle(void *argument)
 int main(int argc, char **argv)
 {
     size_t pages = number(argc, argv, "--pages", 16384), wrong = 0;
-    int net = 1;
-    for (int i = 1; i < argc; i++)
-        net &= strcmp(argv[i], "--no-net") != 0;
+    int net = !flag(argc, argv, "--no-net");
     handler_cpu = (int)number(argc, argv, "--handler-cpu", UINT64_MAX);
     pin(argc, argv);
     if (pages == 0)
@@ -72,6 +70,7 @@ int main(int argc, char **argv)
     }
     printf("pages=%zu\nfaults=%ju\nwrong=%zu\nnet=%d\nhandler_cpu=%d\n", pages, (uintmax_t)faults, wrong, net,
            handler_cpu);
+    write_csv(argc, argv, ns, pages);
     print_latency("fault", ns, pages);
     return wrong != 0;
 }
