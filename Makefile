@@ -21,7 +21,7 @@ CXX_EXAMPLES := $(if $(HAVE_CXX),$(patsubst examples-c/%.cpp,$(EXAMPLES)/%,$(wil
 FLOOR_PROGRAMS := $(patsubst tests/floor/%.c,$(FLOOR)/%,$(wildcard tests/floor/*.c))
 BENCH_PROGRAMS := $(patsubst tests/bench/%.c,$(FLOOR)/%,$(wildcard tests/bench/*.c))
 
-.PHONY: all build examples floor demo test test-long test-vm test-install lint bench bench-peers bench-ab install uninstall clean help
+.PHONY: all build examples floor demo test test-long test-vm test-install lint bench bench-peers bench-ab counts install uninstall clean help
 
 all: build examples
 
@@ -100,6 +100,11 @@ bench-peers: build floor
 ## make bench-ab     this tree against a revision, by turns: make bench-ab BASE=HEAD~1 (BENCH="--only cold,seq --rounds 9")
 bench-ab: build floor
 	@python3 tests/bench/ab.py --base "$(BASE)" --bin $(BIN) --programs $(FLOOR) --out $(TARGET)/bench/ab $(BENCH)
+
+## make counts       writes down how many instructions the hot paths take, which a test compares (needs valgrind)
+counts: build
+	NETMEM_TEST_BIN_DIR=$(BIN) NETMEM_TEST_ACCEPT_COUNTS=1 $(CARGO) test -p netmem-tests --test instructions
+	@git diff --stat -- tests/bench/instructions.txt
 
 ## make install      into PREFIX (default /usr/local), below DESTDIR if that is set; run make first
 install:
