@@ -55,6 +55,7 @@ def arguments(description, parser_more=None, only=tuple(SUBJECTS), rungs=tuple(R
     parser.add_argument("--programs", required=True, help="directory of the programs of tests/floor and tests/bench")
     parser.add_argument("--server", metavar="FILE", help="another netmem-server, to compare two of them")
     parser.add_argument("--out", required=True, help="where results.csv, tables.txt and the figures go")
+    parser.add_argument("--tmpfs", metavar="DIR", help="where page caches and local files go (/dev/shm)")
     parser.add_argument("--quick", action="store_true", help="small sizes and one round: whether it works, not how fast")
     for name, (usual, quick, what) in SIZES.items():
         parser.add_argument(f"--{name}", type=int, help=f"{what} ({usual}; quick {quick})")

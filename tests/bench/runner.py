@@ -66,7 +66,7 @@ class Bench:
         self.undo = []  # what has to be done before the servers end, last first
         self.caches = 0
         self.rungs = dict(options.rungs)
-        tmpfs = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        tmpfs = options.tmpfs or ("/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
         self.place = tempfile.mkdtemp(prefix="netmem-bench-", dir=tmpfs)
         self.local = os.path.join(self.place, "local")
 

@@ -187,3 +187,51 @@ fn a_revision_beside_itself_has_a_ratio_and_a_spread_in_every_row() {
         }
     }
 }
+
+/// The mounts of FUSE file systems below a directory, and whatever else has its path in a process's arguments.
+fn left_of(place: &Path) -> Vec<String> {
+    let place = place.display().to_string();
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("the mounts");
+    let mut left: Vec<String> =
+        mounts.lines().filter(|line| line.contains(&place)).map(str::to_owned).collect();
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).replace('\0', " ");
+        if words.contains(&place) && !words.contains("/deps/") {
+            left.push(words);
+        }
+    }
+    left
+}
+
+#[test]
+#[ignore = "long: make test-long"]
+fn the_peers_are_measured_in_both_placements_and_leave_nothing_behind() {
+    if !possible() {
+        return;
+    }
+    for program in ["nbdkit", "nbdfuse", "sshfs", "fusermount3", "ssh-keygen", "/usr/sbin/sshd"] {
+        if Command::new(program).arg("-?").output().is_err() {
+            return skip("peers", &format!("{program}: not installed (make bench-peers installs it)"));
+        }
+    }
+    if !Path::new("/dev/fuse").exists() || !nix::unistd::geteuid().is_root() {
+        return skip("peers", "the peers need root and /dev/fuse");
+    }
+    let (place, shared) = (place(), TempDir::new_in("/dev/shm").expect("a directory"));
+    let output = python("bench.py", &place)
+        .args(["--peers", "--rungs", "uffd", "--only", "cold,seq"])
+        .arg("--tmpfs")
+        .arg(shared.path())
+        .ok();
+    assert!(!output.stdout.contains("FAILED"), "{output}");
+    let tables: Vec<_> =
+        output.stdout.split("\n\n").skip_while(|part| !part.starts_with("Beside others")).collect();
+    assert!(tables.len() > 1, "{output}");
+    for peer in ["nbdfuse + nbdkit memory  ", "sshfs  "] {
+        let rows: Vec<_> = output.stdout.lines().filter(|line| line.trim_start().starts_with(peer)).collect();
+        assert!(rows.len() == 2 && rows.iter().all(|row| !row.contains(" -")), "{peer}: {output}");
+    }
+    assert_eq!(left_of(shared.path()), Vec::<String>::new());
+    assert_eq!(fs::read_dir(shared.path()).expect("a directory").count(), 0);
+}
