@@ -2,8 +2,9 @@
 """Two revisions, measured by turns: `make bench-ab BASE=rev` calls it.
 
 The base is built from a git worktree below the target directory. In each round every row is measured with both, by turns
-the one first and the other; the figure is the median of the rounds' ratios, beside it the quartiles. Where 1 lies between
-the quartiles, the difference is within noise. The floors, which are the same programs on both sides, show how much that is.
+the one first and the other; the figure is the median of the rounds' ratios, beside it the quartiles. A difference is within
+noise where more than one round in ten says the contrary, or where a program that is the same on both sides, as the floors are,
+differs by as much in the same placement and test.
 """
 
 import os
@@ -62,24 +63,45 @@ def higher_is_better(metric):
     return metric in ("rate", "commit", "first", "second")
 
 
-def rows(base, change):
-    """What both measured: median and quartiles of the rounds' ratios, and what they say."""
-    found = []
+def same_program(contender):
+    """What has nothing of either revision in it."""
+    return contender.startswith("floor") or contender in ("without", "local file", "tmpfs")
+
+
+def agree(pairs):
+    """Whether nearly all rounds say that one side is the faster. Of seven that mean nothing, all do once in 64 times."""
+    contrary = min(sum(pair > 1 for pair in pairs), sum(pair < 1 for pair in pairs))
+    return contrary <= len(pairs) // 10
+
+
+def ratios(base, change):
+    """For everything that both measured: the rounds' ratios of this tree over the base."""
+    found = {}
     for key, ours in change.samples.items():
-        theirs = base.samples.get(key, [])
-        ratios = [b / a for a, b in zip(theirs, ours) if a > 0]
-        if len(ratios) < 2:
-            continue
+        pairs = [b / a for a, b in zip(base.samples.get(key, []), ours) if a > 0]
+        if len(pairs) > 1:
+            found[key] = pairs
+    return found
+
+
+def rows(base, change):
+    """Median and quartiles of the rounds' ratios, and what they say."""
+    found, noise, every = [], {}, ratios(base, change)
+    for (placement, test, contender, _), pairs in every.items():
+        if same_program(contender):
+            differs = abs(statistics.median(pairs) - 1)
+            noise[placement, test] = max(differs, noise.get((placement, test), 0))
+    for key, pairs in every.items():
         placement, test, contender, metric = key
-        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        low, middle, high = statistics.quantiles(pairs, n=4, method="inclusive")
         verdict = "within noise"
-        if low > 1 or high < 1:
+        if same_program(contender):
+            verdict = "the same program"
+        elif agree(pairs) and abs(middle - 1) > noise.get((placement, test), 0):
             verdict = "faster" if (middle > 1) == higher_is_better(metric) else "slower"
-        if contender.startswith("floor") and verdict != "within noise":
-            verdict = "noise (the same program)"
-        name = f"{test}, {label(contender)}, {metric}"
-        found.append([name, placement, f"{statistics.median(theirs):,.1f}", f"{statistics.median(ours):,.1f}",
-                      f"{middle:.3f}", f"{low:.3f} to {high:.3f}", verdict])
+        theirs, ours = (statistics.median(bench.samples[key]) for bench in (base, change))
+        found.append([f"{test}, {label(contender)}, {metric}", placement, f"{theirs:,.1f}", f"{ours:,.1f}", f"{middle:.3f}",
+                      f"{low:.3f} to {high:.3f}", verdict])
     return found
 
 
@@ -90,9 +112,7 @@ def more_options(parser):
 
 def main():
     signal.signal(signal.SIGTERM, end_by_signal)
-    options = arguments(__doc__, more_options, ROWS, ("uffd",))
-    if options.rounds == 3:  # not asked for
-        options.rounds = ROUNDS
+    options = arguments(__doc__, more_options, ROWS, ("uffd",), ROUNDS)
     if options.rounds < ROUNDS_LEAST and not options.quick:
         raise Stop(f"--rounds {ROUNDS_LEAST} at least: fewer have no quartiles")
     base_files = os.path.abspath(options.base_bin) if options.base_bin else build(options.base, options.out)

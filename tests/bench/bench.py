@@ -48,8 +48,8 @@ def comma(kind):
     return lambda text: [kind(word) for word in text.split(",") if word]
 
 
-def arguments(description, parser_more=None, only=tuple(SUBJECTS), rungs=tuple(RUNGS)):
-    """The options of every form of the benchmark, with what it measures unless told."""
+def arguments(description, parser_more=None, only=tuple(SUBJECTS), rungs=tuple(RUNGS), rounds=None):
+    """The options of every form of the benchmark, with what it measures, and how often, unless told."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", required=True, help="directory of libnetmem.so, netmem-server and netmem")
     parser.add_argument("--programs", required=True, help="directory of the programs of tests/floor and tests/bench")
@@ -73,6 +73,8 @@ def arguments(description, parser_more=None, only=tuple(SUBJECTS), rungs=tuple(R
         key = name.replace("-", "_")
         if getattr(options, key) is None:
             setattr(options, key, quick if options.quick else usual)
+            if name == "rounds" and rounds is not None:
+                options.rounds = rounds
     if not set(options.only) <= set(SUBJECTS) or not set(options.rungs) <= set(RUNGS):
         parser.error(f"--only is a part of {','.join(SUBJECTS)}, --rungs of {','.join(RUNGS)}")
     if not options.rungs or not options.only or not set(options.placements) <= {"one", "two"}:
