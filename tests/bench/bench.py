@@ -129,7 +129,7 @@ def main():
         subjects.append(peers.Peers())
     bench = Bench(options, options.bin)
     try:
-        measure([bench], subjects, options.rounds)
+        seconds = measure([bench], subjects, options.rounds)
     finally:
         bench.close()
     heading = (f"Machine: {machine()}\n"
@@ -143,6 +143,7 @@ def main():
         write_into(options.write, text)
     said = figures(bench)
     print(f"\nbench: {time.monotonic() - begin:.0f} s; every round is in {options.out}/results.csv")
+    print("bench: seconds of it: " + ", ".join(f"{name} {took:.0f}" for name, took in seconds.items()))
     for line in said:
         print(f"bench: {line}")
     if load_before > 0.7:

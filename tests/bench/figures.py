@@ -66,7 +66,7 @@ def figures(bench):
             ("threads", "set xlabel 'faulting threads'; set ylabel 'first touches a second'; set yrange [0:*]",
              by_number(bench, at, "threads", ("floor_threads", "floor_sigbus", *bench.rungs), "rate", THREADS)),
             ("growth-touches", "set logscale x 2; set xlabel 'MiB of the region'; set ylabel 'first touches a second'; "
-             "set yrange [0:*]", by_number(bench, at, "growth", bench.rungs, "rate", bench.options.growth)),
+             "set yrange [0:*]", by_number(bench, at, "growth", ("floor_uffd", *bench.rungs), "rate", bench.options.growth)),
             ("growth-commits", "set logscale x 2; set xlabel 'MiB of the region'; set ylabel 'MB/s committed'; set yrange [0:*]",
              by_number(bench, at, "growth", bench.rungs, "commit", bench.options.growth)),
             ("connections", "set logscale x; set xlabel 'connections'; set ylabel 'fetches a second'; set yrange [0:*]",

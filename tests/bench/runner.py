@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 
 # The rungs of the ladder: what selects each. The first one is the default engine where all are there.
@@ -263,7 +264,9 @@ class Bench:
 
 
 def measure(benches, subjects, rounds):
-    """All rounds of all subjects, in both placements. Several benches take turns, each first by turns."""
+    """All rounds of all subjects, in both placements. Several benches take turns, each first by turns. Gives the seconds
+    that each subject took."""
+    seconds = dict.fromkeys((subject.name for subject in subjects), 0.0)
     options = benches[0].options
     every = placements(options.cpus, options.placements)
     for at in every:
@@ -276,9 +279,12 @@ def measure(benches, subjects, rounds):
                         continue
                     print(f"\r{at.name} CPU, round {each + 1} of {rounds}: {subject.name}          ", end="",
                           file=sys.stderr, flush=True)
+                    began = time.monotonic()
                     for bench in benches[each % len(benches):] + benches[:each % len(benches)]:
                         subject.measure(bench)
+                    seconds[subject.name] += time.monotonic() - began
         finally:
             for bench in benches:
                 bench.stop_servers()
     print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    return seconds
