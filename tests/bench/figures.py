@@ -19,9 +19,11 @@ def block(name, points):
 
 def draw(path, settings, curves):
     """One figure. A curve is a title and points."""
-    script = [f"set terminal svg size 800,480 background 'white'; set output '{path}'; set key left top; set grid", settings]
+    script = [f"set terminal svg noenhanced size 900,480 background 'white'; set output '{path}'; "
+              "set key outside right; set grid", settings]
     script += [block(f"d{i}", points) for i, (_, points) in enumerate(curves)]
-    plots = [f"$d{i} using 1:2 with linespoints pointsize 0.4 linewidth 2 title \"{title}\"" for i, (title, _) in enumerate(curves)]
+    style = "linespoints" if max(len(points) for _, points in curves) < 20 else "lines"
+    plots = [f"$d{i} using 1:2 with {style} linewidth 2 title \"{title}\"" for i, (title, _) in enumerate(curves)]
     script.append("plot " + ", ".join(plots))
     done = subprocess.run(["gnuplot"], input="\n".join(script), stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     if done.returncode != 0 or not os.path.exists(path):
