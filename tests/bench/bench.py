@@ -31,15 +31,15 @@ SIZES = {
     "rounds": (3, 1, "how often everything is measured"),
     "pages": (8192, 512, "pages touched in random order"),
     "mib": (256, 8, "MiB of a region that is touched or committed"),
-    "scan-mib": (1024, 16, "MiB that are scanned"),
-    "huge-mib": (4096, 32, "MiB resident beside one changed page"),
+    "scan-mib": (1024, 8, "MiB that are scanned"),
+    "huge-mib": (4096, 16, "MiB resident beside one changed page"),
     "repeat": (500, 20, "commits of one page"),
-    "requests": (100000, 2000, "requests of all connections to the server; a fifth of that on one"),
+    "requests": (100000, 1000, "requests of all connections to the server; a fifth of that on one"),
     "starts": (100, 3, "starts of a program"),
     "calls": (20000, 200, "calls of a kind in a round"),
 }
 LISTS = {
-    "growth": ((16, 128, 1024, 8192), (4, 16), "MiB of the regions of growing size"),
+    "growth": ((16, 128, 1024, 8192), (2, 8), "MiB of the regions of growing size"),
     "connections": ((1, 64, 1000), (1, 8), "connections to the server"),
 }
 
