@@ -103,6 +103,14 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(allowed)
 }
 
+/// Seconds between two looks at something: 0.1 to 3600.
+pub fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("{text:?} is no interval; write seconds, 0.1 to 3600"))
+}
+
 /// A region's size: bytes within what a region can have.
 pub fn parse_region_bytes(text: &str) -> Result<u64, String> {
     let bytes = parse_bytes(text)?;

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
+use netmem_protocol::activity::CAPABILITY_ACTIVITY;
 use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::control::{
     Changes, ChangesUntil, Commit, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind,
@@ -118,7 +119,8 @@ impl Client {
 
     fn greet(&mut self, identity: Identity) -> Result<(), ClientError> {
         let deadline = Instant::now() + self.timeouts.connect;
-        let ours = ClientHello::new(identity.client, identity.cache).encode();
+        let hello = ClientHello::new(identity.client, identity.cache);
+        let ours = ClientHello { capabilities: CAPABILITY_ACTIVITY, ..hello }.encode();
         let mut theirs = [0; HELLO_BYTES];
         let exchange = self.link.write_all_by(&ours, deadline);
         // A peer that speaks another protocol may say little and wait: its first bytes are enough to tell.

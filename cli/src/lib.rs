@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod activity;
 pub mod args;
 pub mod bulk;
 pub mod client;
@@ -20,6 +21,7 @@ pub mod probe;
 pub mod run;
 pub mod settings;
 pub mod target;
+pub mod top;
 pub mod transfer;
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use std::net::{TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use netmem_protocol::activity::{
+    CAPABILITY_ACTIVITY, LATENCY_BUCKETS, Latencies, RegionActivities, RegionActivity, Served, ServerActivity,
+};
 use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::control::{Entry, EntryKind, ErrorBody, Listing};
 use netmem_protocol::hello::HELLO_BYTES;
@@ -26,7 +29,7 @@ fn welcome() -> ServerHello {
         status: HelloStatus::Welcome,
         version_min: netmem_protocol::VERSION_MIN,
         version_max: netmem_protocol::VERSION_MAX,
-        capabilities: 0,
+        capabilities: CAPABILITY_ACTIVITY,
         store: StoreId([7; 16]),
         frame_body_max: FRAME_BODY_MAX,
         region_bytes_max: REGION_BYTES_MAX,
@@ -254,6 +257,84 @@ fn a_directory_that_never_ends_or_has_wild_names_is_refused() {
         };
         expect(&replying(reply).error(|client| client.list_all("")), &["listed"]);
     }
+}
+
+/// Writes an answer, given its header.
+type Body = Box<dyn Fn(Header, &mut Vec<u8>) + Send>;
+
+/// A fake that answers each request in turn with the body of its place, and the last one again and again.
+fn answering(bodies: Vec<Body>) -> Fake {
+    Fake::new(welcome().encode().to_vec(), move |mut stream, first| {
+        let mut asked = first;
+        for count in 0.. {
+            let mut out = Vec::new();
+            bodies[count.min(bodies.len() - 1)](
+                answer_to(asked, Kind::from_request(asked.kind).unwrap()),
+                &mut out,
+            );
+            let mut head = [0; HEADER_BYTES];
+            if stream.write_all(&out).is_err() || stream.read_exact(&mut head).is_err() {
+                return;
+            }
+            asked = Header::decode(&head, FRAME_BODY_MAX).unwrap();
+            stream.read_exact(&mut vec![0; asked.length as usize]).unwrap();
+        }
+    })
+}
+
+fn activity(buckets: &[(u32, u64)]) -> ServerActivity {
+    ServerActivity {
+        uptime_ns: 1,
+        regions: 1,
+        clients: 0,
+        connections: 0,
+        stored_pages: 0,
+        pages_max: 0,
+        served: Served::default(),
+        bytes_in: 0,
+        bytes_out: 0,
+        fetch_ns: Latencies { buckets: buckets.to_vec() },
+        commit_ns: Latencies::default(),
+    }
+}
+
+#[test]
+fn latencies_that_cannot_be_are_refused() {
+    for buckets in [vec![(LATENCY_BUCKETS, 1)], vec![(9, 1), (9, 1)], vec![(1, u64::MAX), (2, u64::MAX)]] {
+        let lie = activity(&buckets);
+        let body = move |header, out: &mut Vec<u8>| encode_frame(header, &lie, out).unwrap();
+        expect(&answering(vec![Box::new(body)]).error(Client::server_activity), &["latencies"]);
+    }
+}
+
+#[test]
+fn regions_without_end_are_refused_whatever_their_numbers() {
+    let row = |number: u64| RegionActivity {
+        region: RegionId(number),
+        name: String::new(),
+        names: 0,
+        size: 0,
+        stored_pages: 0,
+        holds: 0,
+        served: Served::default(),
+    };
+    let server = |header, out: &mut Vec<u8>| encode_frame(header, &activity(&[]), out).unwrap();
+    // The same part for ever; one row at a time; none.
+    for rows in [(1..=256).map(row).collect::<Vec<_>>(), vec![row(1)], vec![]] {
+        let regions = RegionActivities { rows, more: true };
+        let body = move |header, out: &mut Vec<u8>| encode_frame(header, &regions, out).unwrap();
+        expect(
+            &answering(vec![Box::new(server), Box::new(body)]).error(Client::snapshot),
+            &["malformed activity"],
+        );
+    }
+}
+
+#[test]
+fn a_server_that_does_not_tell_what_it_does_is_not_asked() {
+    let hello = ServerHello { capabilities: 0, ..welcome() };
+    let text = Fake::new(hello.encode().to_vec(), |_, _| panic!("asked")).error(Client::snapshot);
+    expect(&text, &["older release"]);
 }
 
 #[test]

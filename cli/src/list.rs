@@ -5,14 +5,17 @@
 use std::io::{self, BufWriter, Write};
 
 use clap::Args;
+use netmem_protocol::activity::{Latencies, ServerActivity};
 use netmem_protocol::control::{Create, Entry, EntryKind, Rename, ServerStat};
 use netmem_protocol::{ErrorCode, PAGE_SIZE, PageIndex, RegionName};
 
+use crate::activity::percentiles;
 use crate::args::{
     ServerOptions, directory_name, human_bytes, output_failed, parse_region_bytes, region_name, utc,
 };
 use crate::client::Client;
 use crate::error::{ClientError, Failure, printable};
+use crate::top::micros;
 
 /// `netmem ls`
 #[derive(Args, Debug)]
@@ -195,7 +198,9 @@ impl Stat {
             None => {
                 let mut client = self.server.connect()?;
                 let stat = client.server_stat()?;
+                let activity = if client.tells_activity() { Some(client.server_activity()?) } else { None };
                 describe_server(client.server().to_string(), &stat)
+                    + &activity.map(describe_latencies).unwrap_or_default()
             }
         };
         io::stdout().lock().write_all(text.as_bytes()).map_err(output_failed)?;
@@ -244,6 +249,16 @@ fn describe_server(address: String, stat: &ServerStat) -> String {
         stat.commits,
         stat.pages_committed
     )
+}
+
+/// How long the server took over requests since its start.
+fn describe_latencies(activity: ServerActivity) -> String {
+    let nothing = Latencies::default();
+    let line = |what: &str, latencies: &Latencies| match percentiles(&nothing, latencies) {
+        Some(found) => format!("{what:11}p50 {}, p99 {}\n", micros(found.p50_us), micros(found.p99_us)),
+        None => String::new(),
+    };
+    line("fetch took", &activity.fetch_ns) + &line("commit took", &activity.commit_ns)
 }
 
 impl Rm {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use netmem_cli::error::Failure;
-use netmem_cli::{doctor, export, list, run, transfer};
+use netmem_cli::{doctor, export, list, run, top, transfer};
 
 const ABOUT: &str = "Memory that lives on another machine, for programs that were never told";
 
@@ -24,6 +24,7 @@ Examples:
   netmem import data.bin data                  a file becomes the region `data`, atomically
   netmem run --server tcp://host:7117 -- grep -c needle /netmem/data
   netmem ls -l
+  netmem top                                   what the server's regions and clients are doing
   netmem export data copy.bin                  one epoch of a region becomes a file
 
 Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage; `netmem run`: that of its command.";
@@ -58,6 +59,11 @@ Exit status: the command's; 128+N if signal N killed it; 127 if it is not found,
     Ls(list::Ls),
     /// Describe a region, a directory, or the server
     Stat(list::Stat),
+    /// Watch a server: its regions and clients, second by second
+    ///
+    /// Rates are what was served between two looks at the server; p50 and p99 are the server's own time for a request in between, from
+    /// the read that brought its end until the kernel had the whole answer. Press h for the keys.
+    Top(top::Top),
     /// Make a file the content of a region, in one atomic commit
     ///
     /// What the region held before is replaced as a whole: others see the old content or the new, never a mixture.
@@ -83,6 +89,7 @@ fn main() -> ExitCode {
         Subcommands::Doctor(doctor) => doctor.run(),
         Subcommands::Ls(ls) => ls.run(),
         Subcommands::Stat(stat) => stat.run(),
+        Subcommands::Top(top) => top.run(),
         Subcommands::Import(import) => import.run(),
         Subcommands::Export(export) => export.run(),
         Subcommands::Rm(rm) => rm.run(),

@@ -17,7 +17,7 @@ pub struct ClientHello {
     pub version_min: u16,
     /// Newest protocol version it can speak.
     pub version_max: u16,
-    /// Capability bits; none are defined yet.
+    /// Capability bits: [`crate::activity::CAPABILITY_ACTIVITY`].
     pub capabilities: u64,
     /// The process.
     pub client: ClientId,

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod activity;
 pub mod codec;
 pub mod control;
 pub mod error;

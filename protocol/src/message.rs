@@ -43,6 +43,12 @@ pub enum Kind {
     Names = 0x002e,
     /// Takes holds on what another client holds: a forked child on what its parent does. Body: [`crate::control::Inherit`]; answer: empty.
     Inherit = 0x0030,
+    /// What the server is doing. Answer [`crate::activity::ServerActivity`].
+    ServerActivity = 0x0032,
+    /// What was served of each region. Body: [`crate::activity::RegionsAfter`]; answer [`crate::activity::RegionActivities`].
+    RegionActivity = 0x0034,
+    /// What each client was served. Body: [`crate::activity::ClientsAfter`]; answer [`crate::activity::ClientActivities`].
+    ClientActivity = 0x0036,
     /// Pages at an epoch. Header: region, epoch. Body: runs ([`crate::pages`]); answer: a page body.
     Fetch = 0x0040,
     /// Pages for a commit that is to come. Header: region. Body: a page body that names the commit. No answer.
@@ -66,7 +72,7 @@ pub const ANSWER: u16 = 0x8000;
 
 impl Kind {
     /// All kinds of request, for tests and tables.
-    pub const REQUESTS: [Kind; 24] = [
+    pub const REQUESTS: [Kind; 27] = [
         Kind::Ping,
         Kind::Open,
         Kind::OpenId,
@@ -91,6 +97,9 @@ impl Kind {
         Kind::CommitStatus,
         Kind::Changes,
         Kind::View,
+        Kind::ServerActivity,
+        Kind::RegionActivity,
+        Kind::ClientActivity,
     ];
 
     /// The request with this number on the wire.

@@ -1,5 +1,9 @@
 //! The wire, byte by byte. A failure here means that old and new builds no longer understand each other: raise the version.
 
+use netmem_protocol::activity::{
+    CAPABILITY_ACTIVITY, ClientActivities, ClientActivity, ClientsAfter, Latencies, RegionActivities,
+    RegionActivity, RegionsAfter, Served, ServerActivity,
+};
 use netmem_protocol::control::{Commit, Create, Entry, EntryKind, Open};
 use netmem_protocol::pages::encode_fetch;
 use netmem_protocol::{
@@ -30,6 +34,8 @@ fn the_first_exchange_has_these_bytes_for_ever() {
         )
     );
     assert_eq!(ClientHello::decode(&client.encode()), Ok(client));
+    let watching = ClientHello { capabilities: CAPABILITY_ACTIVITY, ..client };
+    assert_eq!(hex(&watching.encode()[16..24]), "0100000000000000");
     let server = ServerHello {
         status: HelloStatus::Welcome,
         version_min: 2,
@@ -153,6 +159,64 @@ fn page_bodies_have_these_bytes() {
 }
 
 #[test]
+fn what_a_server_is_doing_has_these_bytes() {
+    let served = Served { fetches: 1, pages_sent: 2, commits: 3, pages_committed: 4 };
+    let mut out = Vec::new();
+    let mut bytes = |kind: Kind, body: &dyn Fn(Header, &mut Vec<u8>)| {
+        out.clear();
+        body(header(kind as u16), &mut out);
+        (hex(&out[4..6]), hex(&out[32..]))
+    };
+    let server = ServerActivity {
+        uptime_ns: 5,
+        regions: 6,
+        clients: 7,
+        connections: 8,
+        stored_pages: 9,
+        pages_max: 10,
+        served,
+        bytes_in: 11,
+        bytes_out: 12,
+        fetch_ns: Latencies { buckets: vec![(13, 14)] },
+        commit_ns: Latencies::default(),
+    };
+    let (kind, body) =
+        bytes(Kind::ServerActivity, &|header, out| encode_frame(header, &server, out).unwrap());
+    assert_eq!((kind.as_str(), body.as_str()), ("3200", "05060708090a010203040b0c010d0e00"));
+    let ask = RegionsAfter { after: RegionId(15) };
+    let (kind, body) = bytes(Kind::RegionActivity, &|header, out| encode_frame(header, &ask, out).unwrap());
+    assert_eq!((kind.as_str(), body.as_str()), ("3400", "0f"));
+    let region = RegionActivity {
+        region: RegionId(16),
+        name: "a".into(),
+        names: 1,
+        size: 17,
+        stored_pages: 18,
+        holds: 19,
+        served,
+    };
+    let regions = RegionActivities { rows: vec![region], more: true };
+    let (_, body) = bytes(Kind::RegionActivity, &|header, out| encode_frame(header, &regions, out).unwrap());
+    assert_eq!(body, "01100161011112130102030401");
+    let ask = ClientsAfter { after: Some(ClientId([0x22; 16])) };
+    let (kind, body) = bytes(Kind::ClientActivity, &|header, out| encode_frame(header, &ask, out).unwrap());
+    assert_eq!((kind, body), ("3600".to_owned(), "01".to_owned() + &"22".repeat(16)));
+    let client = ClientActivity {
+        client: ClientId([0x33; 16]),
+        address: "b".into(),
+        connections: 20,
+        holds: 21,
+        since_s: 22,
+        served,
+        bytes_in: 23,
+        bytes_out: 24,
+    };
+    let clients = ClientActivities { rows: vec![client], more: false };
+    let (_, body) = bytes(Kind::ClientActivity, &|header, out| encode_frame(header, &clients, out).unwrap());
+    assert_eq!(body, "01".to_owned() + &"33".repeat(16) + "0162" + "141516" + "01020304" + "1718" + "00");
+}
+
+#[test]
 fn kinds_are_numbered_once() {
     for (i, kind) in Kind::REQUESTS.iter().enumerate() {
         assert_eq!(Kind::from_request(*kind as u16), Some(*kind));
@@ -166,6 +230,9 @@ proptest! {
         let _ = FrameParser { limit: FRAME_BODY_MAX }.peek(&bytes);
         let _ = decode_body::<Open>(&bytes, "open");
         let _ = decode_body::<Commit>(&bytes, "commit");
+        let _ = decode_body::<ServerActivity>(&bytes, "server").map(|body| body.check());
+        let _ = decode_body::<RegionActivities>(&bytes, "regions").map(|body| body.check(RegionId(0)));
+        let _ = decode_body::<ClientActivities>(&bytes, "clients").map(|body| body.check(None));
         let _ = PageBody::parse_fetch(&bytes);
         if let Ok(body) = PageBody::parse(&bytes) {
             let _ = body.pages().count();

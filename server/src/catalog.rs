@@ -2,7 +2,7 @@
 //!
 //! Owns: the namespace, the holds, the leases. Called by: requests, session, housekeeping. Must not: be asked on the hot path.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,13 @@ use netmem_protocol::{
 use crate::config::Limits;
 use crate::memory::Memory;
 use crate::namespace::{Child, Namespace};
+use crate::presence::Presence;
 use crate::refusal::{Answer, Refusal};
 use crate::region::{Region, Who};
 use crate::resolve;
+use crate::stats::Traffic;
+
+mod activity;
 
 /// The largest permission bits.
 const MODE_MAX: u32 = 0o7777;
@@ -34,42 +38,33 @@ struct Kept {
     holds: u64,
 }
 
-/// Connections, and when the last of them ended.
-#[derive(Default)]
-struct Presence {
-    connections: u64,
-    gone: Option<Instant>,
+struct Client {
+    presence: Presence,
+    holds: HashMap<RegionId, u64>,
+    since: Instant,
+    /// Where its newest connection comes from.
+    address: String,
+    traffic: Arc<Traffic>,
 }
 
-impl Presence {
-    fn is_over(&self, now: Instant, lease: Duration) -> bool {
-        self.connections == 0 && self.gone.is_some_and(|gone| now.saturating_duration_since(gone) >= lease)
-    }
-
-    fn enter(&mut self) {
-        self.connections += 1;
-        self.gone = None;
-    }
-
-    fn leave(&mut self, now: Instant) {
-        self.connections = self.connections.saturating_sub(1);
-        if self.connections == 0 {
-            self.gone = Some(now);
+impl Default for Client {
+    fn default() -> Self {
+        Client {
+            presence: Presence::default(),
+            holds: HashMap::new(),
+            since: Instant::now(),
+            address: String::new(),
+            traffic: Arc::default(),
         }
     }
 }
 
 #[derive(Default)]
-struct Client {
-    presence: Presence,
-    holds: HashMap<RegionId, u64>,
-}
-
-#[derive(Default)]
 struct State {
     names: Namespace,
-    kept: HashMap<RegionId, Kept>,
-    clients: HashMap<ClientId, Client>,
+    /// In order, as they are told in parts.
+    kept: BTreeMap<RegionId, Kept>,
+    clients: BTreeMap<ClientId, Client>,
     caches: HashMap<CacheId, Presence>,
     last_region: u64,
 }
@@ -118,11 +113,14 @@ impl Catalog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection begins.
-    pub fn enter(&self, who: Who) {
+    /// A connection from `address` begins. Returns where its client's traffic is counted.
+    pub fn enter(&self, who: Who, address: String) -> Arc<Traffic> {
         let mut state = self.state();
-        state.clients.entry(who.client).or_default().presence.enter();
         state.caches.entry(who.cache).or_default().enter();
+        let client = state.clients.entry(who.client).or_default();
+        client.presence.enter();
+        client.address = address;
+        Arc::clone(&client.traffic)
     }
 
     /// A connection has ended. What it held stays for the lease.

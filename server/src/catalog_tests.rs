@@ -35,8 +35,8 @@ fn is_there(catalog: &Catalog, id: RegionId) -> bool {
 #[test]
 fn a_removed_region_lives_until_its_last_hold_goes() {
     let catalog = catalog();
-    catalog.enter(who(1));
-    catalog.enter(who(2));
+    catalog.enter(who(1), String::new());
+    catalog.enter(who(2), String::new());
     let id = catalog.open(who(1), &open("a")).expect("a region").region;
     catalog.open(who(1), &open("a")).expect("a second hold");
     catalog.remove(&remove("a")).expect("removed");
@@ -53,7 +53,7 @@ fn a_removed_region_lives_until_its_last_hold_goes() {
 #[test]
 fn a_replaced_region_ends_unless_held() {
     let catalog = catalog();
-    catalog.enter(who(1));
+    catalog.enter(who(1), String::new());
     let [a, b] = ["a", "b"].map(|name| catalog.open(who(1), &open(name)).expect("a region").region);
     catalog.close(who(1), b).expect("held");
     let rename = Rename { from: "a".into(), to: "b".into(), no_replace: false, exchange: false };
@@ -65,7 +65,7 @@ fn a_replaced_region_ends_unless_held() {
 #[test]
 fn a_region_lives_while_a_name_or_a_hold_is_left() {
     let catalog = catalog();
-    catalog.enter(who(1));
+    catalog.enter(who(1), String::new());
     let id = catalog.open(who(1), &open("a")).expect("a region").region;
     let linked = catalog.link(&Link { from: "a".into(), to: "b".into() }).expect("a second name");
     assert_eq!((linked.region, linked.links, linked.created), (id, 2, true));
@@ -113,8 +113,8 @@ fn a_link_says_what_it_was_told_and_listings_stay_within_a_frame() {
 #[test]
 fn holds_end_with_the_lease_and_not_before() {
     let catalog = catalog();
-    catalog.enter(who(1));
-    catalog.enter(who(1));
+    catalog.enter(who(1), String::new());
+    catalog.enter(who(1), String::new());
     let id = catalog.create_unnamed(who(1), &CreateUnnamed { size: 4096 }).expect("a region").region;
     let now = Instant::now();
     catalog.leave(who(1), now);
@@ -123,7 +123,7 @@ fn holds_end_with_the_lease_and_not_before() {
     catalog.leave(who(1), now);
     catalog.expire(now + LEASE - Duration::from_millis(1));
     assert!(is_there(&catalog, id));
-    catalog.enter(who(1));
+    catalog.enter(who(1), String::new());
     catalog.expire(now + 2 * LEASE);
     assert!(is_there(&catalog, id), "it came back in time");
     catalog.leave(who(1), now);
@@ -136,8 +136,8 @@ fn holds_end_with_the_lease_and_not_before() {
 fn what_is_inherited_outlives_the_parents_hold() {
     let catalog = catalog();
     let (parent, child) = (who(1), Who { client: who(2).client, ..who(1) });
-    catalog.enter(parent);
-    catalog.enter(child);
+    catalog.enter(parent, String::new());
+    catalog.enter(child, String::new());
     let id = catalog.create_unnamed(parent, &CreateUnnamed { size: 4096 }).expect("a region").region;
     let other = catalog.create_unnamed(parent, &CreateUnnamed { size: 4096 }).expect("a region").region;
     catalog.inherit(child, parent.client, &[id, RegionId(u64::MAX)]);
@@ -153,7 +153,7 @@ fn what_is_inherited_outlives_the_parents_hold() {
 #[test]
 fn views_end_with_the_lease_of_their_cache() {
     let catalog = catalog();
-    catalog.enter(who(1));
+    catalog.enter(who(1), String::new());
     let id = catalog.open(who(1), &open("a")).expect("a region").region;
     let region = catalog.memory.region(id).expect("there");
     assert_eq!(region.views().kept(), [1]);
@@ -169,7 +169,7 @@ fn views_end_with_the_lease_of_their_cache() {
 #[test]
 fn directories_count_like_regions() {
     let catalog = catalog();
-    catalog.enter(who(1));
+    catalog.enter(who(1), String::new());
     for name in ["d", "e"] {
         catalog.make_dir(&MakeDir { name: name.into(), mode: 0o755 }).expect("a directory");
     }

@@ -14,7 +14,7 @@ use crate::refusal::{Answer, Refusal};
 use crate::region::{Region, Root, Who};
 use crate::slab::{PageBytes, PageRef, is_zero};
 use crate::staging::Staged;
-use crate::stats::{self, Stats};
+use crate::stats::Counts;
 use crate::store::{Record, Store};
 use crate::tree::Tree;
 
@@ -27,8 +27,8 @@ pub struct Commits<'a> {
     pub memory: &'a Memory,
     /// Where commits go.
     pub store: &'a dyn Store,
-    /// Counters.
-    pub stats: &'a Stats,
+    /// What counts a commit besides its region.
+    pub counts: [&'a Counts; 2],
     /// Bytes allowed in a region.
     pub region_bytes_max: u64,
 }
@@ -176,8 +176,8 @@ impl Commits<'_> {
             views.pin(who.cache, committed.epoch.0);
         }
         drop(views);
-        stats::add(&self.stats.commits, 1);
-        stats::add(&self.stats.pages_committed, change.staged.iter().map(Staged::pages).sum());
+        let pages = change.staged.iter().map(Staged::pages).sum();
+        self.counts.into_iter().chain([&region.counts]).for_each(|counts| counts.committed(pages));
         Ok(committed)
     }
 }

@@ -16,7 +16,7 @@ use crate::store::{Record, StoreError};
 struct Bench {
     memory: Arc<Memory>,
     store: Arc<dyn Store>,
-    stats: Stats,
+    counts: [Counts; 2],
     region: Arc<Region>,
     last: std::cell::Cell<u64>,
 }
@@ -28,7 +28,7 @@ fn bench_with(pages: u64, store: Arc<dyn Store>) -> Bench {
     let memory = Arc::new(Memory::new(pages * PAGE, Reaper::start()));
     let region = Arc::new(Region::new(RegionId(1), 0o644, 0, memory.reaper.clone()));
     memory.regions_mut().insert(RegionId(1), Arc::clone(&region));
-    Bench { memory, store, stats: Stats::default(), region, last: 0.into() }
+    Bench { memory, store, counts: Default::default(), region, last: 0.into() }
 }
 
 fn bench(pages: u64) -> Bench {
@@ -57,7 +57,7 @@ impl Bench {
         let commits = Commits {
             memory: &self.memory,
             store: &*self.store,
-            stats: &self.stats,
+            counts: self.counts.each_ref(),
             region_bytes_max: 1 << 30,
         };
         commits.commit(&self.region, who, request, &staged)

@@ -14,6 +14,7 @@ pub mod config;
 pub mod listen;
 pub mod memory;
 pub mod namespace;
+pub mod presence;
 pub mod reaper;
 pub mod refusal;
 pub mod region;

@@ -13,6 +13,7 @@ use netmem_protocol::{CHANGES_RUNS_MAX, CacheId, ClientId, CommitId, Epoch, Erro
 use crate::changes::{Cut, changed_runs, cut_epoch};
 use crate::reaper::Reaper;
 use crate::refusal::{Answer, Refusal};
+use crate::stats::Counts;
 use crate::tree::Tree;
 use crate::views::Views;
 
@@ -144,6 +145,8 @@ impl Applied {
 pub struct Region {
     /// Its number.
     pub id: RegionId,
+    /// What was served of it.
+    pub counts: Counts,
     mode: AtomicU32,
     modified_ns: AtomicU64,
     /// Held by one commit at a time, from start to end. Lock order: before `views`, never with the catalog's.
@@ -158,6 +161,7 @@ impl Region {
         let root = Root { epoch: 1, size, tree: Tree::default(), cuts: Arc::new([]), reaper };
         Region {
             id,
+            counts: Counts::default(),
             mode: AtomicU32::new(mode),
             modified_ns: AtomicU64::new(now_ns()),
             turn: Mutex::default(),

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use netmem_protocol::activity::{Served, ServerActivity};
 use netmem_protocol::control::{
     ChangesUntil, Commit, CommitStatus, Committed, Entry, ErrorBody, Inherit, Resize, ServerStat,
 };
@@ -22,7 +23,7 @@ use crate::refusal::{Answer, Refusal};
 use crate::region::Who;
 use crate::shutdown::Sessions;
 use crate::staging::Staging;
-use crate::stats::{self, Stats};
+use crate::stats::{Counts, Stats};
 use crate::store::Store;
 
 /// What all sessions share.
@@ -41,6 +42,15 @@ pub struct Shared {
     pub stats: Stats,
     /// Who is connected.
     pub sessions: Arc<Sessions>,
+}
+
+/// Whose request it is, and where it is counted.
+#[derive(Clone, Copy)]
+pub struct Asker<'a> {
+    /// Who asks.
+    pub who: Who,
+    /// The counters of the client, and of the lane of its connection.
+    pub counts: [&'a Counts; 2],
 }
 
 /// What the session does after a request.
@@ -141,7 +151,7 @@ impl Shared {
     /// Serves a request other than `Fetch` and `Stage` and appends its answer to `out`.
     pub fn serve(
         &self,
-        who: Who,
+        asker: Asker<'_>,
         kind: Kind,
         header: &Header,
         bytes: &[u8],
@@ -149,13 +159,13 @@ impl Shared {
         out: &mut Vec<u8>,
     ) -> Next {
         let start = out.len();
-        let result = self.dispatch(who, bytes, staging, Reply { header, kind, out });
+        let result = self.dispatch(asker, bytes, staging, Reply { header, kind, out });
         let (refusal, next) = match result {
             Ok(()) => return Next::Go,
             Err(Failure::Malformed(error)) => (malformed(&error), Next::End),
             Err(Failure::Refused(refusal)) => (refusal, Next::Go),
         };
-        tracing::debug!(client = %who.client, ?kind, code = ?refusal.code, "refused: {refusal}");
+        tracing::debug!(client = %asker.who.client, ?kind, code = ?refusal.code, "refused: {refusal}");
         out.truncate(start);
         refuse(header, &refusal, out);
         next
@@ -163,12 +173,12 @@ impl Shared {
 
     fn dispatch(
         &self,
-        who: Who,
+        asker: Asker<'_>,
         bytes: &[u8],
         staging: &mut Staging,
         reply: Reply<'_>,
     ) -> Result<(), Failure> {
-        let catalog = &self.catalog;
+        let (catalog, who) = (&self.catalog, asker.who);
         let (id, epoch) = (reply.header.region, reply.header.epoch);
         let region = || self.memory.region(id);
         match reply.kind {
@@ -199,11 +209,23 @@ impl Shared {
             Kind::SetAttr => reply.entry(&catalog.set_attributes(&body(bytes, "SetAttr")?)?),
             Kind::Resize => {
                 let resize: Resize = body(bytes, "Resize")?;
-                reply.committed(&self.commits().resize(&*region()?, who, resize.size)?)
+                reply.committed(&self.commits(asker).resize(&*region()?, who, resize.size)?)
             }
             Kind::ServerStat => {
                 nothing(bytes, "ServerStat")?;
                 reply.body(RegionId(0), Epoch(0), &self.stat())
+            }
+            Kind::ServerActivity => {
+                nothing(bytes, "ServerActivity")?;
+                reply.body(RegionId(0), Epoch(0), &self.activity())
+            }
+            Kind::RegionActivity => {
+                let ask = body(bytes, "RegionActivity")?;
+                reply.body(RegionId(0), Epoch(0), &catalog.region_activity(&ask))
+            }
+            Kind::ClientActivity => {
+                let ask = body(bytes, "ClientActivity")?;
+                reply.body(RegionId(0), Epoch(0), &catalog.client_activity(&ask))
             }
             Kind::Resolve => {
                 let resolved = catalog.resolve(&body(bytes, "Resolve")?)?;
@@ -215,7 +237,7 @@ impl Shared {
                 nothing(bytes, "Names")?;
                 reply.body(id, Epoch(0), &catalog.names(id)?)
             }
-            Kind::Commit => reply.committed(&self.commit(who, id, &body(bytes, "Commit")?, staging)?),
+            Kind::Commit => reply.committed(&self.commit(asker, id, &body(bytes, "Commit")?, staging)?),
             Kind::CommitStatus => {
                 let status: CommitStatus = body(bytes, "CommitStatus")?;
                 reply.committed(&region()?.commit_status(who.client, status.commit)?)
@@ -236,20 +258,26 @@ impl Shared {
         }
     }
 
-    fn commits(&self) -> Commits<'_> {
+    fn commits<'a>(&'a self, asker: Asker<'a>) -> Commits<'a> {
         Commits {
             memory: &self.memory,
             store: &*self.store,
-            stats: &self.stats,
+            counts: asker.counts,
             region_bytes_max: self.limits.region_bytes,
         }
     }
 
-    fn commit(&self, who: Who, id: RegionId, request: &Commit, staging: &mut Staging) -> Answer<Committed> {
+    fn commit(
+        &self,
+        asker: Asker<'_>,
+        id: RegionId,
+        request: &Commit,
+        staging: &mut Staging,
+    ) -> Answer<Committed> {
         let staged = staging.take(id, request.commit);
         let region = self.memory.region(id)?;
         // A repeated commit is answered whatever became of its stages.
-        if let Some(committed) = region.turn().find(who.client, request.commit) {
+        if let Some(committed) = region.turn().find(asker.who.client, request.commit) {
             return Ok(committed);
         }
         if staged.pages != request.staged_pages {
@@ -262,11 +290,12 @@ impl Shared {
         if let Some(refusal) = staged.error {
             return Err(refusal);
         }
-        self.commits().commit(&region, who, request, &staged.parts)
+        self.commits(asker).commit(&region, asker.who, request, &staged.parts)
     }
 
     fn stat(&self) -> ServerStat {
         let (stored_pages, pages_max) = self.memory.usage();
+        let Served { fetches, pages_sent, commits, pages_committed } = self.stats.served();
         ServerStat {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             store: self.store.name().to_owned(),
@@ -275,10 +304,28 @@ impl Shared {
             connections: self.sessions.count(),
             stored_pages,
             pages_max,
-            pages_sent: stats::get(&self.stats.pages_sent),
-            pages_committed: stats::get(&self.stats.pages_committed),
-            commits: stats::get(&self.stats.commits),
-            fetches: stats::get(&self.stats.fetches),
+            pages_sent,
+            pages_committed,
+            commits,
+            fetches,
+        }
+    }
+
+    fn activity(&self) -> ServerActivity {
+        let (stored_pages, pages_max) = self.memory.usage();
+        let (bytes_in, bytes_out) = self.stats.bytes();
+        ServerActivity {
+            uptime_ns: u64::try_from(self.stats.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            regions: self.memory.regions().len() as u64,
+            clients: self.catalog.clients(),
+            connections: self.sessions.count(),
+            stored_pages,
+            pages_max,
+            served: self.stats.served(),
+            bytes_in,
+            bytes_out,
+            fetch_ns: self.stats.fetch_latencies(),
+            commit_ns: self.stats.commit_latencies(),
         }
     }
 

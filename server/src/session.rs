@@ -8,6 +8,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use netmem_protocol::activity::CAPABILITY_ACTIVITY;
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
     ClientHello, CommitId, ErrorCode, Header, HelloStatus, Kind, PAGE_SIZE, PageBody, PageBodyBuilder,
@@ -16,12 +17,12 @@ use netmem_protocol::{
 
 use crate::refusal::{Answer, Refusal};
 use crate::region::Who;
-use crate::requests::{Next, Shared, malformed, refuse};
+use crate::requests::{Asker, Next, Shared, malformed, refuse};
 use crate::shards::Turn;
 use crate::shutdown::Place;
 use crate::slab::PageRef;
 use crate::staging::Staging;
-use crate::stats;
+use crate::stats::{self, Lane, Traffic, Unsent};
 use crate::wire::{FrameReader, Socket};
 
 /// Bytes of answers that wait for more requests to be answered before they are sent.
@@ -51,7 +52,7 @@ pub fn greet(shared: &Shared, socket: &Socket, status: HelloStatus) -> io::Resul
         status,
         version_min: VERSION_MIN,
         version_max: VERSION_MAX,
-        capabilities: 0,
+        capabilities: hello.capabilities & CAPABILITY_ACTIVITY,
         store: shared.store.id(),
         frame_body_max: shared.limits.frame_body,
         region_bytes_max: shared.limits.region_bytes,
@@ -101,8 +102,14 @@ pub struct Session {
     /// Answers that are not sent yet.
     out: Vec<u8>,
     builder: PageBodyBuilder,
+    /// Its client's counters.
+    traffic: Arc<Traffic>,
+    /// When the read returned that brought the end of the requests that are served now.
+    arrived: Instant,
+    /// Those of them whose answers wait in `out`.
+    unsent: Unsent,
     /// Given back last.
-    _place: Place,
+    place: Place,
 }
 
 impl Drop for Session {
@@ -118,7 +125,7 @@ impl Session {
     pub fn open(shared: &Arc<Shared>, socket: Arc<Socket>, place: Place) -> io::Result<Option<Session>> {
         let Some(who) = greet(shared, &socket, HelloStatus::Welcome)? else { return Ok(None) };
         tracing::debug!(client = %who.client, cache = %who.cache, "connected");
-        shared.catalog.enter(who);
+        let traffic = shared.catalog.enter(who, socket.peer());
         Ok(Some(Session {
             shared: Arc::clone(shared),
             socket,
@@ -127,7 +134,10 @@ impl Session {
             staging: Staging::default(),
             out: Vec::new(),
             builder: PageBodyBuilder::default(),
-            _place: place,
+            traffic,
+            arrived: Instant::now(),
+            unsent: Unsent::default(),
+            place,
         }))
     }
 
@@ -152,7 +162,7 @@ impl Session {
         loop {
             match reader.fill(&self.socket, false) {
                 Ok(0) => return Ok(Then::Ends),
-                Ok(_) => {}
+                Ok(read) => self.received(read),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     // The rest of a frame is on its way: who has a thread to himself may keep it a little longer.
                     let soon = turn.is_alone()
@@ -194,6 +204,26 @@ impl Session {
         }
     }
 
+    fn lane(&self) -> &Lane {
+        self.shared.stats.lane(self.place.number())
+    }
+
+    fn received(&mut self, bytes: usize) {
+        self.arrived = Instant::now();
+        for traffic in [&*self.traffic, &self.lane().traffic] {
+            stats::add(&traffic.bytes_in, bytes as u64);
+        }
+    }
+
+    /// The kernel has taken so many bytes, with all answers that waited.
+    fn sent(&mut self, bytes: usize) {
+        for traffic in [&*self.traffic, &self.lane().traffic] {
+            stats::add(&traffic.bytes_out, bytes as u64);
+        }
+        let mut unsent = std::mem::take(&mut self.unsent);
+        self.lane().sent(&mut unsent, self.arrived);
+    }
+
     fn request(&mut self, header: &Header, body: &[u8], turn: &mut Turn<'_, '_>) -> io::Result<Next> {
         if self.shared.sessions.is_over() {
             let text = "the server is shutting down; connect again";
@@ -204,8 +234,10 @@ impl Session {
             Some(Kind::Fetch) => self.fetch(header, body, turn),
             Some(Kind::Stage) => Ok(self.stage(header, body)),
             Some(kind) => {
-                let staging = &mut self.staging;
-                Ok(self.shared.serve(self.who, kind, header, body, staging, &mut self.out))
+                self.unsent.commits += u32::from(kind == Kind::Commit);
+                let lane = self.shared.stats.lane(self.place.number());
+                let asker = Asker { who: self.who, counts: [&lane.traffic.counts, &self.traffic.counts] };
+                Ok(self.shared.serve(asker, kind, header, body, &mut self.staging, &mut self.out))
             }
             None => {
                 let text = format!("message kind {:#06x} is not known to this server", header.kind);
@@ -239,7 +271,10 @@ impl Session {
                 return Ok(Next::End);
             }
         };
-        stats::add(&self.shared.stats.fetches, 1);
+        self.unsent.fetches += 1;
+        for counts in [&self.traffic.counts, &self.lane().traffic.counts] {
+            stats::add(&counts.fetches, 1);
+        }
         match self.send_pages(header, &body, turn)? {
             Ok(()) => {}
             Err(refusal) => self.refuse(header, &refusal),
@@ -254,8 +289,12 @@ impl Session {
         body: &PageBody<'_>,
         turn: &mut Turn<'_, '_>,
     ) -> io::Result<Answer<()>> {
-        let root = match self.shared.memory.region(header.region).and_then(|region| region.root(header.epoch))
-        {
+        let region = match self.shared.memory.region(header.region) {
+            Ok(region) => region,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        stats::add(&region.counts.fetches, 1);
+        let root = match region.root(header.epoch) {
             Ok(root) => root,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -282,12 +321,15 @@ impl Session {
         let at = self.out.len();
         answer.length = self.builder.encode_front(CommitId(0), &mut self.out);
         self.out[front..at].copy_from_slice(&answer.encode());
-        stats::add(&self.shared.stats.pages_sent, pages.len() as u64);
         if pages.is_empty() {
             return Ok(Ok(()));
         }
+        for counts in [&self.traffic.counts, &self.lane().traffic.counts, &region.counts] {
+            stats::add(&counts.pages_sent, pages.len() as u64);
+        }
+        let bytes = self.out.len() + pages.len() * PAGE_SIZE;
         let written = write_ready(&self.socket, &mut slices_of(&self.out, pages.iter().copied()))?;
-        if written < self.out.len() + pages.len() * PAGE_SIZE {
+        if written < bytes {
             // A peer that does not read keeps the pages it asked for, and not the epoch that they are of.
             let kept: Vec<PageRef> = pages.into_iter().cloned().collect();
             drop(root);
@@ -297,6 +339,7 @@ impl Session {
             IoSlice::advance_slices(&mut rest, written);
             self.socket.write_all(rest)?;
         }
+        self.sent(bytes);
         self.out.clear();
         Ok(Ok(()))
     }
@@ -311,6 +354,7 @@ impl Session {
             return Ok(());
         }
         send(&self.socket, &mut [IoSlice::new(&self.out)], turn)?;
+        self.sent(self.out.len());
         self.out.clear();
         Ok(())
     }

@@ -95,6 +95,13 @@ impl Sessions {
     }
 }
 
+impl Place {
+    /// A number that no other connection has had.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.sessions.state().sessions.remove(&self.number);

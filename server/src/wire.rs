@@ -12,7 +12,7 @@ use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::{FrameParser, Header, ProtocolError};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, sendmsg, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, getsockopt, recv, sendmsg, setsockopt, sockopt};
 
 /// Bytes that a read asks for when no frame says how many are to come.
 const READ_BYTES: usize = 16 << 10;
@@ -60,6 +60,16 @@ impl Socket {
                 stream.set_nonblocking(false)?;
                 stream.set_write_timeout(Some(WRITE_TIMEOUT))
             }
+        }
+    }
+
+    /// Where the peer is: its address and port, or its process and user on this machine. Empty if the kernel does not say.
+    pub fn peer(&self) -> String {
+        match self {
+            Socket::Tcp(stream) => stream.peer_addr().map(|address| address.to_string()).unwrap_or_default(),
+            Socket::Unix(stream) => getsockopt(stream, sockopt::PeerCredentials)
+                .map(|peer| format!("pid {} uid {}", peer.pid(), peer.uid()))
+                .unwrap_or_default(),
         }
     }
 

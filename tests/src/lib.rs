@@ -21,6 +21,7 @@ pub mod run;
 pub mod server;
 pub mod skip;
 pub mod source;
+pub mod terminal;
 pub mod vm;
 
 pub use agent::Agent;
@@ -29,3 +30,4 @@ pub use host::Host;
 pub use proxy::Proxy;
 pub use run::{Output, Run};
 pub use server::Server;
+pub use terminal::Terminal;
