@@ -326,6 +326,16 @@ struct netmem_stats {
     uint64_t view_moves;        /* times a region's view moved to a newer epoch */
     uint64_t mappings;          /* now: mappings of regions in this process */
     uint64_t regions;           /* now: regions open in this process */
+    /* Nanoseconds, to 1/32; the maximum is exact. p50: half of them took at most this long. */
+    uint64_t fault_p50_ns;      /* faults that brought something in, from their report until who waited could go on */
+    uint64_t fault_p99_ns;
+    uint64_t fault_max_ns;
+    uint64_t fetch_p50_ns;      /* fetches, from the request to the first frame of its answer */
+    uint64_t fetch_p99_ns;
+    uint64_t fetch_max_ns;
+    uint64_t commit_p50_ns;     /* commits that held something */
+    uint64_t commit_p99_ns;
+    uint64_t commit_max_ns;
 };
 
 /*
@@ -345,6 +355,7 @@ int netmem_stats(struct netmem_stats *out, size_t out_size);
  *   "none"              nothing of ours was mapped yet, or NETMEM_DISABLE=1
  *   "uffd"              userfaultfd with kernel faults
  *   "uffd-user"         userfaultfd, faults of user code only
+ *   "uffd-sigbus"       the same, each fault served in the thread that takes it (only if asked for)
  *   "sigsegv-guard"     SIGSEGV and guard pages
  *   "sigsegv-mprotect"  SIGSEGV and mprotect
  *

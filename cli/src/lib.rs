@@ -20,6 +20,7 @@ pub mod private;
 pub mod probe;
 pub mod run;
 pub mod settings;
+pub mod sites;
 pub mod target;
 pub mod top;
 pub mod transfer;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use netmem_cli::error::Failure;
-use netmem_cli::{doctor, export, list, run, top, transfer};
+use netmem_cli::{doctor, export, list, run, sites, top, transfer};
 
 const ABOUT: &str = "Memory that lives on another machine, for programs that were never told";
 
@@ -81,6 +81,11 @@ Exit status: the command's; 128+N if signal N killed it; 127 if it is not found,
     Mv(list::Mv),
     /// Set a region's size
     Resize(list::Resize),
+    /// Show which lines of a program waited for the network most
+    ///
+    /// Reads what a program left that was run with `netmem run --stats FILE,sites`. Functions and lines come from the
+    /// debugging information of the program and its libraries, where they have it.
+    Sites(sites::Sites),
 }
 
 fn main() -> ExitCode {
@@ -96,6 +101,7 @@ fn main() -> ExitCode {
         Subcommands::Mkdir(mkdir) => mkdir.run(),
         Subcommands::Mv(mv) => mv.run(),
         Subcommands::Resize(resize) => resize.run(),
+        Subcommands::Sites(sites) => sites.run(),
     };
     match result {
         Ok(status) => ExitCode::from(status),

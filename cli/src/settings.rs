@@ -29,7 +29,7 @@ pub struct Settings {
     #[arg(long, value_name = "PATH")]
     pub dir: Option<PathBuf>,
     /// How faults are caught; `netmem doctor` says what works here [default: auto]
-    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "uffd", "uffd-user", "sigsegv"]))]
+    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "uffd", "uffd-user", "uffd-sigbus", "sigsegv"]))]
     pub engine: Option<String>,
     /// Kernel features to do without, for tests: wp-async,pagemap-scan,guard,poison
     #[arg(long, value_name = "FEATURES")]
@@ -49,7 +49,8 @@ pub struct Settings {
     /// What the library writes to standard error [default: warn]
     #[arg(long, value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug"]))]
     pub log: Option<String>,
-    /// A path, or - for standard error: counters and a latency histogram, written at exit
+    /// A path, or - for standard error: counters and latencies, written at exit; with ,sites behind it also where the
+    /// program waited, for `netmem sites`
     #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     pub stats: Option<PathBuf>,
     /// The library does nothing at all

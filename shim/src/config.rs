@@ -54,6 +54,8 @@ pub enum EngineChoice {
     Uffd,
     /// userfaultfd with `UFFD_USER_MODE_ONLY`.
     UffdUser,
+    /// The same, each fault served in the thread that takes it, by SIGBUS. Only if asked for.
+    UffdSigbus,
     /// Guard pages or PROT_NONE, and SIGSEGV.
     Sigsegv,
 }
@@ -124,6 +126,8 @@ pub struct Config {
     pub log: LogLevel,
     /// NETMEM_STATS.
     pub stats: Option<String>,
+    /// `,sites` at its end: where the program waits, too.
+    pub sites: bool,
     /// NETMEM_REGION: the region that NETMEM_FD stands for.
     pub region: Option<String>,
     /// NETMEM_DISABLE.
@@ -147,6 +151,7 @@ impl Default for Config {
             prefetch: Prefetch::Auto,
             log: LogLevel::Warn,
             stats: None,
+            sites: false,
             region: None,
             disable: false,
             errors: Vec::new(),
@@ -164,7 +169,9 @@ const TABLE: &[(&str, &str, Setter)] = &[
     ("NETMEM_DIR", "an absolute path on a tmpfs", |c, v| {
         set(&mut c.dir, v.starts_with('/').then(|| Some(v.trim_end_matches('/').to_owned())))
     }),
-    ("NETMEM_ENGINE", "auto, uffd, uffd-user or sigsegv", |c, v| set(&mut c.engine, parse_engine(v))),
+    ("NETMEM_ENGINE", "auto, uffd, uffd-user, uffd-sigbus or sigsegv", |c, v| {
+        set(&mut c.engine, parse_engine(v))
+    }),
     ("NETMEM_MASK", "a comma-separated list of wp-async, pagemap-scan, guard, poison", |c, v| {
         set(&mut c.mask, parse_mask(v))
     }),
@@ -179,7 +186,11 @@ const TABLE: &[(&str, &str, Setter)] = &[
     }),
     ("NETMEM_PREFETCH", "auto, off, or 1 to 256 pages", |c, v| set(&mut c.prefetch, parse_prefetch(v))),
     ("NETMEM_LOG", "off, error, warn, info or debug", |c, v| set(&mut c.log, parse_level(v))),
-    ("NETMEM_STATS", "a path or -", |c, v| set(&mut c.stats, (!v.is_empty()).then(|| Some(v.to_owned())))),
+    ("NETMEM_STATS", "a path or -, and ,sites behind it", |c, v| {
+        c.sites = v.ends_with(",sites");
+        let path = v.strip_suffix(",sites").unwrap_or(v);
+        set(&mut c.stats, (!path.is_empty()).then(|| Some(path.to_owned())))
+    }),
     ("NETMEM_REGION", "a region's name", |c, v| {
         let name = v.strip_prefix(c.prefix.as_str()).unwrap_or(v).trim_start_matches('/');
         let name = netmem_protocol::RegionName::parse(name).ok().map(|name| Some(name.as_str().to_owned()));
@@ -215,6 +226,7 @@ fn parse_engine(v: &str) -> Option<EngineChoice> {
         "auto" => EngineChoice::Auto,
         "uffd" => EngineChoice::Uffd,
         "uffd-user" => EngineChoice::UffdUser,
+        "uffd-sigbus" => EngineChoice::UffdSigbus,
         "sigsegv" => EngineChoice::Sigsegv,
         _ => return None,
     })

@@ -79,13 +79,43 @@ static void say_place(const char *at)
         say(" elsewhere");
 }
 
+/*
+ * The kernel's mapping keeps the open file description that it was made of, and so the flock and OFD locks of a descriptor that was
+ * closed; that is a difference by design (docs/SEMANTICS.md). So the reference maps through a description of its own, which is never
+ * closed: that would give the process's record locks up.
+ */
+static int description_of_its_own(int fd)
+{
+    static struct {
+        struct stat file;
+        int mode, fd;
+    } kept[64];
+    static int count;
+    struct stat status;
+    char name[32];
+    int mode = fcntl(fd, F_GETFL) & O_ACCMODE;
+    if (!reference || fstat(fd, &status) != 0 || !S_ISREG(status.st_mode))
+        return fd;
+    for (int i = 0; i < count; i++)
+        if (kept[i].file.st_ino == status.st_ino && kept[i].file.st_dev == status.st_dev && kept[i].mode == mode)
+            return kept[i].fd;
+    if (count == 64)
+        return fd;
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    kept[count].fd = open(name, mode | O_CLOEXEC);
+    kept[count].file = status;
+    kept[count].mode = mode;
+    return kept[count].fd < 0 ? fd : kept[count++].fd;
+}
+
 static void map(char **word)
 {
     char *at = address(word[1]);
     size_t length = (size_t)number(word[2]);
     int inherit = strcmp(word[0], "anon") == 0;
     char *got = inherit ? mmap(at, length, protection(word[3]), MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
-                        : mmap(at, length, protection(word[3]), map_flags(word[4]), slot[slot_of(word[5])], number(word[6]));
+                        : mmap(at, length, protection(word[3]), map_flags(word[4]), description_of_its_own(slot[slot_of(word[5])]),
+                               number(word[6]));
     say_place(got);
     if (got == at)
         use(at, length);

@@ -28,6 +28,8 @@ pub enum Engine {
     UffdUser,
     /// The same with write protection that waits for us.
     UffdUserSync,
+    /// userfaultfd that gives SIGBUS to the thread that faults.
+    UffdSigbus,
     /// SIGSEGV and guard pages.
     SigsegvGuard,
     /// SIGSEGV and PROT_NONE.
@@ -41,11 +43,12 @@ pub fn best() -> Engine {
 }
 
 /// The rungs, each of which must behave as the kernel does.
-pub const RUNGS: [Engine; 6] = [
+pub const RUNGS: [Engine; 7] = [
     Engine::Uffd,
     Engine::UffdSync,
     Engine::UffdUser,
     Engine::UffdUserSync,
+    Engine::UffdSigbus,
     Engine::SigsegvGuard,
     Engine::SigsegvMprotect,
 ];
@@ -59,6 +62,7 @@ impl Engine {
             Engine::UffdSync => &[("NETMEM_ENGINE", "uffd"), ("NETMEM_MASK", LIKE_6_1)],
             Engine::UffdUser => &[("NETMEM_ENGINE", "uffd-user")],
             Engine::UffdUserSync => &[("NETMEM_ENGINE", "uffd-user"), ("NETMEM_MASK", LIKE_6_1)],
+            Engine::UffdSigbus => &[("NETMEM_ENGINE", "uffd-sigbus")],
             Engine::SigsegvGuard => &[("NETMEM_ENGINE", "sigsegv")],
             Engine::SigsegvMprotect => &[("NETMEM_ENGINE", "sigsegv"), ("NETMEM_MASK", "guard")],
         }
@@ -70,6 +74,7 @@ impl Engine {
             Engine::Kernel => "none",
             Engine::Uffd | Engine::UffdSync => "uffd",
             Engine::UffdUser | Engine::UffdUserSync => "uffd-user",
+            Engine::UffdSigbus => "uffd-sigbus",
             Engine::SigsegvGuard => "sigsegv-guard",
             Engine::SigsegvMprotect => "sigsegv-mprotect",
         }
@@ -80,14 +85,14 @@ impl Engine {
         match self {
             Engine::Kernel => "kernel",
             Engine::Uffd | Engine::UffdSync => "uffd",
-            Engine::UffdUser | Engine::UffdUserSync => "uffd-user",
+            Engine::UffdUser | Engine::UffdUserSync | Engine::UffdSigbus => "uffd-user",
             Engine::SigsegvGuard | Engine::SigsegvMprotect => "sigsegv",
         }
     }
 
     /// The user and group to run programs as, where it isn't ourselves.
     pub fn user(self) -> Option<(u32, u32)> {
-        let user_rung = matches!(self, Engine::UffdUser | Engine::UffdUserSync);
+        let user_rung = matches!(self, Engine::UffdUser | Engine::UffdUserSync | Engine::UffdSigbus);
         (user_rung && geteuid().is_root()).then_some((NOBODY, NOBODY))
     }
 
@@ -99,7 +104,7 @@ impl Engine {
             Engine::Uffd | Engine::UffdSync => {
                 uffd_of_device().or_else(|_| uffd_of_syscall(false)).err().map(|errno| (errno, "userfaultfd"))
             }
-            Engine::UffdUser | Engine::UffdUserSync => {
+            Engine::UffdUser | Engine::UffdUserSync | Engine::UffdSigbus => {
                 uffd_of_syscall(true).err().map(|errno| (errno, "userfaultfd(USER_MODE_ONLY)"))
             }
             Engine::SigsegvGuard => guard_shared().err().map(|errno| (errno, "guard pages")),
@@ -122,6 +127,7 @@ impl fmt::Display for Engine {
             Engine::UffdSync => "uffd-sync",
             Engine::UffdUser => "uffd-user",
             Engine::UffdUserSync => "uffd-user-sync",
+            Engine::UffdSigbus => "uffd-sigbus",
             Engine::SigsegvGuard => "sigsegv-guard",
             Engine::SigsegvMprotect => "sigsegv-mprotect",
         })
@@ -137,6 +143,7 @@ macro_rules! on_each_rung {
         $crate::on_each_rung!(@ UffdSync uffd_sync $($(#[$attribute])* $names)*);
         $crate::on_each_rung!(@ UffdUser uffd_user $($(#[$attribute])* $names)*);
         $crate::on_each_rung!(@ UffdUserSync uffd_user_sync $($(#[$attribute])* $names)*);
+        $crate::on_each_rung!(@ UffdSigbus uffd_sigbus $($(#[$attribute])* $names)*);
         $crate::on_each_rung!(@ SigsegvGuard sigsegv_guard $($(#[$attribute])* $names)*);
         $crate::on_each_rung!(@ SigsegvMprotect sigsegv_mprotect $($(#[$attribute])* $names)*);
     };

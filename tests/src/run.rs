@@ -46,8 +46,11 @@ impl Run {
     pub fn plain(program: impl AsRef<OsStr>) -> Run {
         let mut command = Command::new(&program);
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("NETMEM_") || name == "LD_PRELOAD" {
-                command.env_remove(name);
+            let text = name.to_string_lossy();
+            // What this run's own make says to its children is not for the make that a test starts.
+            let from_make = ["MAKEFLAGS", "MAKELEVEL", "MFLAGS"].contains(&&*text);
+            if text.starts_with("NETMEM_") || text == "LD_PRELOAD" || from_make {
+                command.env_remove(&name);
             }
         }
         command.process_group(0);

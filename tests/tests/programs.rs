@@ -83,7 +83,7 @@ macro_rules! listed {
 }
 
 programs!(
-    Uffd uffd, UffdSync uffd_sync, UffdUser uffd_user, UffdUserSync uffd_user_sync,
+    Uffd uffd, UffdSync uffd_sync, UffdUser uffd_user, UffdUserSync uffd_user_sync, UffdSigbus uffd_sigbus,
     SigsegvGuard sigsegv_guard, SigsegvMprotect sigsegv_mprotect;
     (
         abort_keeps_synced,

@@ -121,8 +121,8 @@ fn usual() -> Vec<Part> {
         part(Root, "programs uffd:: uffd_user:: sigsegv_mprotect::")
             .with(COLD)
             .after("mount -o remount,size=50% /dev/shm"),
-        part(Root, "fork uffd:: uffd_user:: sigsegv_mprotect::"),
-        part(Root, "durability uffd:: uffd_user:: sigsegv_mprotect::"),
+        part(Root, "fork uffd:: uffd_user:: uffd_sigbus:: sigsegv_mprotect::"),
+        part(Root, "durability uffd:: uffd_user:: uffd_sigbus:: sigsegv_mprotect::"),
         // Thousands of mprotects under emulation are minutes: the lowest rung's threads are in the full form.
         part(Root, "threads uffd:: uffd_user::"),
         part(Root, "locks uffd:: uffd_user:: sigsegv_mprotect::"),

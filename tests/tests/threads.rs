@@ -30,7 +30,7 @@ mod for_a_minute {
         };
     }
     on! {
-        Uffd uffd UffdSync uffd_sync UffdUser uffd_user UffdUserSync uffd_user_sync
+        Uffd uffd UffdSync uffd_sync UffdUser uffd_user UffdUserSync uffd_user_sync UffdSigbus uffd_sigbus
         SigsegvGuard sigsegv_guard SigsegvMprotect sigsegv_mprotect
     }
 }

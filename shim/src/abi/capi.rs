@@ -137,8 +137,10 @@ pub unsafe fn statistics(out: *mut c_void, size: usize) -> Outcome<c_int> {
     if out.is_null() || size == 0 || !size.is_multiple_of(8) {
         return Err(Errno(libc::EINVAL).into());
     }
-    let words = runtime_if_started().map_or([0; 11], |runtime| {
+    let words = runtime_if_started().map_or([0; 20], |runtime| {
         let wire = runtime.remote.stats();
+        let (fault, fetch) = (stats::FAULT_TIME.summary(), stats::FETCH_TIME.summary());
+        let commit = stats::COMMIT_TIME.summary();
         [
             stats::get(&stats::FAULTS),
             stats::get(&wire.pages_fetched),
@@ -151,6 +153,15 @@ pub unsafe fn statistics(out: *mut c_void, size: usize) -> Outcome<c_int> {
             stats::get(&stats::VIEW_MOVES),
             runtime.mappings.overlapping(0, usize::MAX).len() as u64,
             handle::all().filter(|handle| !handle.is_idle(&runtime.mappings.write())).count() as u64,
+            fault.p50,
+            fault.p99,
+            fault.max,
+            fetch.p50,
+            fetch.p99,
+            fetch.max,
+            commit.p50,
+            commit.p99,
+            commit.max,
         ]
     });
     for i in 0..size / 8 {
@@ -165,6 +176,7 @@ pub fn engine() -> *const c_char {
     let name = runtime_if_started().map_or(c"none", |runtime| match runtime.engine().name() {
         "uffd" => c"uffd",
         "uffd-user" => c"uffd-user",
+        "uffd-sigbus" => c"uffd-sigbus",
         "sigsegv-guard" => c"sigsegv-guard",
         _ => c"sigsegv-mprotect",
     });

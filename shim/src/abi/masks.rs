@@ -10,7 +10,7 @@ use libc::c_long;
 use super::buffers::{self, Bounce};
 use super::process::in_shared_memory_child;
 use super::signal as signals;
-use crate::engine::delivery::{self, owns_sigsegv};
+use crate::engine::delivery::{self, owns_a_signal};
 use crate::sys::errno::Errno;
 use crate::sys::signal::{self, KernelAction, Set, bit};
 use crate::sys::syscall;
@@ -55,7 +55,7 @@ fn store(at: usize, words: &[u64]) -> Result<(), Errno> {
 
 /// Whether the kernel can be asked as it is.
 fn not_concerned(size: usize) -> bool {
-    size != SET_BYTES || !owns_sigsegv() && buffers::idle()
+    size != SET_BYTES || !owns_a_signal() && buffers::idle()
 }
 
 /// A call that takes one set.
@@ -73,8 +73,8 @@ fn with_set(
     signal::waiting_with(set, || make(&raw const set as usize))
 }
 
-fn no_sigsegv(set: Set) -> Set {
-    signal::to_kernel(set & if owns_sigsegv() { !bit(libc::SIGSEGV) } else { Set::MAX })
+fn without_ours(set: Set) -> Set {
+    signal::to_kernel(set & if owns_a_signal() { !bit(signal::ours()) } else { Set::MAX })
 }
 
 /// The calls that change or wait with a mask; `None` for another number.
@@ -99,7 +99,7 @@ pub fn served(number: c_long, args: Arguments) -> Option<Answer> {
 
 fn with_descriptor_set(number: c_long, args: Arguments) -> Answer {
     let [descriptor, set, size, flags, ..] = args;
-    with_set(set, size, no_sigsegv, |set| kernel(number, [descriptor, set, size, flags, 0, 0]))
+    with_set(set, size, without_ours, |set| kernel(number, [descriptor, set, size, flags, 0, 0]))
 }
 
 fn procmask(args: Arguments) -> Answer {
@@ -133,7 +133,7 @@ fn action(args: Arguments) -> Answer {
     if not_concerned(size) {
         return kernel(libc::SYS_rt_sigaction, args);
     }
-    if owns_sigsegv() && signal::stand_in() == Some(number as c_int) {
+    if owns_a_signal() && signal::stand_in() == Some(number as c_int) {
         return Err(Errno(libc::EINVAL));
     }
     let mut wanted = None;
@@ -141,7 +141,7 @@ fn action(args: Arguments) -> Answer {
         let [handler, flags, restorer, mask] = load(new)?;
         wanted = Some(KernelAction { handler: handler as usize, flags, restorer: restorer as usize, mask });
     }
-    let before = if owns_sigsegv() && number as c_int == libc::SIGSEGV && !in_shared_memory_child() {
+    let before = if owns_a_signal() && number as c_int == signal::ours() && !in_shared_memory_child() {
         match &wanted {
             Some(wanted) => delivery::set_program_action(wanted),
             None => delivery::program_action(),
@@ -171,15 +171,15 @@ fn timed_wait(args: Arguments) -> Answer {
     if set == 0 {
         return Err(EFAULT);
     }
-    // SIGSEGV may come under either number.
-    let both = |set: Set| signal::to_kernel(set) | set & bit(libc::SIGSEGV);
+    // Our signal may come under either number.
+    let both = |set: Set| signal::to_kernel(set) | set & bit(signal::ours());
     let number = with_set(set, size, both, |set| {
         kernel(libc::SYS_rt_sigtimedwait, [set, info_at, limit_at, size, 0, 0])
     })?;
     let shown = signals::shown_number(number as c_int);
     if shown != number as c_int {
         // SAFETY: the siginfo that the kernel gave.
-        unsafe { delivery::show_as_sigsegv(info.as_mut_ptr().cast()) };
+        unsafe { delivery::show_as_ours(info.as_mut_ptr().cast()) };
     }
     store(out, &info).map(|()| shown as usize)
 }

@@ -1,4 +1,4 @@
-//! The program's wishes about SIGSEGV while the signal is ours.
+//! The program's wishes about SIGSEGV, or SIGBUS, while the signal is ours.
 //!
 //! Owns: nothing; the engine keeps the program's action, and the kernel its masks, under another number. Called by: exports.
 //! Must not: interfere while the engine is uffd or netmem is not in use, or in a child that shares our memory.
@@ -9,7 +9,7 @@ use std::ffi::CString;
 use super::buffers::Bounce;
 use super::outcome::{NOT_OURS, Outcome};
 use super::process::in_shared_memory_child;
-use crate::engine::delivery::{owns_sigsegv, program_action, set_program_action};
+use crate::engine::delivery::{owns_a_signal, program_action, set_program_action};
 use crate::host::runtime_if_started;
 use crate::log;
 use crate::sys::app::Span;
@@ -47,7 +47,7 @@ pub unsafe fn with_set<T>(
     set: *const libc::sigset_t,
     make_call: impl FnOnce(*const libc::sigset_t) -> T,
 ) -> T {
-    if set.is_null() || !owns_sigsegv() {
+    if set.is_null() || !owns_a_signal() {
         let mut bounce = Bounce::new();
         return make_call(bounce.input(set, size_of::<libc::sigset_t>));
     }
@@ -66,7 +66,7 @@ pub unsafe fn with_sets(
     out: *mut libc::sigset_t,
     make_call: impl FnOnce(*const libc::sigset_t, *mut libc::sigset_t) -> c_int,
 ) -> c_int {
-    if !owns_sigsegv() {
+    if !owns_a_signal() {
         let mut bounce = Bounce::new();
         let set = bounce.input(set, size_of::<libc::sigset_t>);
         let result = make_call(set, bounce.output(out, size_of::<libc::sigset_t>));
@@ -93,25 +93,25 @@ pub unsafe fn with_attribute_set(
     make_call: impl FnOnce(*mut libc::sigset_t) -> c_int,
 ) -> c_int {
     let result = make_call(out);
-    if owns_sigsegv() && result <= 0 {
+    if owns_a_signal() && result <= 0 {
         // SAFETY: the caller's, and just filled.
         unsafe { out.cast::<Set>().write_unaligned(signal::to_program(read(out))) };
     }
     result
 }
 
-/// A set to wait for: SIGSEGV may come under either number.
+/// A set to wait for: our signal may come under either number.
 ///
 /// # Safety
 /// `set` is a signal set.
 unsafe fn to_wait_for(set: *const libc::sigset_t) -> libc::sigset_t {
     // SAFETY: the caller's.
     let wanted = unsafe { read(set) };
-    make(signal::to_kernel(wanted) | wanted & bit(libc::SIGSEGV))
+    make(signal::to_kernel(wanted) | wanted & bit(signal::ours()))
 }
 
 pub fn shown_number(number: c_int) -> c_int {
-    if signal::stand_in() == Some(number) { libc::SIGSEGV } else { number }
+    if signal::stand_in() == Some(number) { signal::ours() } else { number }
 }
 
 /// sigwaitinfo(2) and sigtimedwait(2).
@@ -123,7 +123,7 @@ pub unsafe fn wait_info(
     info: *mut libc::siginfo_t,
     make_call: impl FnOnce(*const libc::sigset_t, *mut libc::siginfo_t) -> c_int,
 ) -> c_int {
-    if set.is_null() || !owns_sigsegv() {
+    if set.is_null() || !owns_a_signal() {
         let mut bounce = Bounce::new();
         let set = bounce.input(set, size_of::<libc::sigset_t>);
         let number = make_call(set, bounce.output(info, size_of::<libc::siginfo_t>));
@@ -137,7 +137,7 @@ pub unsafe fn wait_info(
         let number = make_call(&raw const translated, &raw mut got);
         let shown = shown_number(number);
         if shown != number {
-            crate::engine::delivery::show_as_sigsegv(&raw mut got);
+            crate::engine::delivery::show_as_ours(&raw mut got);
         }
         if number > 0 && !info.is_null() {
             info.write(got);
@@ -155,7 +155,7 @@ pub unsafe fn wait(
     out: *mut c_int,
     make_call: impl FnOnce(*const libc::sigset_t, *mut c_int) -> c_int,
 ) -> c_int {
-    if set.is_null() || !owns_sigsegv() {
+    if set.is_null() || !owns_a_signal() {
         let mut bounce = Bounce::new();
         return make_call(bounce.input(set, size_of::<libc::sigset_t>), out);
     }
@@ -171,7 +171,7 @@ pub unsafe fn wait(
     }
 }
 
-/// signalfd(2): SIGSEGV would be read under another number, so it is not read at all.
+/// signalfd(2): our signal would be read under another number, so it is not read at all.
 ///
 /// # Safety
 /// `set` is null or a signal set.
@@ -179,16 +179,16 @@ pub unsafe fn with_descriptor_set(
     set: *const libc::sigset_t,
     make_call: impl FnOnce(*const libc::sigset_t) -> c_int,
 ) -> c_int {
-    if set.is_null() || !owns_sigsegv() {
+    if set.is_null() || !owns_a_signal() {
         let mut bounce = Bounce::new();
         return make_call(bounce.input(set, size_of::<libc::sigset_t>));
     }
     // SAFETY: the caller's.
-    let wanted = make(signal::to_kernel(unsafe { read(set) } & !bit(libc::SIGSEGV)));
+    let wanted = make(signal::to_kernel(unsafe { read(set) } & !bit(signal::ours())));
     make_call(&raw const wanted)
 }
 
-/// sigaction(2): for SIGSEGV the program's action is kept, and handed what is not ours; for others, masks are translated.
+/// sigaction(2): for our signal the program's action is kept, and handed what is not ours; for others, masks are translated.
 ///
 /// # Safety
 /// As for the call.
@@ -198,7 +198,7 @@ pub unsafe fn action(
     old: *mut libc::sigaction,
     make_call: impl FnOnce(*const libc::sigaction, *mut libc::sigaction) -> c_int,
 ) -> Outcome<c_int> {
-    if !owns_sigsegv() {
+    if !owns_a_signal() {
         let mut bounce = Bounce::new();
         let new = bounce.input(new, size_of::<libc::sigaction>);
         let result = make_call(new, bounce.output(old, size_of::<libc::sigaction>));
@@ -211,7 +211,7 @@ pub unsafe fn action(
     // SAFETY: the program's own structures, read and written where a fault can be served.
     unsafe {
         let mut wanted = (!new.is_null()).then(|| new.read());
-        if number == libc::SIGSEGV && !in_shared_memory_child() {
+        if number == signal::ours() && !in_shared_memory_child() {
             let before = match wanted {
                 Some(new) => set_program_action(&KernelAction {
                     handler: new.sa_sigaction,
@@ -245,17 +245,17 @@ pub unsafe fn action(
 }
 
 fn ours(number: c_int) -> Result<(), super::outcome::Exit> {
-    if number != libc::SIGSEGV || !owns_sigsegv() || in_shared_memory_child() {
+    if number != signal::ours() || !owns_a_signal() || in_shared_memory_child() {
         Err(NOT_OURS)
     } else {
         Ok(())
     }
 }
 
-/// Whether siginterrupt(SIGSEGV) was asked for.
+/// Whether siginterrupt(3) was asked for, of our signal.
 static INTERRUPTS: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
 
-/// siginterrupt(3) for SIGSEGV.
+/// siginterrupt(3) for our signal.
 pub fn interrupt(number: c_int, on: bool) -> Outcome<c_int> {
     ours(number)?;
     INTERRUPTS.store(on, core::sync::atomic::Ordering::Relaxed);
@@ -277,7 +277,7 @@ pub enum Style {
     Plain,
 }
 
-/// Sets a handler for SIGSEGV; returns the one before.
+/// Sets a handler for our signal; returns the one before.
 pub fn simple(number: c_int, handler: usize, style: Style) -> Outcome<usize> {
     ours(number)?;
     if handler == libc::SIG_ERR {
@@ -293,7 +293,7 @@ pub fn simple(number: c_int, handler: usize, style: Style) -> Outcome<usize> {
     Ok(set_program_action(&KernelAction { handler, flags, restorer: 0, mask }).handler)
 }
 
-/// sigset(3) for SIGSEGV.
+/// sigset(3) for our signal.
 pub fn set(number: c_int, disposition: usize) -> Outcome<usize> {
     ours(number)?;
     let how = if disposition == SIG_HOLD { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
@@ -306,7 +306,7 @@ pub fn set(number: c_int, disposition: usize) -> Outcome<usize> {
     Ok(if was & bit(number) != 0 { SIG_HOLD } else { before })
 }
 
-/// sighold(3) and sigrelse(3) for SIGSEGV.
+/// sighold(3) and sigrelse(3) for our signal.
 pub fn hold(number: c_int, held: bool) -> Outcome<c_int> {
     ours(number)?;
     change(if held { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK }, bit(number));
@@ -319,7 +319,7 @@ fn change(how: c_int, set: Set) -> Set {
 
 /// sigblock(3) and sigsetmask(3), whose masks are the first 32 signals.
 pub fn old_mask(how: c_int, mask: c_int) -> Outcome<c_int> {
-    if !owns_sigsegv() {
+    if !owns_a_signal() {
         return Err(NOT_OURS);
     }
     Ok(change(how, mask as u32 as Set) as c_int)
@@ -327,7 +327,7 @@ pub fn old_mask(how: c_int, mask: c_int) -> Outcome<c_int> {
 
 /// The set with which sigpause(3) waits: `given` is a mask, or a signal to leave out of what is blocked.
 pub fn pause_set(given: c_int, is_signal: bool) -> Option<libc::sigset_t> {
-    if !owns_sigsegv() {
+    if !owns_a_signal() {
         return None;
     }
     Some(make(if is_signal {
@@ -337,16 +337,16 @@ pub fn pause_set(given: c_int, is_signal: bool) -> Option<libc::sigset_t> {
     }))
 }
 
-/// A context that the program may have given a mask with SIGSEGV in it.
+/// A context that the program may have given a mask with our signal in it.
 ///
 /// # Safety
 /// Null or a context.
 pub unsafe fn translate_context(context: *mut libc::ucontext_t) {
-    if !context.is_null() && owns_sigsegv() {
+    if !context.is_null() && owns_a_signal() {
         // SAFETY: the caller's.
         unsafe {
             let mask = &raw mut (*context).uc_sigmask as *mut Set;
-            if *mask & bit(libc::SIGSEGV) != 0 {
+            if *mask & bit(signal::ours()) != 0 {
                 *mask = signal::to_kernel(*mask);
             }
         }
@@ -355,35 +355,36 @@ pub unsafe fn translate_context(context: *mut libc::ucontext_t) {
 
 /// A program that starts without us has its signals as they would be without us: its mask and what it ignores are inherited.
 pub fn as_inherited<T>(make_call: impl FnOnce() -> T) -> T {
-    if !owns_sigsegv() {
+    if !owns_a_signal() {
         return make_call();
     }
     let Some(stand_in) = signal::stand_in() else { return make_call() };
     let blocked = signal::change(libc::SIG_BLOCK, 0) & bit(stand_in) != 0;
     if blocked {
-        signal::change(libc::SIG_BLOCK, bit(libc::SIGSEGV));
+        signal::change(libc::SIG_BLOCK, bit(signal::ours()));
         signal::change(libc::SIG_UNBLOCK, bit(stand_in));
     }
     let result = make_call();
     if blocked {
         signal::change(libc::SIG_BLOCK, bit(stand_in));
-        signal::change(libc::SIG_UNBLOCK, bit(libc::SIGSEGV));
+        signal::change(libc::SIG_UNBLOCK, bit(signal::ours()));
     }
     result
 }
 
-/// The command of system(3) and popen(3) where the program ignores SIGSEGV. libc's child gives every signal that has a handler its
+/// The command of system(3) and popen(3) where the program ignores our signal. libc's child gives every signal that has a handler its
 /// default action, and the kernel knows ours; so the shell is told, before anything else, to ignore it.
 ///
 /// # Safety
 /// `command` is null or a C string.
 pub unsafe fn shell_command(command: *const c_char) -> Option<CString> {
-    if command.is_null() || !owns_sigsegv() || program_action().handler != libc::SIG_IGN {
+    if command.is_null() || !owns_a_signal() || program_action().handler != libc::SIG_IGN {
         return None;
     }
     // SAFETY: the caller's.
     let given = unsafe { CStr::from_ptr(command) }.to_bytes();
-    CString::new([b"trap '' SEGV; ", given].concat()).ok()
+    let trap: &[u8] = if signal::ours() == libc::SIGBUS { b"trap '' BUS; " } else { b"trap '' SEGV; " };
+    CString::new([trap, given].concat()).ok()
 }
 
 /// A stack that the program gives away, for the kernel to store frames on: where it lies in mappings of ours, its pages come in and

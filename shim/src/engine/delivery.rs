@@ -1,6 +1,6 @@
-//! SIGSEGV while it is ours: what is a fault of ours is served, everything else goes to the program as if we were not there.
+//! The fault signal that is ours, SIGSEGV or SIGBUS: what is a fault of ours is served, everything else goes to the program as if we were not there.
 //!
-//! Owns: the handler, and the program's own action for SIGSEGV. Called by: the kernel; abi::signal for the action; takeover.
+//! Owns: the handler, and the program's own action for the signal. Called by: the kernel; abi::signal for the action; takeover.
 //! Must not: run the program's handler on anything but the frame that the kernel made for it.
 //!
 //! The entry takes a stack of ours, decides there, goes back to the kernel's frame, and either returns from it or jumps to the
@@ -10,8 +10,8 @@
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicI32, Ordering};
 
-use super::handler_stack;
 use super::state::Looking;
+use super::{handler_stack, sites};
 use crate::host;
 use crate::log;
 use crate::sync::QuietMutex;
@@ -19,19 +19,19 @@ use crate::sys::errno::{self, Errno};
 use crate::sys::mem;
 use crate::sys::signal::{self, KernelAction, Set, bit};
 
-/// The program's own action for SIGSEGV. Lock order: a leaf, for a copy; fork takes it.
+/// The program's own action for our signal. Lock order: a leaf, for a copy; fork takes it.
 static PROGRAMS: QuietMutex<KernelAction> =
     QuietMutex::new(KernelAction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 });
 
 /// The process whose mappings the table has.
 static OWNER: AtomicI32 = AtomicI32::new(0);
 
-/// Whether SIGSEGV is ours, so that the program's wishes about it are kept here.
-pub fn owns_sigsegv() -> bool {
+/// Whether a signal is ours ([`signal::ours`]), so that the program's wishes about it are kept here.
+pub fn owns_a_signal() -> bool {
     signal::stand_in().is_some()
 }
 
-/// The program's own action for SIGSEGV.
+/// The program's own action for our signal.
 pub fn program_action() -> KernelAction {
     *PROGRAMS.lock()
 }
@@ -41,17 +41,17 @@ pub fn lock_for_fork() -> crate::sync::QuietGuard<'static, KernelAction> {
     PROGRAMS.lock()
 }
 
-/// In a forked child, and when SIGSEGV becomes ours.
+/// In a forked child, and when a signal becomes ours.
 pub fn begin_again() {
     OWNER.store(rustix::process::getpid().as_raw_nonzero().get(), Ordering::Relaxed);
     handler_stack::nobody_is_on_them();
 }
 
-/// Notes the program's own action for SIGSEGV; returns the one before.
+/// Notes the program's own action for our signal; returns the one before.
 pub fn set_program_action(action: &KernelAction) -> KernelAction {
     let mut programs = PROGRAMS.lock();
     let before = core::mem::replace(&mut *programs, *action);
-    let number = signal::stand_in().unwrap_or(libc::SIGSEGV);
+    let number = signal::stand_in().unwrap_or(signal::ours());
     if action.handler == libc::SIG_IGN && before.handler != libc::SIG_IGN {
         // As the kernel does: what waits is thrown away.
         let ignore = KernelAction { handler: libc::SIG_IGN, ..KernelAction::default() };
@@ -62,7 +62,7 @@ pub fn set_program_action(action: &KernelAction) -> KernelAction {
     before
 }
 
-/// Puts our handler in place for SIGSEGV and its stand-in, with what the kernel must honour of the program's action.
+/// Puts our handler in place for our signal and its stand-in, with what the kernel must honour of the program's action.
 fn install(programs: &KernelAction) {
     let own_stack = programs.handler <= libc::SIG_IGN || programs.flags & libc::SA_ONSTACK as u64 != 0;
     let restart = programs.handler <= libc::SIG_IGN || programs.flags & libc::SA_RESTART as u64 != 0;
@@ -76,7 +76,7 @@ fn install(programs: &KernelAction) {
     // Every signal waits while a fault is served: a handler of the program that ran in the middle could touch the page
     // that its own thread is bringing in.
     let ours = signal::our_action(entry, Set::MAX, flags);
-    for number in [Some(libc::SIGSEGV), signal::stand_in()].into_iter().flatten() {
+    for number in [Some(signal::ours()), signal::stand_in()].into_iter().flatten() {
         // SAFETY: the entry is written to run anywhere.
         if let Err(errno) = unsafe { signal::action(number, Some(&ours)) } {
             log::error!("signal {number}: {errno}");
@@ -84,14 +84,14 @@ fn install(programs: &KernelAction) {
     }
 }
 
-/// Before exec: the next program inherits that SIGSEGV is ignored. Says whether that changed anything.
+/// Before exec: the next program inherits that our signal is ignored. Says whether that changed anything.
 pub fn show_programs_disposition() -> bool {
     let programs = PROGRAMS.lock();
-    let ignored = owns_sigsegv() && programs.handler == libc::SIG_IGN;
+    let ignored = owns_a_signal() && programs.handler == libc::SIG_IGN;
     if ignored {
         let ignore = KernelAction { handler: libc::SIG_IGN, ..KernelAction::default() };
         // SAFETY: SIG_IGN runs nothing.
-        let _ = unsafe { signal::action(libc::SIGSEGV, Some(&ignore)) };
+        let _ = unsafe { signal::action(signal::ours(), Some(&ignore)) };
     }
     ignored
 }
@@ -151,7 +151,7 @@ unsafe extern "C" fn entry(number: i32, info: *mut libc::siginfo_t, context: *mu
         "mov r10d, 8",
         "mov eax, 14",
         "syscall",
-        "mov edi, 11",
+        "mov edi, dword ptr [rip + {ours}]",
         "mov rsi, r13",
         "mov rdx, r14",
         "xor eax, eax",
@@ -169,6 +169,7 @@ unsafe extern "C" fn entry(number: i32, info: *mut libc::siginfo_t, context: *mu
         take = sym handler_stack::take,
         give = sym handler_stack::give,
         decide = sym decide,
+        ours = sym signal::OURS,
     )
 }
 
@@ -182,7 +183,7 @@ unsafe extern "C" fn entry(number: i32, info: *mut libc::siginfo_t, context: *mu
         unsafe {
             let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) =
                 core::mem::transmute(next.handler);
-            handler(libc::SIGSEGV, info, context);
+            handler(signal::ours(), info, context);
         }
     }
 }
@@ -196,7 +197,7 @@ unsafe extern "C" fn decide(number: i32, info: *mut libc::siginfo_t, context: *m
     let quiet = signal::SignalMask::already_blocked();
     // SAFETY: the caller's.
     let next = unsafe {
-        if number == libc::SIGSEGV { on_fault(info, context) } else { on_stand_in(number, info, context) }
+        if number == signal::ours() { on_fault(info, context) } else { on_stand_in(number, info, context) }
     };
     drop(quiet);
     errno::set(saved);
@@ -207,7 +208,8 @@ unsafe fn on_fault(info: *mut libc::siginfo_t, context: *mut c_void) -> Next {
     let looking = Looking::start();
     // SAFETY: the caller's.
     let fault = unsafe { signal::read_fault(info, context) };
-    let ours = fault.and_then(|fault| {
+    let began = sites::wanted().then(std::time::Instant::now);
+    let serve = |fault: signal::HardwareFault| {
         let runtime = host::runtime_if_started()?;
         let mapping = runtime.mappings.find(fault.address)?;
         // What may be written or executed may be read.
@@ -215,18 +217,33 @@ unsafe fn on_fault(info: *mut libc::siginfo_t, context: *mut c_void) -> Next {
         // A child that was cloned past us has the handler and the table, but not the mapping.
         let here = OWNER.load(Ordering::Relaxed) == rustix::process::getpid().as_raw_nonzero().get()
             || mem::is_mapped(fault.address & !(mem::PAGE - 1), mem::PAGE);
-        match runtime.engine() {
-            super::Engine::Sigsegv(engine) if allowed && here => Some((engine, mapping, fault)),
-            super::Engine::Sigsegv(_) | super::Engine::Uffd(_) => None,
+        if !here {
+            return None;
         }
-    });
-    let served = ours.map(|(engine, mapping, fault)| engine.serve(&mapping, fault.address, fault.write()));
+        match runtime.engine() {
+            super::Engine::Sigsegv(_) if !allowed => None,
+            super::Engine::Sigsegv(engine) => Some(engine.serve(&mapping, fault.address, fault.write())),
+            // The kernel has looked at what is allowed, or will: a page that is not to be executed comes in before it says so.
+            super::Engine::Uffd(engine) => engine.serve(runtime, &mapping, fault.address, fault.write()),
+        }
+    };
+    let served = fault.and_then(|fault| sites::in_fault(|| serve(fault)));
     drop(looking);
+    if let (Some(began), Some(Ok(()))) = (began, &served) {
+        // SAFETY: the caller's.
+        let (instruction, stack) = unsafe { signal::interrupted_at(context) };
+        sites::note(sites::Wait::Touch, sites::of(instruction, stack), began);
+    }
     match served {
         Some(Ok(())) => RETURN,
         Some(Err(why)) => {
             if why != Errno(libc::EFAULT) {
+                crate::stats::add(&crate::stats::GIVEN_UP, 1);
                 log::error!("a page can't be had ({why}): SIGBUS");
+            }
+            if signal::ours() == libc::SIGBUS {
+                // SAFETY: the caller's.
+                return unsafe { hand_on(info, context) };
             }
             // SAFETY: the caller's.
             unsafe { bus_error(info, context) };
@@ -287,14 +304,14 @@ unsafe fn mark_of(info: *mut libc::siginfo_t) -> *mut u64 {
     unsafe { (info as *mut u64).add(MARK_WORD) }
 }
 
-/// Gives a SIGSEGV that is not of our making to the program.
+/// Gives a fault signal that is not of our making to the program.
 unsafe fn hand_on(info: *mut libc::siginfo_t, context: *mut c_void) -> Next {
     // SAFETY: the caller's. A code of 0 or less says that someone sent the signal.
     let (was_sent, before) = unsafe { ((*info).si_code <= 0, mask_in_effect(context)) };
-    let blocked = signal::to_program(before) & bit(libc::SIGSEGV) != 0;
+    let blocked = signal::to_program(before) & bit(signal::ours()) != 0;
     let Some(stand_in) = signal::stand_in() else { return RETURN };
     if blocked && was_sent {
-        // It waits in the kernel under the other number, until the program unblocks SIGSEGV by whatever way.
+        // It waits in the kernel under the other number, until the program unblocks ours by whatever way.
         if signal::pending() & bit(stand_in) == 0 {
             // SAFETY: the kernel's siginfo, on our stack's frame.
             unsafe {
@@ -312,7 +329,7 @@ unsafe fn hand_on(info: *mut libc::siginfo_t, context: *mut c_void) -> Next {
     unsafe { deliver(info, before, was_sent, blocked) }
 }
 
-/// The other number: a SIGSEGV that waited, or one that somebody sent under that number, which has no other meaning than to
+/// The other number: a signal that waited, or one that somebody sent under that number, which has no other meaning than to
 /// end the program.
 unsafe fn on_stand_in(number: i32, info: *mut libc::siginfo_t, context: *mut c_void) -> Next {
     // SAFETY: the caller's.
@@ -321,20 +338,20 @@ unsafe fn on_stand_in(number: i32, info: *mut libc::siginfo_t, context: *mut c_v
             end_by(number, info, true);
             return RETURN;
         }
-        show_as_sigsegv(info);
+        show_as_ours(info);
         deliver(info, mask_in_effect(context), true, false)
     }
 }
 
-/// What waited under the other number is SIGSEGV again.
+/// What waited under the other number is our signal again.
 ///
 /// # Safety
 /// A siginfo that the kernel gave for the stand-in.
-pub unsafe fn show_as_sigsegv(info: *mut libc::siginfo_t) {
+pub unsafe fn show_as_ours(info: *mut libc::siginfo_t) {
     // SAFETY: the caller's.
     unsafe {
         *mark_of(info) = 0;
-        (*info).si_signo = libc::SIGSEGV;
+        (*info).si_signo = signal::ours();
     }
 }
 
@@ -349,7 +366,7 @@ unsafe fn deliver(info: *mut libc::siginfo_t, before: Set, was_sent: bool, block
         // A fault can't be ignored, and can't wait.
         drop(programs);
         // SAFETY: the caller's.
-        unsafe { end_by(libc::SIGSEGV, info, was_sent) };
+        unsafe { end_by(signal::ours(), info, was_sent) };
         return RETURN;
     }
     if action.flags & libc::SA_RESETHAND as u64 != 0 {
@@ -357,7 +374,7 @@ unsafe fn deliver(info: *mut libc::siginfo_t, before: Set, was_sent: bool, block
         install(&programs);
     }
     drop(programs);
-    let own = if action.flags & libc::SA_NODEFER as u64 != 0 { 0 } else { bit(libc::SIGSEGV) };
+    let own = if action.flags & libc::SA_NODEFER as u64 != 0 { 0 } else { bit(signal::ours()) };
     // Both are in the program's terms: what it had blocked, and what it wants blocked meanwhile.
     let mask = signal::to_kernel(signal::to_program(before) | action.mask | own);
     Next { handler: action.handler, mask }

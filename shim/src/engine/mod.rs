@@ -10,10 +10,12 @@ pub mod mappings;
 pub mod pins;
 mod robust;
 pub mod sigsegv;
+pub mod sites;
 pub mod state;
 mod takeover;
 pub mod uffd;
 mod uffd_thread;
+mod waiting;
 
 use core::sync::atomic::Ordering;
 
@@ -49,21 +51,23 @@ impl Engine {
     /// Probes the ladder from the top and takes the first rung that works, or the one that was asked for.
     pub fn choose(config: &Config) -> Result<Engine, Errno> {
         let mut why = Vec::new();
-        for (choice, kernel_faults) in [(EngineChoice::Uffd, true), (EngineChoice::UffdUser, false)] {
-            if config.engine != EngineChoice::Auto && config.engine != choice {
+        for choice in [EngineChoice::Uffd, EngineChoice::UffdUser, EngineChoice::UffdSigbus] {
+            let automatic = config.engine == EngineChoice::Auto && choice != EngineChoice::UffdSigbus;
+            if !automatic && config.engine != choice {
                 continue;
             }
-            match UffdEngine::open(kernel_faults, config) {
+            match UffdEngine::open(choice, config) {
                 Ok(engine) => {
                     log::info!("engine: {}{}", engine.name(), reasons(&why));
                     return Ok(Engine::Uffd(engine));
                 }
                 Err(errno) => {
-                    why.push(format!("{}: {errno}", if kernel_faults { "uffd" } else { "uffd-user" }))
+                    let rung = if choice == EngineChoice::Uffd { "uffd" } else { "uffd-user" };
+                    why.push(format!("{rung}: {errno}"))
                 }
             }
         }
-        if matches!(config.engine, EngineChoice::Uffd | EngineChoice::UffdUser) {
+        if !matches!(config.engine, EngineChoice::Auto | EngineChoice::Sigsegv) {
             log::error!(
                 "NETMEM_ENGINE asks for an engine that this kernel or these permissions refuse ({}); `netmem doctor` says what to change",
                 why.join(", ")
@@ -264,9 +268,9 @@ impl Engine {
     pub fn restart_after_fork(&mut self, config: &Config, started: bool) -> Result<(), Errno> {
         match self {
             Engine::Uffd(engine) => {
-                let kernel_faults = engine.kernel_faults;
+                let rung = engine.rung();
                 // The parent's thread is not here to let go of its descriptor.
-                let parents = core::mem::replace(engine, UffdEngine::open(kernel_faults, config)?);
+                let parents = core::mem::replace(engine, UffdEngine::open(rung, config)?);
                 parents.abandon();
                 if started { engine.start() } else { Ok(()) }
             }

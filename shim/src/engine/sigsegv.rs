@@ -4,6 +4,7 @@
 //! accessible before it is present, or a block be writable before its pages are marked (DESIGN.md, D4).
 
 use core::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::count_fault;
 use super::mappings::Mapping;
@@ -63,7 +64,7 @@ impl Sigsegv {
 
     /// Makes SIGSEGV ours.
     pub fn start(&self) -> Result<(), Errno> {
-        super::takeover::make_sigsegv_ours()
+        super::takeover::make_ours(libc::SIGSEGV)
     }
 
     /// A forked child has the parent's blocks, the writable ones too: they are its own stores to mark from now on.
@@ -182,6 +183,7 @@ impl Sigsegv {
         let handle = host::handle(mapping.handle);
         let page = mapping.page_at(address);
         count_fault(handle);
+        let began = Instant::now();
         let inside = handle.pages_inside()?.min(mapping.end_page());
         if page >= inside {
             return Err(Errno(libc::EFAULT));
@@ -215,6 +217,9 @@ impl Sigsegv {
             handle.bring_in(first.min(block.0), end.max(block.1))?;
         }
         self.open(mapping, handle, (address, address + 1), Access { write, again })?;
+        if !again {
+            crate::stats::FAULT_TIME.note(began);
+        }
         if end - first == 1 {
             return Ok(());
         }

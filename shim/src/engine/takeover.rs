@@ -1,9 +1,9 @@
-//! SIGSEGV becomes ours, in a program that may have had its own plans with it for long.
+//! A fault signal becomes ours, in a program that may have had its own plans with it for long: SIGSEGV, or SIGBUS on uffd-sigbus.
 //!
-//! Owns: that moment. Called by: the SIGSEGV rungs, at their start, once in a process. Must not: leave a thread that blocks
-//! SIGSEGV, whose first touch of an absent page would end the program.
+//! Owns: that moment. Called by: the rungs that serve faults in the thread that took them, at their start, once in a process. Must
+//! not: leave a thread that blocks the signal, whose first touch of an absent page would end the program.
 //!
-//! From then on a stand-in, a realtime signal that libc gave away, is what the kernel has blocked where the program has SIGSEGV
+//! From then on a stand-in, a realtime signal that libc gave away, is what the kernel has blocked where the program has the signal
 //! blocked (DESIGN.md, Signals). Masks of threads and of handlers that were there before are translated here.
 
 use core::ffi::c_void;
@@ -29,21 +29,23 @@ const SIGSETXID: i32 = 33;
 const TELL_TRIES: u32 = 2_000;
 
 /// See the module. The second call does nothing.
-pub(super) fn make_sigsegv_ours() -> Result<(), Errno> {
-    if delivery::owns_sigsegv() {
+pub(super) fn make_ours(ours: i32) -> Result<(), Errno> {
+    if delivery::owns_a_signal() {
         return Ok(());
     }
     let stand_in = choose().ok_or_else(|| {
-        log::error!("every realtime signal is in use: none is left to stand in for a blocked SIGSEGV");
+        log::error!(
+            "every realtime signal is in use: none is left to stand in for the blocked signal of a fault"
+        );
         Errno(libc::EAGAIN)
     })?;
     // SAFETY: asking changes nothing.
-    let programs = unsafe { signal::action(libc::SIGSEGV, None)? };
+    let programs = unsafe { signal::action(ours, None)? };
     delivery::begin_again();
-    signal::set_stand_in(stand_in);
+    signal::set_stand_in(ours, stand_in);
     delivery::set_program_action(&programs);
     signal::change_programs(signal::to_kernel);
-    for number in (1..=SIGNALS_MAX).filter(|number| *number != stand_in && *number != libc::SIGSEGV) {
+    for number in (1..=SIGNALS_MAX).filter(|number| *number != stand_in && *number != ours) {
         translate_action(number);
     }
     tell_other_threads();
@@ -77,7 +79,7 @@ fn translate_action(number: i32) {
     }
 }
 
-/// Tells every thread that has SIGSEGV blocked, by the one signal that libc lets no thread block, and waits until it has
+/// Tells every thread that has our signal blocked, by the one signal that libc lets no thread block, and waits until it has
 /// translated its mask. Threads that are made meanwhile inherit theirs from one that was told, or are told in the next round.
 ///
 /// A thread that blocks that signal too is inside libc, which makes a thread, or inside ours, perhaps waiting for the lock that is
@@ -108,11 +110,12 @@ fn tell_other_threads() {
         blocking = blocking_threads(me);
     }
     log::error!(
-        "threads {blocking:?} block SIGSEGV for good: a touch of an absent page ends the program there"
+        "threads {blocking:?} block signal {} for good: a touch of an absent page ends the program there",
+        signal::ours()
     );
 }
 
-/// The threads of this process, but `me`, that have SIGSEGV blocked, and whether they block what no program can.
+/// The threads of this process, but `me`, that have our signal blocked, and whether they block what no program can.
 fn blocking_threads(me: i32) -> Vec<(i32, bool)> {
     proc::threads()
         .into_iter()
@@ -123,7 +126,7 @@ fn blocking_threads(me: i32) -> Vec<(i32, bool)> {
             let blocked = text.lines().find_map(|line| line.strip_prefix("SigBlk:"));
             let gone = text.lines().any(|line| line.starts_with("State:") && line.contains(['Z', 'X']));
             let set = blocked.and_then(|digits| Set::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
-            (!gone && set & bit(libc::SIGSEGV) != 0).then_some((thread, set & bit(SIGSETXID) != 0))
+            (!gone && set & bit(signal::ours()) != 0).then_some((thread, set & bit(SIGSETXID) != 0))
         })
         .collect()
 }

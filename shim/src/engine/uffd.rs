@@ -1,4 +1,4 @@
-//! The uffd rungs: a thread of ours reads faults and installs what was touched.
+//! The uffd rungs: a thread of ours, or on uffd-sigbus the thread that took the fault, installs what was touched.
 //!
 //! Owns: the userfaultfd, its thread, arming. Called by: Engine. Must not: hold a lock that a thread of the program can hold
 //! while it touches a mapping (there is none: rule 4), or touch the program's memory itself.
@@ -10,8 +10,8 @@ use super::StoreTracking;
 use super::mappings::Mapping;
 use super::state::{COLD, READ, WRITE};
 use super::uffd_thread::Server;
-use crate::config::{Config, Prefetch};
-use crate::host::{self, Handle};
+use crate::config::{Config, EngineChoice, Prefetch};
+use crate::host::{self, Handle, Runtime};
 use crate::pager::table::WINDOW_PAGES;
 use crate::sys::errno::Errno;
 use crate::sys::mem;
@@ -30,30 +30,50 @@ pub struct UffdEngine {
     pub stores: StoreTracking,
     /// Whether touches inside system calls are served.
     pub kernel_faults: bool,
+    /// Whether a fault is SIGBUS, served in the thread that takes it.
+    in_thread: bool,
     prefetch: Prefetch,
 }
 
 impl UffdEngine {
-    /// Opens a userfaultfd with all that the kernel and NETMEM_MASK allow.
-    pub fn open(kernel_faults: bool, config: &Config) -> Result<UffdEngine, Errno> {
+    /// Opens a userfaultfd for one of the uffd rungs, with all that the kernel and NETMEM_MASK allow.
+    pub fn open(rung: EngineChoice, config: &Config) -> Result<UffdEngine, Errno> {
+        let kernel_faults = rung == EngineChoice::Uffd;
+        let in_thread = rung == EngineChoice::UffdSigbus;
         let pagemap =
             if config.mask.pagemap_scan { None } else { Pagemap::open(None).ok().filter(Pagemap::works) };
         let want = Features {
             wp_shmem: true,
             wp_async: !config.mask.wp_async && pagemap.is_some(),
-            poison: !config.mask.poison,
+            poison: !config.mask.poison && !in_thread,
+            sigbus: in_thread,
+            thread_id: config.sites && !in_thread,
         };
         let uffd = Uffd::open(kernel_faults, want)?;
-        if !uffd.features.wp_shmem {
+        if !uffd.features.wp_shmem || uffd.features.sigbus != in_thread {
             return Err(Errno(libc::EOPNOTSUPP));
         }
         let stores = if uffd.features.wp_async { StoreTracking::Async } else { StoreTracking::Sync };
-        Ok(UffdEngine { uffd: Arc::new(uffd), pagemap, stores, kernel_faults, prefetch: config.prefetch })
+        let prefetch = config.prefetch;
+        Ok(UffdEngine { uffd: Arc::new(uffd), pagemap, stores, kernel_faults, in_thread, prefetch })
     }
 
     /// For logs and netmem_engine().
     pub fn name(&self) -> &'static str {
-        if self.kernel_faults { "uffd" } else { "uffd-user" }
+        match self.rung() {
+            EngineChoice::Uffd => "uffd",
+            EngineChoice::UffdSigbus => "uffd-sigbus",
+            _ => "uffd-user",
+        }
+    }
+
+    /// Which of the uffd rungs this is.
+    pub fn rung(&self) -> EngineChoice {
+        match (self.in_thread, self.kernel_faults) {
+            (true, _) => EngineChoice::UffdSigbus,
+            (false, true) => EngineChoice::Uffd,
+            (false, false) => EngineChoice::UffdUser,
+        }
     }
 
     /// In a forked child: closes the parent's descriptors.
@@ -65,10 +85,35 @@ impl UffdEngine {
         core::mem::forget(self.uffd);
     }
 
-    /// Starts the thread.
+    /// Starts the thread, or makes SIGBUS ours.
     pub fn start(&self) -> Result<(), Errno> {
+        if self.in_thread {
+            return super::takeover::make_ours(libc::SIGBUS);
+        }
         let mut server = Server::new(self.uffd.clone(), self.prefetch);
         crate::sys::thread::spawn(Box::new(move || server.run()))
+    }
+
+    /// uffd-sigbus: serves a fault of this thread, whose signals are blocked. EFAULT behind the end of the file; `None` if faults are
+    /// no signals here.
+    pub(super) fn serve(
+        &self,
+        runtime: &'static Runtime,
+        mapping: &Mapping,
+        address: usize,
+        write: bool,
+    ) -> Option<Result<(), Errno>> {
+        if !self.in_thread {
+            return None;
+        }
+        let inside = host::handle(mapping.handle).pages_inside();
+        if inside.is_ok_and(|inside| mapping.page_at(address) >= inside) {
+            return Some(Err(Errno(libc::EFAULT)));
+        }
+        let touched = address & !(mem::PAGE - 1);
+        let served = Server::here(self.uffd.clone(), self.prefetch, touched).serve(runtime);
+        // The page may be here, and protected; or it came protected.
+        Some(served.and_then(|()| if write { self.let_store_through(mapping, address) } else { Ok(()) }))
     }
 
     /// Registers a mapping that nobody can access yet, and arms what may already be there.

@@ -1,4 +1,4 @@
-//! The thread that reads a userfaultfd, and brings in what was touched.
+//! The thread that reads a userfaultfd, and brings in what was touched; or, on uffd-sigbus, what a thread that took a fault does.
 //!
 //! Owns: faults that wait, the batch being fetched, installing. Called by: engine::uffd, which starts it. Must not: hold a lock
 //! that a thread of the program can hold while it touches a mapping (there is none: rule 4), or touch the program's memory.
@@ -13,6 +13,7 @@ use super::harvest::Shown;
 use super::mappings::Mapping;
 use super::state::{COLD, Looking, READ};
 use super::uffd::UffdEngine;
+use super::waiting::{Pending, Touched, Waits};
 use crate::config::Prefetch;
 use crate::host::{self, Handle, Runtime};
 use crate::log;
@@ -32,12 +33,6 @@ const PENDING_MAX: usize = 256;
 const BATCH_PAGES_MAX: u64 = 2 * AHEAD_MAX;
 /// How often the thread looks whether a page that could not be had can be had again.
 const HEAL_POLL_MS: i64 = 500;
-/// A fault that someone waits in.
-#[derive(Clone, Copy)]
-struct Pending {
-    address: usize,
-    deadline: Deadline,
-}
 
 /// Pages side by side that we claimed and will fetch.
 #[derive(Clone, Copy)]
@@ -46,8 +41,8 @@ struct Wanted {
     count: u32,
     handle: &'static Handle,
     mapping: Mapping,
-    /// The page that a thread waits for, unless the prefetcher wants them.
-    demanded: Option<u64>,
+    /// The page that a thread waits for, and since when, unless the prefetcher wants them.
+    demanded: Option<(u64, Waits)>,
 }
 
 impl Wanted {
@@ -66,12 +61,40 @@ pub(super) struct Server {
     pages: u64,
     /// Whether a read of the userfaultfd waits.
     blocking: bool,
+    /// In the thread that took the fault: what it touched.
+    touched: Option<Touched>,
 }
 
 impl Server {
     /// The thread's state before its first fault.
     pub(super) fn new(uffd: Arc<Uffd>, prefetch: Prefetch) -> Self {
-        Server { uffd, prefetch, pending: Vec::new(), batch: Vec::new(), pages: 0, blocking: true }
+        Server {
+            uffd,
+            prefetch,
+            pending: Vec::new(),
+            batch: Vec::new(),
+            pages: 0,
+            blocking: true,
+            touched: None,
+        }
+    }
+
+    /// For one fault, of this very thread, on the page at `address`.
+    pub(super) fn here(uffd: Arc<Uffd>, prefetch: Prefetch, address: usize) -> Self {
+        let touched = Some(Touched::new(address));
+        Server { touched, ..Self::new(uffd, prefetch) }
+    }
+
+    /// Serves that fault: the page is here, or was for a moment, or can't be had.
+    pub(super) fn serve(&mut self, runtime: &'static Runtime) -> Result<(), Errno> {
+        let Some(address) = self.touched.as_ref().map(|touched| touched.address) else { return Ok(()) };
+        let mut waits = Some(Pending::now(address, 0, runtime));
+        while let Some(fault) = waits {
+            self.begin(runtime, fault);
+            self.fetch_batch(runtime);
+            waits = self.pending.pop();
+        }
+        self.touched.as_ref().and_then(|touched| touched.lost.get()).map_or(Ok(()), Err)
     }
 
     /// Serves faults for as long as the process lives.
@@ -99,13 +122,12 @@ impl Server {
                 }
             }
             let _looking = Looking::start();
-            let deadline = Deadline::after(runtime.config.timeout);
             let mut todo = core::mem::take(&mut self.pending);
             for message in &messages {
                 if message.write_protect {
                     self.let_store_through(runtime, message.address);
                 } else {
-                    todo.push(Pending { address: message.address, deadline });
+                    todo.push(Pending::now(message.address, message.thread, runtime));
                 }
             }
             for fault in todo {
@@ -152,11 +174,12 @@ impl Server {
                 } else {
                     handle.region.settle(page, Event::Release);
                 }
+                fault.waits.end();
                 crate::stats::ZERO_PAGES.fetch_add(1, Ordering::Relaxed);
             }
             Ok(Need::Fetch) => {
                 count_fault(handle);
-                self.claim_around(runtime, &mapping, handle, page);
+                self.claim_around(runtime, &mapping, handle, (page, fault.waits));
             }
             Ok(Need::Wait) => self.wait_or_give_up(runtime, fault, handle, page),
             Err(errno) => self.give_up(&mapping, fault.address, &PagerError::Cache(errno)),
@@ -182,10 +205,17 @@ impl Server {
     }
 
     /// Puts a page that we claimed on the list, with those that the same reader will want next.
-    fn claim_around(&mut self, runtime: &Runtime, mapping: &Mapping, handle: &'static Handle, page: u64) {
+    fn claim_around(
+        &mut self,
+        runtime: &Runtime,
+        mapping: &Mapping,
+        handle: &'static Handle,
+        demanded: (u64, Waits),
+    ) {
+        let page = demanded.0;
         let least = runtime.remote.pages_in_a_round_trip();
         let plan = mapping.state.detector.plan(page, self.prefetch, least);
-        self.push(mapping, handle, page, Some(page));
+        self.push(mapping, handle, page, Some(demanded));
         let inside = mapping.first_page..mapping.end_page().min(handle.region.fetchable());
         for step in 1..plan.count as i64 {
             let next = page.wrapping_add_signed(plan.stride * step);
@@ -202,7 +232,13 @@ impl Server {
         }
     }
 
-    fn push(&mut self, mapping: &Mapping, handle: &'static Handle, page: u64, demanded: Option<u64>) {
+    fn push(
+        &mut self,
+        mapping: &Mapping,
+        handle: &'static Handle,
+        page: u64,
+        demanded: Option<(u64, Waits)>,
+    ) {
         self.pages += 1;
         if let (None, Some(last)) = (demanded, self.batch.last_mut()) {
             // Those that are claimed ahead follow what they were claimed for.
@@ -226,11 +262,22 @@ impl Server {
         if mapping.private {
             // Missing in a private mapping means a hole in the file: fill it there, so that the copy has something to copy.
             let handle = host::handle(mapping.handle);
-            let _ = handle.fill_hole(page);
+            if let Err(errno) = handle.fill_hole(page) {
+                self.give_up(mapping, address, &PagerError::Cache(errno));
+            }
         } else {
-            let _table = runtime.mappings.write();
+            let table = runtime.mappings.write();
+            let mut result = None;
             if runtime.mappings.find(address).is_some_and(|now| core::ptr::eq(now.state, mapping.state)) {
-                while self.uffd.copy(address, &ZEROS, true).1 == Some(Errno(libc::EAGAIN)) {}
+                while {
+                    result = self.uffd.copy(address, &ZEROS, true).1;
+                    result == Some(Errno(libc::EAGAIN))
+                } {}
+            }
+            drop(table);
+            if let Some(errno @ Errno(libc::ENOMEM)) = result {
+                // The tmpfs is full: whoever waits would wait for ever.
+                self.give_up(mapping, address, &PagerError::Cache(errno));
             }
         }
         let _ = self.uffd.wake(address, mem::PAGE);
@@ -317,7 +364,7 @@ impl Server {
             return;
         }
         for wanted in &missing {
-            if let Some(page) = wanted.demanded.filter(|page| *page >= wanted.first) {
+            if let Some(page) = wanted.demanded.map(|(page, _)| page).filter(|page| *page >= wanted.first) {
                 self.give_up(&wanted.mapping, wanted.mapping.address_of(page), &error);
             }
         }
@@ -340,7 +387,11 @@ impl Server {
                 region.settle_installed(page, data.map_or(SUM_ZERO, |data| page_sum(data)));
             }
         }
-        crate::stats::PAGES_FETCHED.fetch_add(u64::from(span.run.count), Ordering::Relaxed);
+        if let Some((page, waits)) = wanted.demanded
+            && (first..span.run.end()).contains(&page)
+        {
+            waits.end();
+        }
     }
 
     /// Puts pages where a mapping wants them, each in one step for everyone. Names those for which there was no room.
@@ -405,6 +456,13 @@ impl Server {
 
     /// Makes a touch end as it does on a disk that fails: SIGBUS. The page can come back later.
     fn give_up(&self, mapping: &Mapping, address: usize, error: &PagerError) {
+        if let Some(touched) = &self.touched {
+            // By the signal that this thread is in; whoever else waits for the page asks by itself.
+            if touched.address == address & !(mem::PAGE - 1) {
+                touched.lost.set(Some(error.errno()));
+            }
+            return;
+        }
         log::error!("a page can't be had: {error}");
         host::fail_page(&self.uffd, mapping, address);
     }

@@ -3,6 +3,7 @@
 //! Owns: [`Handle`] and the operations that need both pager and engine. Called by: abi, engines. Must not: know paths.
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 use netmem_protocol::{PAGE_SIZE, PageIndex};
 
@@ -10,6 +11,7 @@ use super::cache_file::{EndLock, RegionFile};
 use super::{Runtime, runtime_if_started, times};
 use crate::engine::harvest;
 use crate::engine::mappings::Writer;
+use crate::engine::sites::{self, Wait};
 use crate::log;
 use crate::pager::commit::{CommitOptions, CommitReport};
 use crate::pager::table::{Board, Tracking};
@@ -158,10 +160,19 @@ impl Handle {
         if (first..end).all(|page| self.region.is_present(page)) {
             return Ok(());
         }
+        self.fetch(first, end, true)
+    }
+
+    /// Brings in what is not here.
+    fn fetch(&self, first: u64, end: u64, for_write: bool) -> Result<(), Errno> {
         let runtime = self.runtime()?;
-        self.region
-            .bring_in(&runtime.remote, first, end, true, Self::deadline(runtime))
-            .map_err(|error| self.report("a page can't be had", &error))
+        // A fault counts itself.
+        let began = (sites::wanted() && !sites::in_a_fault()).then(Instant::now);
+        let result = self.region.bring_in(&runtime.remote, first, end, for_write, Self::deadline(runtime));
+        if let Some(began) = began {
+            sites::note(Wait::Call, sites::caller(), began);
+        }
+        result.map_err(|error| self.report("a page can't be had", &error))
     }
 
     /// Brings in those of the pages that are nobody's turn to bring in, if it can be done; who needs them will ask.
@@ -180,12 +191,9 @@ impl Handle {
         if first >= end || self.region.reads_right(first, end) {
             return Ok(());
         }
-        let runtime = self.runtime()?;
         let ahead = if length < 128 * 1024 { end + 16 } else { end };
         let end = ahead.min(PageIndex::ceil(self.size()?).0);
-        self.region
-            .bring_in(&runtime.remote, first, end, false, Self::deadline(runtime))
-            .map_err(|error| self.report("a page can't be had", &error))
+        self.fetch(first, end, false)
     }
 
     /// Makes a write of `length` bytes at `offset` keep the rest of its pages.
@@ -241,13 +249,15 @@ impl Handle {
             self.suspect_inner_writes();
         }
         let late = self.late_errno.swap(0, Ordering::AcqRel);
-        let before = self.region.view();
+        let (before, began) = (self.region.view(), Instant::now());
         let report = self
             .region
             .commit(&runtime.remote, &|_| harvest::harvest(runtime, self), options, Self::deadline(runtime))
             .map_err(|error| self.report("not committed, still dirty", &error))?;
         self.note_commit(before.0, report);
         if report.pages != 0 {
+            stats::COMMIT_TIME.note(began);
+            sites::note(Wait::Sync, sites::caller(), began);
             stats::add(&stats::COMMITS, 1);
             stats::add(&stats::PAGES_COMMITTED, report.pages);
             log::debug!("{}: {} pages committed as epoch {}", self.name, report.pages, report.epoch);

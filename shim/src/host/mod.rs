@@ -170,6 +170,10 @@ fn build() -> Result<Runtime, Errno> {
         Errno(error.errno())
     })?;
     let directory = root.enter(hello.store, remote.server())?;
+    crate::stats::start();
+    if config.sites {
+        crate::engine::sites::begin();
+    }
     let engine = Engine::choose(config)?;
     crate::sys::alloc::keep_spare_room();
     Ok(Runtime {

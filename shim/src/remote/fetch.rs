@@ -4,6 +4,7 @@
 //! copy pages: the sink sees them where they were received.
 
 use core::sync::atomic::Ordering;
+use std::time::Instant;
 
 use netmem_protocol::control::{Changes, Committed};
 use netmem_protocol::pages::encode_fetch;
@@ -30,11 +31,10 @@ impl PageSource for Remote {
         sink: &mut PageSink<'_>,
     ) -> Result<(), RemoteError> {
         let mut patience = self.patience();
-        let few = runs.iter().map(|run| u64::from(run.count)).sum::<u64>() <= FEW_PAGES;
-        let began = few.then(std::time::Instant::now);
+        let began = Instant::now();
         // What was handed over stays so: after a reconnect it goes on with the next frame.
         let mut done = Cursor::default();
-        let mut job = Job { region, epoch, runs, sink };
+        let mut job = Job { region, epoch, runs, sink, began: Some(began) };
         while done.more(runs) {
             let mut lease = self.lease(&mut patience, false)?;
             let Some(connection) = lease.get() else {
@@ -61,9 +61,6 @@ impl PageSource for Remote {
                     self.recover(lease, trouble, &mut patience)?;
                 }
             }
-        }
-        if let Some(began) = began {
-            self.note_round_trip(began.elapsed());
         }
         Ok(())
     }
@@ -108,6 +105,8 @@ struct Job<'a, 'b> {
     epoch: Epoch,
     runs: &'a [Run],
     sink: &'a mut PageSink<'b>,
+    /// When it was asked for, until something has come.
+    began: Option<Instant>,
 }
 
 impl Job<'_, '_> {
@@ -143,6 +142,12 @@ impl Job<'_, '_> {
             connection
                 .receive_answer(Kind::Fetch, oldest, patience.deadline)
                 .map_err(|trouble| (trouble, in_flight))?;
+            if let Some(began) = self.began.take() {
+                crate::stats::FETCH_TIME.note(began);
+                if self.runs.iter().map(|run| u64::from(run.count)).sum::<u64>() <= FEW_PAGES {
+                    remote.note_round_trip(began.elapsed());
+                }
+            }
             wanted.clear();
             let next = done.frame(self.runs, wanted);
             self.deliver(connection.body(), wanted, remote).map_err(|error| (error.into(), in_flight))?;

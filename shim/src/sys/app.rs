@@ -131,6 +131,14 @@ pub fn copy_in(at: usize, into: &mut [u8]) -> usize {
     done
 }
 
+/// Copies what can be had without a fault; 0 bytes where the kernel copies nothing for us.
+pub fn peek(at: usize, into: &mut [u8]) -> usize {
+    if NO_KERNEL_COPIES.load(Ordering::Relaxed) {
+        return 0;
+    }
+    kernel_copy(libc::SYS_process_vm_readv, into.as_mut_ptr() as usize, at, into.len())
+}
+
 /// Copies bytes of ours to the program; how many went before one that can't be stored now.
 pub fn copy_out(at: usize, from: &[u8]) -> usize {
     let mut done = 0;

@@ -12,7 +12,12 @@ pub struct Deadline(Option<Instant>);
 impl Deadline {
     /// `limit` from now; `None`: never.
     pub fn after(limit: Option<Duration>) -> Self {
-        Deadline(limit.and_then(|limit| Instant::now().checked_add(limit)))
+        Self::since(Instant::now(), limit)
+    }
+
+    /// `limit` from a moment; `None`: never.
+    pub fn since(began: Instant, limit: Option<Duration>) -> Self {
+        Deadline(limit.and_then(|limit| began.checked_add(limit)))
     }
 
     /// Whether it has come.

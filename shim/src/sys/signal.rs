@@ -136,26 +136,34 @@ pub const fn bit(signal: i32) -> Set {
     1 << (signal - 1)
 }
 
-/// The signal that stands in masks for a blocked SIGSEGV, once SIGSEGV is ours; 0 before.
+/// The fault signal that is ours, SIGSEGV or SIGBUS by the engine, once it is.
+pub(crate) static OURS: AtomicI32 = AtomicI32::new(libc::SIGSEGV);
+/// The signal that stands in masks for it while the program has it blocked; 0 before it is ours.
 static STAND_IN: AtomicI32 = AtomicI32::new(0);
 
-/// See [`STAND_IN`]. `None` while SIGSEGV is the program's own.
+/// See [`OURS`]. Means nothing while there is no stand-in.
+pub fn ours() -> i32 {
+    OURS.load(Ordering::Relaxed)
+}
+
+/// See [`STAND_IN`]. `None` while every signal is the program's own.
 pub fn stand_in() -> Option<i32> {
     Some(STAND_IN.load(Ordering::Relaxed)).filter(|number| *number != 0)
 }
 
-/// From now on masks are translated.
-pub fn set_stand_in(number: i32) {
+/// From now on `ours` is not blocked by any mask: masks are translated.
+pub fn set_stand_in(ours: i32, number: i32) {
+    OURS.store(ours, Ordering::SeqCst);
     STAND_IN.store(number, Ordering::SeqCst);
 }
 
-/// A set of the program's as the kernel is to have it: SIGSEGV is never blocked, its stand-in is.
+/// A set of the program's as the kernel is to have it: our signal is never blocked, its stand-in is.
 pub fn to_kernel(set: Set) -> Set {
     match stand_in() {
         None => set,
         Some(number) => {
-            let rest = set & !bit(libc::SIGSEGV) & !bit(number);
-            if set & bit(libc::SIGSEGV) != 0 { rest | bit(number) } else { rest }
+            let rest = set & !bit(ours()) & !bit(number);
+            if set & bit(ours()) != 0 { rest | bit(number) } else { rest }
         }
     }
 }
@@ -163,7 +171,7 @@ pub fn to_kernel(set: Set) -> Set {
 /// A set of the kernel's as the program is to see it.
 pub fn to_program(set: Set) -> Set {
     match stand_in() {
-        Some(number) if set & bit(number) != 0 => set & !bit(number) | bit(libc::SIGSEGV),
+        Some(number) if set & bit(number) != 0 => set & !bit(number) | bit(ours()),
         _ => set,
     }
 }
@@ -284,6 +292,19 @@ pub unsafe fn read_fault(info: *const libc::siginfo_t, context: *const c_void) -
         };
         Some(HardwareFault { address: (*info).si_addr() as usize, wish })
     }
+}
+
+/// The interrupted code's instruction, and its stack pointer.
+///
+/// # Safety
+/// The context that the kernel gave to a handler.
+pub unsafe fn interrupted_at(context: *const c_void) -> (usize, usize) {
+    // SAFETY: the caller's.
+    let machine = unsafe { &(*(context as *const libc::ucontext_t)).uc_mcontext };
+    #[cfg(target_arch = "x86_64")]
+    return (machine.gregs[libc::REG_RIP as usize] as usize, machine.gregs[libc::REG_RSP as usize] as usize);
+    #[cfg(target_arch = "aarch64")]
+    return (machine.pc as usize, machine.sp as usize);
 }
 
 /// Sends a signal to a thread of this process with a siginfo of our choice, which the kernel passes on.

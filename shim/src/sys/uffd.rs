@@ -14,6 +14,8 @@ pub const MODE_WP: u64 = 2;
 
 const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1;
 const FEATURE_MISSING_SHMEM: u64 = 1 << 5;
+const FEATURE_SIGBUS: u64 = 1 << 7;
+const FEATURE_THREAD_ID: u64 = 1 << 8;
 const FEATURE_WP_HUGETLBFS_SHMEM: u64 = 1 << 12;
 const FEATURE_POISON: u64 = 1 << 14;
 const FEATURE_WP_ASYNC: u64 = 1 << 15;
@@ -42,6 +44,10 @@ pub struct Features {
     pub wp_async: bool,
     /// Pages can be made to give SIGBUS.
     pub poison: bool,
+    /// A fault is SIGBUS for the thread that takes it, and no message (Linux 4.14).
+    pub sigbus: bool,
+    /// A message names the thread that faulted (Linux 4.14).
+    pub thread_id: bool,
 }
 
 /// A userfaultfd.
@@ -58,6 +64,8 @@ pub struct Message {
     pub address: usize,
     /// Whether it was a store to a protected page rather than a touch of a missing one.
     pub write_protect: bool,
+    /// The thread, if that was asked for; else 0.
+    pub thread: u32,
 }
 
 #[repr(C)]
@@ -99,6 +107,8 @@ impl Uffd {
             wp_shmem: want.wp_shmem && supported & FEATURE_WP_HUGETLBFS_SHMEM != 0,
             wp_async: want.wp_async && supported & FEATURE_WP_ASYNC != 0,
             poison: want.poison && supported & FEATURE_POISON != 0,
+            sigbus: want.sigbus && supported & FEATURE_SIGBUS != 0,
+            thread_id: want.thread_id && supported & FEATURE_THREAD_ID != 0,
         };
         if supported & FEATURE_MISSING_SHMEM == 0 {
             return Err(Errno(libc::EOPNOTSUPP));
@@ -114,6 +124,12 @@ impl Uffd {
         }
         if features.poison {
             api.features |= FEATURE_POISON;
+        }
+        if features.thread_id {
+            api.features |= FEATURE_THREAD_ID;
+        }
+        if features.sigbus {
+            api.features |= FEATURE_SIGBUS;
         }
         ioctl(&fd, IOCTL_API, &mut api)?;
         Ok(Uffd { fd, features })
@@ -237,7 +253,11 @@ impl Uffd {
                 u64::from_ne_bytes(word)
             };
             if message[0] == EVENT_PAGEFAULT {
-                into.push(Message { address: word(16) as usize & !4095, write_protect: word(8) & 2 != 0 });
+                into.push(Message {
+                    address: word(16) as usize & !4095,
+                    write_protect: word(8) & 2 != 0,
+                    thread: word(24) as u32,
+                });
             }
         }
         Ok(())
