@@ -130,7 +130,7 @@ def main():
                 ["", "CPUs", "base", "this", "ratio", "quartiles", ""], rows(base, change)))
     for name, bench in (("base", base), ("this", change)):
         bench.write_csv(os.path.join(options.out, f"{name}.csv"))
-        for remark in bench.remarks:
+        for remark in bench.remarks.values():
             print(f"bench: {name}: {remark}")
         for failure in bench.failures:
             print(f"bench: FAILED: {name}: {failure}")

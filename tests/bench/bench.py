@@ -134,7 +134,9 @@ def main():
         bench.close()
     heading = (f"Machine: {machine()}\n"
                f"Medians of {options.rounds} round{'s'[:options.rounds > 1]}, the contenders taking turns.")
-    text = "\n\n".join([heading, *tables(bench, subjects), *bench.remarks])
+    if load_before > 0.7:
+        heading += f"\nThe machine was not idle when this began (load {load_before:.1f}): the ratios say more than the times."
+    text = "\n\n".join([heading, *tables(bench, subjects), *bench.remarks.values()])
     print(text)
     bench.write_csv(os.path.join(options.out, "results.csv"))
     with open(os.path.join(options.out, "tables.txt"), "w", encoding="utf-8") as file:
@@ -146,8 +148,6 @@ def main():
     print("bench: seconds of it: " + ", ".join(f"{name} {took:.0f}" for name, took in seconds.items()))
     for line in said:
         print(f"bench: {line}")
-    if load_before > 0.7:
-        print(f"bench: the machine was not idle when this began (load {load_before:.1f}): the ratios say more than the times")
     for failure in bench.failures:
         print(f"bench: FAILED: {failure}")
     return 1 if bench.failures else 0

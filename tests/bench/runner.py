@@ -59,7 +59,7 @@ class Bench:
         self.library = os.path.join(binaries, "libnetmem.so")
         self.samples = {}  # (placement, test, contender, metric) -> values, one a round
         self.failures = []
-        self.remarks = []  # what was left out, and why
+        self.remarks = {}  # what was left out -> why
         self.at = None
         self.servers = {}  # name -> process
         self.url = self.port = None
@@ -159,7 +159,8 @@ class Bench:
             self.failures[-1] = f"{rung}: {self.failures[-1]}"
         elif os.path.exists(stats):
             with open(stats, encoding="utf-8") as file:
-                values.update(line.split()[:2] for line in file if len(line.split()) > 1)
+                counters = dict(line.split()[:2] for line in file if len(line.split()) > 1)
+            values = {**counters, **values}
             os.remove(stats)
         if cache is None:
             shutil.rmtree(own, ignore_errors=True)
@@ -195,12 +196,12 @@ class Bench:
         with open("/proc/meminfo", encoding="ascii") as file:
             available = next(int(line.split()[1]) >> 10 for line in file if line.startswith("MemAvailable:"))
         if available < mib:
-            self.remark(f"{what}: left out, since it needs {mib:,} MiB and {available:,} are free")
+            self.remark(what, f"left out, since it needs {mib:,} MiB and {available:,} are free")
         return available >= mib
 
-    def remark(self, text):
-        if text not in self.remarks:
-            self.remarks.append(text)
+    def remark(self, what, text):
+        """Once for each thing, whatever the round."""
+        self.remarks.setdefault(what, f"{what}: {text}")
 
     @property
     def default(self):
@@ -216,7 +217,7 @@ class Bench:
             if values is None or "sigbus" not in values.get("engine", ""):
                 del self.rungs[rung]
                 del self.failures[before:]
-                self.remark(f"{rung}: left out, since this library has no such engine")
+                self.remark(rung, "left out, since this library has no such engine")
         if not self.rungs:
             raise Stop("no rung is left")
 
