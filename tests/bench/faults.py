@@ -123,6 +123,9 @@ class Order(Subject):
     def measure(self, bench):
         mib = bench.options.scan_mib
         path, pages = bench.region(mib), (mib << 8) // 7
+        for order, stride in (("seq", 1), ("stride2", 2), ("stride7", 7)):
+            bench.note("order", f"floor_seq {order}", bench.floor("floor_seq", "--pages", pages, "--stride", stride),
+                       rate="seq_mb_per_s")
         for order in ORDERS:
             values = bench.under(bench.default, bench.program("fault_bench", path, f"{mib}M", order, "--pages", pages))
             bench.note("order", order, values, rate="mb_per_s", fetched="pages_fetched")
@@ -136,11 +139,15 @@ class Order(Subject):
     def tables(self, bench, at):
         pages = (bench.options.scan_mib << 8) // 7
         rate = bench.get(at, "order", "seq", "rate")
-        rows = [[what, shown(bench.get(at, "order", order, "rate"), 0),
-                 ratio(bench.get(at, "order", order, "rate"), rate),
-                 ratio(bench.get(at, "order", order, "fetched"), pages)] for order, what in ORDERS.items()]
+        rows = []
+        for order, what in ORDERS.items():
+            def get(metric, who=order):
+                return bench.get(at, "order", who, metric)
+            floor = get("rate", f"floor_seq {order}")
+            rows.append([what, shown(floor, 0), shown(get("rate"), 0), ratio(get("rate"), floor),
+                         ratio(get("rate"), rate), ratio(get("fetched"), pages)])
         found = [table(f"First touches of {pages} pages in several orders, {label(bench.default)}; {at.text}",
-                       ["", "MB/s touched", "× in order", "fetched a touched page"], rows)]
+                       ["", "floor_seq MB/s", "MB/s touched", "× floor", "× in order", "fetched a touched page"], rows)]
         off, rows = bench.get(at, "shuffled", "off", "rate"), []
         for prefetch in ("off", "auto"):
             def get(metric, prefetch=prefetch):
