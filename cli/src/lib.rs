@@ -2,12 +2,13 @@
 //!
 //! Owns: the module list. Called by: `main.rs` and the workspace's black-box tests, which use [`client::Client`].
 //! Must not: hold code. `unsafe` lives in `probe.rs` (system calls that no library wraps) and `private.rs` (what runs
-//! between fork and exec), and nowhere else.
+//! between fork and exec) and `bench/memory.rs` (loads and stores in a mapping), and nowhere else.
 
 #![deny(unsafe_code)]
 
 pub mod activity;
 pub mod args;
+pub mod bench;
 pub mod bulk;
 pub mod client;
 pub mod doctor;

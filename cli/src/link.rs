@@ -27,6 +27,18 @@ pub enum ServerAddress {
     Unix(PathBuf),
 }
 
+impl ServerAddress {
+    /// Whether the address is this machine's own, by its looks.
+    pub fn is_here(&self) -> bool {
+        match self {
+            ServerAddress::Tcp(address) => {
+                ["127.", "localhost:", "[::1]:"].iter().any(|here| address.starts_with(here))
+            }
+            ServerAddress::Unix(_) => true,
+        }
+    }
+}
+
 impl FromStr for ServerAddress {
     type Err = String;
 

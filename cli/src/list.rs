@@ -255,7 +255,7 @@ fn describe_server(address: String, stat: &ServerStat) -> String {
 fn describe_latencies(activity: ServerActivity) -> String {
     let nothing = Latencies::default();
     let line = |what: &str, latencies: &Latencies| match percentiles(&nothing, latencies) {
-        Some(found) => format!("{what:11}p50 {}, p99 {}\n", micros(found.p50_us), micros(found.p99_us)),
+        Some(found) => format!("{what:13}p50 {}, p99 {}\n", micros(found.p50_us), micros(found.p99_us)),
         None => String::new(),
     };
     line("fetch took", &activity.fetch_ns) + &line("commit took", &activity.commit_ns)

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use netmem_cli::error::Failure;
-use netmem_cli::{doctor, export, list, run, sites, top, transfer};
+use netmem_cli::{bench, doctor, export, list, run, sites, top, transfer};
 
 const ABOUT: &str = "Memory that lives on another machine, for programs that were never told";
 
@@ -25,6 +25,7 @@ Examples:
   netmem run --server tcp://host:7117 -- grep -c needle /netmem/data
   netmem ls -l
   netmem top                                   what the server's regions and clients are doing
+  netmem bench tcp://host:7117                 what that server and this machine give, and which of them limits
   netmem export data copy.bin                  one epoch of a region becomes a file
 
 Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage; `netmem run`: that of its command.";
@@ -64,6 +65,13 @@ Exit status: the command's; 128+N if signal N killed it; 127 if it is not found,
     /// Rates are what was served between two looks at the server; p50 and p99 are the server's own time for a request in between, from
     /// the read that brought its end until the kernel had the whole answer. Press h for the keys.
     Top(top::Top),
+    /// Measure a server, the network to it and this machine, and say what limits
+    ///
+    /// Measures a round trip and pages without paging; then starts itself again with libnetmem.so in it, on a region and a page cache of
+    /// its own, which are removed at the end, and measures first touches, a scan and syncs as any program sees them.
+    Bench(bench::Bench),
+    #[command(hide = true)]
+    BenchWorker(bench::Worker),
     /// Make a file the content of a region, in one atomic commit
     ///
     /// What the region held before is replaced as a whole: others see the old content or the new, never a mixture.
@@ -95,6 +103,8 @@ fn main() -> ExitCode {
         Subcommands::Ls(ls) => ls.run(),
         Subcommands::Stat(stat) => stat.run(),
         Subcommands::Top(top) => top.run(),
+        Subcommands::Bench(bench) => bench.run(),
+        Subcommands::BenchWorker(worker) => worker.run(),
         Subcommands::Import(import) => import.run(),
         Subcommands::Export(export) => export.run(),
         Subcommands::Rm(rm) => rm.run(),

@@ -145,8 +145,8 @@ fn find_program() -> PathBuf {
     beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(OsString::from("netmem-server")))
 }
 
-/// A netmem that is killed can't stop its server, so the kernel does.
-fn end_with_parent(command: &mut Command) {
+/// A netmem that is killed can't stop what it started, so the kernel does.
+pub(crate) fn end_with_parent(command: &mut Command) {
     let parent = getpid();
     let arrange = move || {
         set_pdeathsig(Signal::SIGTERM)?;

@@ -57,7 +57,8 @@ impl Run {
         let program =
             target::resolve(name, search.as_deref()).map_err(|missing| cannot_start(name, missing))?;
         let told = warn_of_obstacles(name, &program, search.as_deref());
-        let preload = preload_list(&self.find_library()?, std::env::var_os("LD_PRELOAD"))?;
+        let preload =
+            preload_list(&library_or_default(self.library.as_deref())?, std::env::var_os("LD_PRELOAD"))?;
 
         // From here on a signal is noted rather than deadly, so that the server and the command are never left behind.
         let ignored = ignored_signals();
@@ -104,18 +105,19 @@ impl Run {
     fn disabled(&self) -> bool {
         self.settings.disable || std::env::var_os("NETMEM_DISABLE").is_some_and(|value| value == "1")
     }
+}
 
-    fn find_library(&self) -> Result<PathBuf, Failure> {
-        if let Some(path) = &self.library {
-            return fs::canonicalize(path).map_err(|e| {
-                Failure::new(path.display(), describe_io(&e), "correct --library or NETMEM_LIBRARY")
-            });
-        }
-        find_library().ok_or_else(|| {
-            let what_to_do = "install it, or name it with --library or NETMEM_LIBRARY";
-            Failure::new(LIBRARY, "neither beside netmem nor in ../lib or ../lib/netmem", what_to_do)
-        })
+/// The library that is named, else the one that belongs to this executable.
+pub(crate) fn library_or_default(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(path) = named {
+        return fs::canonicalize(path).map_err(|e| {
+            Failure::new(path.display(), describe_io(&e), "correct --library or NETMEM_LIBRARY")
+        });
     }
+    find_library().ok_or_else(|| {
+        let what_to_do = "install it, or name it with --library or NETMEM_LIBRARY";
+        Failure::new(LIBRARY, "neither beside netmem nor in ../lib or ../lib/netmem", what_to_do)
+    })
 }
 
 /// The library that belongs to this executable, if it is in one of the usual places.
@@ -128,7 +130,7 @@ pub fn find_library() -> Option<PathBuf> {
 }
 
 /// Ours first, then what was there. The loader takes spaces and colons for separators, with no way to quote them.
-fn preload_list(library: &Path, before: Option<OsString>) -> Result<OsString, Failure> {
+pub(crate) fn preload_list(library: &Path, before: Option<OsString>) -> Result<OsString, Failure> {
     if library.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b' ' | b':')) {
         let why = "LD_PRELOAD can't name a path with a space or a colon in it";
         return Err(Failure::new(library.display(), why, "move it, or make a symbolic link without them"));
