@@ -127,15 +127,7 @@ impl<'a> PageBody<'a> {
     /// region, and exactly as many bytes as the runs say.
     pub fn parse(body: &'a [u8]) -> Result<Self, ProtocolError> {
         let (front, data_pages) = Self::parse_front(body)?;
-        let mut data_wanted = 0u64;
-        for wire in front.runs() {
-            if wire.kind == RunKind::Data {
-                data_wanted += u64::from(wire.run.count);
-            }
-        }
-        if data_wanted != u64::from(data_pages) || front.data.len() as u64 != data_wanted * PAGE_SIZE as u64 {
-            return Err(ProtocolError::Malformed { what: "page body: data length" });
-        }
+        front.check_data(data_pages, front.data.len())?;
         Ok(front)
     }
 
@@ -149,6 +141,28 @@ impl<'a> PageBody<'a> {
             return Err(ProtocolError::Malformed { what: "fetch: run kind" });
         }
         Ok(front)
+    }
+
+    /// Checks the front of the body of a `Stage`, as [`Self::parse`] does, before its pages are here: `start` is how it starts, `length`
+    /// how long the whole of it is. Returns the body, for its runs alone, how many pages of data follow, and how many bytes go before
+    /// them. `None` if more of it is needed.
+    pub fn parse_start(start: &'a [u8], length: usize) -> Result<Option<(Self, u32, usize)>, ProtocolError> {
+        let Some(head) = start.first_chunk::<PAGE_BODY_HEAD_BYTES>() else { return Ok(None) };
+        let runs = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+        let front = PAGE_BODY_HEAD_BYTES + runs.min(FRAME_RUNS_MAX as usize + 1) * RUN_BYTES;
+        let Some(start) = start.get(..front) else { return Ok(None) };
+        let (body, data_pages) = Self::parse_front(start)?;
+        body.check_data(data_pages, length.wrapping_sub(front))?;
+        Ok(Some((body, data_pages, front)))
+    }
+
+    fn check_data(&self, data_pages: u32, bytes: usize) -> Result<(), ProtocolError> {
+        let data = self.runs().filter(|wire| wire.kind == RunKind::Data);
+        let wanted: u64 = data.map(|wire| u64::from(wire.run.count)).sum();
+        if wanted != u64::from(data_pages) || bytes as u64 != wanted * PAGE_SIZE as u64 {
+            return Err(ProtocolError::Malformed { what: "page body: data length" });
+        }
+        Ok(())
     }
 
     fn parse_front(body: &'a [u8]) -> Result<(Self, u32), ProtocolError> {

@@ -3,7 +3,7 @@
 //! Owns: its buffers and what it has staged. Called by: shards, in turns; listen, for the hello. Must not: panic, whatever the peer
 //! sends; copy pages on their way out.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::requests::{Asker, Next, Shared, malformed, refuse};
 use crate::shards::Turn;
 use crate::shutdown::Place;
 use crate::slab::PageRef;
-use crate::staging::Staging;
+use crate::staging::{Intake, Staging};
 use crate::stats::{self, Lane, Traffic, Unsent};
 use crate::wire::{FrameReader, Socket};
 
@@ -99,6 +99,8 @@ pub struct Session {
     who: Who,
     reader: Option<FrameReader>,
     staging: Staging,
+    /// A `Stage` that is being received.
+    intake: Option<Intake>,
     /// Answers that are not sent yet.
     out: Vec<u8>,
     builder: PageBodyBuilder,
@@ -132,6 +134,7 @@ impl Session {
             who,
             reader: Some(FrameReader::new(shared.limits.frame_body)),
             staging: Staging::default(),
+            intake: None,
             out: Vec::new(),
             builder: PageBodyBuilder::default(),
             traffic,
@@ -160,13 +163,13 @@ impl Session {
 
     fn serve_from(&mut self, reader: &mut FrameReader, turn: &mut Turn<'_, '_>) -> io::Result<Then> {
         loop {
-            match reader.fill(&self.socket, false) {
+            match self.receive(reader) {
                 Ok(0) => return Ok(Then::Ends),
                 Ok(read) => self.received(read),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     // The rest of a frame is on its way: who has a thread to himself may keep it a little longer.
                     let soon = turn.is_alone()
-                        && reader.is_within_a_frame()
+                        && self.is_within_a_frame(reader)
                         && self.socket.readable_within(REST_OF_A_FRAME_MS.into());
                     if soon {
                         continue;
@@ -175,7 +178,7 @@ impl Session {
                 }
                 Err(error) => return Err(error),
             }
-            loop {
+            while self.intake.is_none() {
                 match reader.next_frame() {
                     Ok(Some((header, body))) => {
                         if may_take_long(&header) {
@@ -188,7 +191,10 @@ impl Session {
                             self.flush(turn)?;
                         }
                     }
-                    Ok(None) => break,
+                    Ok(None) => {
+                        self.begin_intake(reader, turn);
+                        break;
+                    }
                     Err(error) => {
                         if let Some(header) = reader.front_header() {
                             self.refuse(&header, &too_long(&error));
@@ -198,9 +204,41 @@ impl Session {
                 }
             }
             self.flush(turn)?;
-            if !turn.is_alone() && !reader.is_within_a_frame() {
+            if !turn.is_alone() && !self.is_within_a_frame(reader) {
                 return Ok(Then::Waits);
             }
+        }
+    }
+
+    fn is_within_a_frame(&self, reader: &FrameReader) -> bool {
+        self.intake.is_some() || reader.is_within_a_frame()
+    }
+
+    /// Reads once, without waiting: to where the pages of a `Stage` stay, if that is what comes. 0 is the end of the stream.
+    fn receive(&mut self, reader: &mut FrameReader) -> io::Result<usize> {
+        let Some(mut intake) = self.intake.take() else { return reader.fill(&self.socket, false) };
+        let read = self.socket.read_some_into(&mut intake.rest().map(IoSliceMut::new).collect::<Vec<_>>());
+        intake.came(*read.as_ref().unwrap_or(&0));
+        if intake.is_whole() {
+            intake.end(&mut self.staging, self.shared.region_pages_max(), &self.shared.memory);
+        } else {
+            self.intake = Some(intake);
+        }
+        read
+    }
+
+    /// Of a long `Stage` whose pages are still to come, these are not received into a buffer first.
+    fn begin_intake(&mut self, reader: &mut FrameReader, turn: &mut Turn<'_, '_>) {
+        let Some((header, start)) = reader.part_of_a_frame() else { return };
+        let is_long = header.length > SHORT_STAGE_BYTES && header.length <= self.shared.limits.frame_body;
+        if !is_long || header.kind != Kind::Stage as u16 || self.shared.sessions.is_over() {
+            return;
+        }
+        let length = header.length as usize;
+        self.intake = Intake::begin(header.region, start, length, &self.shared.memory);
+        if self.intake.is_some() {
+            reader.take_part();
+            turn.may_take_long();
         }
     }
 

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use netmem_protocol::{CommitId, ErrorCode, PageBody, RegionId};
+use netmem_protocol::{CommitId, ErrorCode, PAGE_SIZE, PageBody, RegionId, RunKind};
 
 use crate::memory::Memory;
 use crate::refusal::{Answer, Refusal};
-use crate::slab::{PageRef, is_zero};
+use crate::slab::{FreshPage, PageBytes, PageRef, is_zero};
 
 /// Commits that one connection can have in the making. The oldest of more is forgotten, and its commit is Malformed.
 pub const COMMITS_STAGED_MAX: usize = 16;
@@ -21,6 +21,76 @@ pub enum Staged {
     Data(u64, PageRef),
     /// Zero pages: the first, and the first behind them.
     Zero(u64, u64),
+}
+
+/// Where the bytes of a page are.
+enum Content<'a> {
+    /// In a buffer, to be copied.
+    Here(&'a PageBytes),
+    /// In a page of their own.
+    Received(FreshPage),
+}
+
+/// A `Stage` whose pages are received where they will stay. It is begun only if nothing can be said against it yet.
+pub struct Intake {
+    region: RegionId,
+    /// What goes before the pages.
+    front: Vec<u8>,
+    pages: Vec<FreshPage>,
+    /// Bytes of the pages that are here.
+    filled: usize,
+}
+
+impl Intake {
+    /// Begins with how the body starts, if its front is there, and takes the bytes of pages that are there already. `None`: it is for
+    /// [`Staging::add`], which will say why.
+    pub fn begin(region: RegionId, start: &[u8], length: usize, memory: &Memory) -> Option<Intake> {
+        let (body, data_pages, front) = PageBody::parse_start(start, length).ok().flatten()?;
+        if body.commit == CommitId(0) {
+            return None;
+        }
+        let pages = (0..data_pages).map(|_| memory.fresh().ok()).collect::<Option<Vec<FreshPage>>>()?;
+        let (front, mut here) = start.split_at_checked(front)?;
+        let mut intake = Intake { region, front: front.to_vec(), pages, filled: 0 };
+        for slice in intake.rest() {
+            let (now, later) = here.split_at(here.len().min(slice.len()));
+            slice[..now.len()].copy_from_slice(now);
+            here = later;
+        }
+        intake.filled = start.len() - intake.front.len();
+        Some(intake)
+    }
+
+    /// Where the bytes that are missing go, in order.
+    pub fn rest(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let (whole, within) = (self.filled / PAGE_SIZE, self.filled % PAGE_SIZE);
+        let pages = self.pages.iter_mut().skip(whole).enumerate();
+        pages.map(move |(at, page)| &mut page[if at == 0 { within } else { 0 }..])
+    }
+
+    /// So many more have come.
+    pub fn came(&mut self, bytes: usize) {
+        self.filled += bytes;
+    }
+
+    /// Whether all of it is here.
+    pub fn is_whole(&self) -> bool {
+        self.filled == self.pages.len() * PAGE_SIZE
+    }
+
+    /// Puts the pages where those of [`Staging::add`] are.
+    pub fn end(self, staging: &mut Staging, region_pages_max: u64, memory: &Memory) {
+        let length = self.front.len() + self.pages.len() * PAGE_SIZE;
+        let Ok(Some((body, ..))) = PageBody::parse_start(&self.front, length) else { return };
+        let mut received = self.pages.into_iter();
+        let mut content =
+            |kind| if kind == RunKind::Data { received.next().map(Content::Received) } else { None };
+        let pages = body
+            .runs()
+            .flat_map(|wire| (wire.run.first.0..wire.run.end()).map(move |page| (page, wire.kind)));
+        let pages = pages.map(|(page, kind)| (page, content(kind)));
+        staging.add_pages((self.region, &body), pages, region_pages_max, memory);
+    }
 }
 
 /// What was staged under one commit.
@@ -44,9 +114,20 @@ pub struct Staging {
 impl Staging {
     /// Takes in the pages of one `Stage`. What goes wrong is kept for the commit to report.
     pub fn add(&mut self, region: RegionId, body: &PageBody<'_>, region_pages_max: u64, memory: &Memory) {
+        let pages = body.pages().map(|(page, content)| (page, content.map(Content::Here)));
+        self.add_pages((region, body), pages, region_pages_max, memory);
+    }
+
+    fn add_pages<'a>(
+        &mut self,
+        (region, body): (RegionId, &PageBody<'_>),
+        pages: impl Iterator<Item = (u64, Option<Content<'a>>)>,
+        region_pages_max: u64,
+        memory: &Memory,
+    ) {
         let staged = self.commits.entry((body.commit, region)).or_default();
         if staged.error.is_none()
-            && let Err(refusal) = staged.take(region, body, region_pages_max, memory)
+            && let Err(refusal) = staged.take((region, body), pages, region_pages_max, memory)
         {
             staged.parts = Vec::new();
             staged.error = Some(refusal);
@@ -69,10 +150,10 @@ impl Staging {
 }
 
 impl StagedCommit {
-    fn take(
+    fn take<'a>(
         &mut self,
-        region: RegionId,
-        body: &PageBody<'_>,
+        (region, body): (RegionId, &PageBody<'_>),
+        pages: impl Iterator<Item = (u64, Option<Content<'a>>)>,
         region_pages_max: u64,
         memory: &Memory,
     ) -> Answer<()> {
@@ -84,10 +165,13 @@ impl StagedCommit {
             );
             return Err(Refusal::new(ErrorCode::TooLarge, text));
         }
-        for (page, content) in body.pages() {
+        for (page, content) in pages {
             match content {
-                Some(bytes) if !is_zero(bytes) => {
+                Some(Content::Here(bytes)) if !is_zero(bytes) => {
                     self.parts.push(Staged::Data(page, memory.copy_of(bytes)?));
+                }
+                Some(Content::Received(fresh)) if !is_zero(&fresh[..]) => {
+                    self.parts.push(Staged::Data(page, fresh.seal()));
                 }
                 _ => self.add_zero(page)?,
             }
@@ -117,7 +201,7 @@ impl StagedCommit {
 mod tests {
     use std::sync::Arc;
 
-    use netmem_protocol::{PAGE_SIZE, PageBodyBuilder, RunKind};
+    use netmem_protocol::PageBodyBuilder;
 
     use super::*;
     use crate::reaper::Reaper;
@@ -191,5 +275,68 @@ mod tests {
         add(&mut staging, &memory, &body(1, (120..130).map(|page| (page, RunKind::Data))));
         let staged = staging.take(REGION, CommitId(1));
         assert_eq!((staged.pages, staged.error.map(|refusal| refusal.code)), (130, Some(ErrorCode::Full)));
+    }
+
+    /// What was staged: page by page, the first byte of it.
+    fn staged(staging: &mut Staging) -> Vec<(u64, Option<[u8; 3]>)> {
+        let parts = staging.take(REGION, CommitId(1)).parts;
+        let parts = parts.into_iter().flat_map(|part| match part {
+            Staged::Data(page, bytes) => vec![(page, Some([bytes[0], bytes[1], bytes[PAGE_SIZE - 1]]))],
+            Staged::Zero(first, end) => (first..end).map(|page| (page, None)).collect(),
+        });
+        parts.collect()
+    }
+
+    #[test]
+    fn pages_received_where_they_stay_are_those_of_the_whole_body_wherever_it_was_cut() {
+        let memory = memory();
+        let kinds =
+            [RunKind::Data, RunKind::Data, RunKind::Zero, RunKind::Data, RunKind::Zero, RunKind::Data];
+        let mut bytes = body(1, (7..).zip(kinds));
+        let front = bytes.len() - 4 * PAGE_SIZE;
+        // The third page of data has none but zeros in it.
+        for (at, byte) in bytes[front..].iter_mut().enumerate() {
+            *byte = if at / PAGE_SIZE == 2 { 0 } else { (at % 251) as u8 };
+        }
+        let mut whole = Staging::default();
+        add(&mut whole, &memory, &bytes);
+        let whole = staged(&mut whole);
+        assert_eq!(whole.iter().filter(|(_, data)| data.is_some()).count(), 3);
+        for cut in 0..bytes.len() {
+            let Some(mut intake) = Intake::begin(REGION, &bytes[..cut], bytes.len(), &memory) else {
+                assert!(cut < front, "the front is there");
+                continue;
+            };
+            assert!(cut >= front);
+            let mut left = &bytes[cut..];
+            for step in [1, 4095, 2, 6000, PAGE_SIZE, usize::MAX] {
+                let (mut now, before) = (left.len().min(step), left.len());
+                for slice in intake.rest() {
+                    let (here, later) = left.split_at(slice.len().min(now));
+                    slice[..here.len()].copy_from_slice(here);
+                    (left, now) = (later, now - here.len());
+                }
+                intake.came(before - left.len());
+                assert_eq!(intake.is_whole(), left.is_empty());
+            }
+            let mut received = Staging::default();
+            intake.end(&mut received, 1 << 32, &memory);
+            assert_eq!(staged(&mut received), whole, "cut at {cut}");
+        }
+        assert_eq!(memory.usage().0, 0);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_not_received_in_pieces() {
+        let memory = memory();
+        let good = body(1, (0..20).map(|page| (page, RunKind::Data)));
+        let begin = |bytes: &[u8], length| Intake::begin(REGION, bytes, length, &memory).is_some();
+        assert!(begin(&good[..100], good.len()));
+        assert!(!begin(&good[..100], good.len() - 1), "fewer bytes than pages");
+        assert!(!begin(&good[..100], good.len() + 1), "more");
+        assert!(!begin(&body(0, std::iter::once((0, RunKind::Data))), 4096 + 28), "no commit");
+        let large = body(1, (0..101).map(|page| (page, RunKind::Data)));
+        assert!(!begin(&large[..100], large.len()), "more pages than there are");
+        assert_eq!(memory.usage().0, 0);
     }
 }

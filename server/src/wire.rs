@@ -2,7 +2,7 @@
 //!
 //! Owns: the socket of one connection, TCP or Unix. Called by: session, shutdown. Must not: know what frames mean.
 
-use std::io::{self, ErrorKind, IoSlice, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::{FrameParser, Header, ProtocolError};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, getsockopt, recv, sendmsg, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, getsockopt, recv, recvmsg, sendmsg, setsockopt, sockopt};
 
 /// Bytes that a read asks for when no frame says how many are to come.
 const READ_BYTES: usize = 16 << 10;
@@ -100,6 +100,17 @@ impl Socket {
         }
     }
 
+    /// One read into several places that does not wait, not ended by a signal.
+    pub fn read_some_into(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        loop {
+            let result = recvmsg::<()>(self.as_fd().as_raw_fd(), slices, None, MsgFlags::MSG_DONTWAIT);
+            match result.map(|message| message.bytes) {
+                Err(Errno::EINTR) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
     /// Waits until there is something to read. False if nothing came in time.
     pub fn readable_within(&self, timeout: PollTimeout) -> bool {
         let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
@@ -166,6 +177,17 @@ impl FrameReader {
     pub fn front_header(&self) -> Option<Header> {
         let head = self.buffer[self.start..self.end].first_chunk::<HEADER_BYTES>()?;
         Header::decode(head, u32::MAX).ok()
+    }
+
+    /// What is here of a frame that is not all there: its header, and how its body starts.
+    pub fn part_of_a_frame(&self) -> Option<(Header, &[u8])> {
+        let body = self.buffer[self.start..self.end].get(HEADER_BYTES..)?;
+        self.front_header().map(|header| (header, body))
+    }
+
+    /// What is here of that frame is taken out: the rest of it is read elsewhere.
+    pub fn take_part(&mut self) {
+        self.start = self.end;
     }
 
     /// Whether the front of a frame is here and the rest is not.

@@ -2,12 +2,15 @@
 
 mod common;
 
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Client, LIMIT, Process, code, commit_body, config, page, server, server_with, unique, until};
 use netmem_protocol::control::{Commit, CommitStatus, Committed, Create, CreateUnnamed, Entry, Resize};
-use netmem_protocol::{CommitId, Epoch, ErrorCode, Kind, PAGE_SIZE, RegionId, Run};
+use netmem_protocol::{
+    CommitId, Epoch, ErrorCode, Header, Kind, PAGE_SIZE, PageBodyBuilder, RegionId, Run, RunKind,
+};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -129,6 +132,47 @@ fn what_was_staged_and_not_committed_ends_with_the_connection() {
     assert_eq!(code(again.call::<_, Committed>(Kind::CommitStatus, region, &status)), ErrorCode::NotFound);
     assert_eq!(code(again.finish(region, &commit_body(commit, 2, 1))), ErrorCode::Malformed);
     assert_eq!(watcher.fetch(region, 0, &[Run::new(0, 2)]).expect("pages").epoch, 1);
+    assert!(server.stop());
+}
+
+#[test]
+fn a_stage_that_comes_in_pieces_is_whole_and_one_that_ends_halfway_gives_its_pages_back() {
+    let (server, address) = server(&[]);
+    let mut client = Client::connect(address);
+    client.stream.set_nodelay(true).expect("small segments");
+    let mut watcher = Client::connect(address);
+    let region = client.open("a").region;
+    let mut builder = PageBodyBuilder::default();
+    let mut data = Vec::new();
+    for at in 0..200 {
+        builder.push(at * 2, RunKind::Data);
+        data.extend_from_slice(&page(at as u8 + 1));
+    }
+    for (round, cut) in [1, 30, 64, 3000, 16 << 10, 100_000, 700_000].into_iter().enumerate() {
+        let commit = unique();
+        let mut body = Vec::new();
+        builder.encode_front(CommitId(commit), &mut body);
+        body.extend_from_slice(&data);
+        let header = client.header(Kind::Stage, region, 0);
+        let mut frame = Header { length: body.len() as u32, ..header }.encode().to_vec();
+        frame.extend_from_slice(&body);
+        let mut halfway = Client::connect(address);
+        halfway.stream.write_all(&frame[..cut]).expect("the server reads");
+        let (first, rest) = frame.split_at(cut);
+        client.stream.write_all(first).expect("the server reads");
+        // What was sent before is taken in, piece by piece, while this waits for its answer.
+        drop(halfway);
+        until("the end of the other connection", || watcher.stat().connections == 2);
+        for piece in rest.chunks(50_021) {
+            client.stream.write_all(piece).expect("the server reads");
+        }
+        client.finish(region, &commit_body(commit, 200, 1 + round as u64)).expect("a commit");
+        let runs: Vec<Run> = (0..200).map(|at| Run::new(at * 2, 1)).collect();
+        let fills = client.fetch(region, 2 + round as u64, &runs).expect("pages").fills();
+        assert_eq!(fills, (1..=200).collect::<Vec<u8>>());
+        client.view(region, 2 + round as u64).expect("moved");
+        until("the end of what was before", || client.stat().stored_pages == 200);
+    }
     assert!(server.stop());
 }
 

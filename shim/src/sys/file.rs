@@ -122,8 +122,7 @@ pub fn status(path: &str) -> Result<rustix::fs::Stat, Errno> {
 /// Where a path leads, its symbolic links followed; the path itself if that can't be found out.
 pub fn real_path(path: &core::ffi::CStr) -> String {
     let descriptor = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty());
-    let found =
-        descriptor.ok().and_then(|fd| super::proc::descriptor_path(std::os::fd::AsRawFd::as_raw_fd(&fd)));
+    let found = descriptor.ok().and_then(|fd| super::proc::descriptor_path(OwnFd::from_rustix(fd).raw()));
     found.unwrap_or_else(|| path.to_string_lossy().into_owned())
 }
 
