@@ -54,7 +54,9 @@ impl Shown {
 /// one file some thousand times (fsx does, and keeps the mappings).
 pub fn scan(pagemap: &Pagemap, shown: &[Shown], region: &Region<RegionFile>, arm: bool) {
     let mut windows = Vec::new();
-    region.each_resident_window(|window| windows.push(window));
+    let first = shown.iter().map(|piece| piece.first_page).min().unwrap_or(0);
+    let end = shown.iter().map(|piece| piece.page_at(piece.end)).max().unwrap_or(0);
+    region.each_resident_window(first..end, |window| windows.push(window));
     let mut span = Span { from: 0, to: 0, first: 0, behind: 0 };
     for (number, piece) in shown.iter().enumerate() {
         let end_page = piece.page_at(piece.end);

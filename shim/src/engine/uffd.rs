@@ -132,7 +132,7 @@ impl UffdEngine {
         }
         let (first, end) = (mapping.first_page, mapping.end_page());
         let mut result = Ok(());
-        handle.region.each_resident_window(|window| {
+        handle.region.each_resident_window(first..end, |window| {
             let (from, to) = (window.max(first), (window + WINDOW_PAGES).min(end));
             if from < to && result.is_ok() {
                 let (from, to) = (mapping.address_of(from), mapping.address_of(to - 1) + mem::PAGE);

@@ -31,6 +31,10 @@ use crate::sys::uffd::{Message, Uffd};
 const PENDING_MAX: usize = 256;
 /// Pages fetched together at the most: two streams' worth.
 const BATCH_PAGES_MAX: u64 = 2 * AHEAD_MAX;
+/// So many prefetched pages side by side, or more, are worth a wake-up of their own.
+const WAKE_PAGES: u32 = 16;
+/// How far apart pages can be whose wake-ups are one call; who waits for a page in between looks once more.
+const WAKE_BYTES_MAX: usize = 4 << 20;
 /// How often the thread looks whether a page that could not be had can be had again.
 const HEAL_POLL_MS: i64 = 500;
 
@@ -59,6 +63,8 @@ pub(super) struct Server {
     batch: Vec<Wanted>,
     /// Pages in `batch`.
     pages: u64,
+    /// Where pages were installed whose waiters, if any, sleep still.
+    asleep: Option<(usize, usize)>,
     /// Whether a read of the userfaultfd waits.
     blocking: bool,
     /// In the thread that took the fault: what it touched.
@@ -68,15 +74,8 @@ pub(super) struct Server {
 impl Server {
     /// The thread's state before its first fault.
     pub(super) fn new(uffd: Arc<Uffd>, prefetch: Prefetch) -> Self {
-        Server {
-            uffd,
-            prefetch,
-            pending: Vec::new(),
-            batch: Vec::new(),
-            pages: 0,
-            blocking: true,
-            touched: None,
-        }
+        let (pending, batch) = (Vec::new(), Vec::new());
+        Server { uffd, prefetch, pending, batch, pages: 0, asleep: None, blocking: true, touched: None }
     }
 
     /// For one fault, of this very thread, on the page at `address`.
@@ -169,7 +168,7 @@ impl Server {
             Ok(Need::Nothing) => self.fill_hole(runtime, &mapping, page),
             Ok(Need::Zeros) => {
                 count_fault(handle);
-                if self.install(&mapping, page, &ZEROS).is_empty() {
+                if self.install(&mapping, page, &ZEROS, true).is_empty() {
                     handle.region.settle_installed(page, SUM_ZERO);
                 } else {
                     handle.region.settle(page, Event::Release);
@@ -283,7 +282,8 @@ impl Server {
         let _ = self.uffd.wake(address, mem::PAGE);
     }
 
-    /// Arms a window before the first page of it is mapped; stores made through pages that others installed are noted.
+    /// Arms a window where pages may show up without a fault, before the first page of it is installed; what was stored through such pages is
+    /// noted. In a window that is new to the host, pages come in armed.
     fn arm_window(&self, runtime: &Runtime, mapping: &Mapping, handle: &Handle, address: usize) {
         let state = mapping.state;
         let block = state.number(address);
@@ -329,7 +329,7 @@ impl Server {
         let epoch = region.view();
         // Of the wanted, all before this one have come, and this many pages of it.
         let (mut at, mut taken) = (0, 0);
-        let result = runtime.remote.fetch(region.id, epoch, &runs, &mut |mut span| {
+        let result = runtime.remote.fetch(region.id, epoch, &runs, &mut |mut span, more| {
             while let Some(wanted) = mine.get(at)
                 && span.run.count > 0
             {
@@ -341,7 +341,11 @@ impl Server {
                 }
                 span = rest;
             }
+            if !more {
+                self.wake();
+            }
         });
+        self.wake();
         let Err(error) = result else { return };
         let error = PagerError::from(error);
         let mut missing = mine.split_off(at);
@@ -370,15 +374,24 @@ impl Server {
         }
     }
 
-    /// Installs pages that came for a mapping, and ends their claims.
-    fn deliver(&self, wanted: &Wanted, span: PageSpan<'_>) {
+    /// Installs pages that came for a mapping, and ends their claims. Who waits for a page that was asked for goes on at once; for one
+    /// that was not, when those that came with it are here: a reader right behind would only wait again, for the next one.
+    fn deliver(&mut self, wanted: &Wanted, span: PageSpan<'_>) {
         let region = &wanted.handle.region;
-        let first = span.run.first.0;
-        let failed = match span.data {
-            Some(data) => self.install(&wanted.mapping, first, data),
-            None => {
-                (first..span.run.end()).flat_map(|page| self.install(&wanted.mapping, page, &ZEROS)).collect()
+        let (first, end) = (span.run.first.0, span.run.end());
+        let is_demanded = wanted.demanded.is_some_and(|(page, _)| (first..end).contains(&page));
+        let wake = is_demanded || span.run.count >= WAKE_PAGES;
+        if !wake {
+            let (from, to) = (wanted.mapping.address_of(first), wanted.mapping.address_of(end));
+            if self.asleep.is_some_and(|(low, high)| high.max(to) - low.min(from) > WAKE_BYTES_MAX) {
+                self.wake();
             }
+            let (low, high) = self.asleep.unwrap_or((from, to));
+            self.asleep = Some((low.min(from), high.max(to)));
+        }
+        let failed = match span.data {
+            Some(data) => self.install(&wanted.mapping, first, data, wake),
+            None => (first..end).flat_map(|page| self.install(&wanted.mapping, page, &ZEROS, wake)).collect(),
         };
         for (page, data) in span.pages() {
             if failed.contains(&page) {
@@ -387,15 +400,20 @@ impl Server {
                 region.settle_installed(page, data.map_or(SUM_ZERO, |data| page_sum(data)));
             }
         }
-        if let Some((page, waits)) = wanted.demanded
-            && (first..span.run.end()).contains(&page)
-        {
+        if let Some((_, waits)) = wanted.demanded.filter(|_| is_demanded) {
             waits.end();
         }
     }
 
+    /// Wakes whoever waits for what was installed since the last time.
+    fn wake(&mut self) {
+        if let Some((low, high)) = self.asleep.take() {
+            let _ = self.uffd.wake(low, high - low);
+        }
+    }
+
     /// Puts pages where a mapping wants them, each in one step for everyone. Names those for which there was no room.
-    fn install(&self, mapping: &Mapping, page: u64, data: &[u8]) -> Vec<u64> {
+    fn install(&self, mapping: &Mapping, page: u64, data: &[u8], wake: bool) -> Vec<u64> {
         let address = mapping.address_of(page);
         if mapping.private {
             return self.install_in_file(mapping, page, data);
@@ -412,7 +430,7 @@ impl Server {
         }
         let mut done = 0;
         while done < data.len() {
-            let (copied, errno) = self.uffd.copy(address + done, &data[done..], true);
+            let (copied, errno) = self.uffd.copy(address + done, &data[done..], wake);
             done += copied;
             match errno {
                 None | Some(Errno(libc::EAGAIN)) => {}

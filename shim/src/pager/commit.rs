@@ -3,6 +3,7 @@
 //! Owns: capture, staging, and what happens to the marks when it fails. Called by: abi for msync and its kin. Must not:
 //! return an error before the marks are back (habit 8).
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use netmem_protocol::control::{Commit, Committed};
@@ -394,17 +395,17 @@ impl<C: Board + Frames> Region<C> {
 
     /// Treats every page that is here as possibly dirty: after a process died whose page tables knew more than the marks.
     pub fn suspect_everything(&self) {
-        self.each_resident_window(|first| self.mark_dirty(first, WINDOW_PAGES));
+        self.each_resident_window(0..u64::MAX, |first| self.mark_dirty(first, WINDOW_PAGES));
     }
 
-    /// Names the first page of every window in which a page ever was.
-    pub fn each_resident_window(&self, body: impl FnMut(u64)) {
-        self.each_window(|chunk| chunk.resident, body);
+    /// Names the first page of every window in which a page ever was and that has one of these pages, in order.
+    pub fn each_resident_window(&self, pages: Range<u64>, body: impl FnMut(u64)) {
+        self.each_window(|chunk| chunk.resident, pages, body);
     }
 
     /// Names the first page of every window with marks.
     pub fn each_dirty_window(&self, body: impl FnMut(u64)) {
-        self.each_window(|chunk| chunk.dirty, body);
+        self.each_window(|chunk| chunk.dirty, 0..u64::MAX, body);
     }
 
     /// Whether anything may be dirty.
@@ -414,15 +415,30 @@ impl<C: Board + Frames> Region<C> {
         any
     }
 
-    fn each_window<'a>(&'a self, bitmap: impl Fn(Chunk<'a>) -> &'a [AtomicU64], mut body: impl FnMut(u64)) {
-        for number in self.used_chunks() {
+    fn each_window<'a>(
+        &'a self,
+        bitmap: impl Fn(Chunk<'a>) -> &'a [AtomicU64],
+        pages: Range<u64>,
+        mut body: impl FnMut(u64),
+    ) {
+        const WORD_PAGES: u64 = 64 * WINDOW_PAGES;
+        let chunks = pages.start / CHUNK_PAGES..pages.end.div_ceil(CHUNK_PAGES);
+        for number in self.used_chunks().filter(|number| chunks.contains(number)) {
             let Ok(chunk) = self.cache.chunk(number) else { continue };
-            for (word, bits) in bitmap(chunk).iter().enumerate() {
+            let base = number * CHUNK_PAGES;
+            let skip = pages.start.saturating_sub(base) / WORD_PAGES;
+            for (word, bits) in bitmap(chunk).iter().enumerate().skip(skip as usize) {
+                let first = base + word as u64 * WORD_PAGES;
+                if first >= pages.end {
+                    break;
+                }
                 let mut windows = bits.load(Ordering::SeqCst);
                 while windows != 0 {
-                    let window = word as u64 * 64 + u64::from(windows.trailing_zeros());
+                    let window = first + u64::from(windows.trailing_zeros()) * WINDOW_PAGES;
                     windows &= windows - 1;
-                    body(number * CHUNK_PAGES + window * WINDOW_PAGES);
+                    if window < pages.end && window + WINDOW_PAGES > pages.start {
+                        body(window);
+                    }
                 }
             }
         }

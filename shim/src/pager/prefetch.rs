@@ -146,7 +146,7 @@ impl Detector {
             if ahead == 0 || beyond % stride != 0 || !(0..=SKIPPED_MAX).contains(&(beyond / stride)) {
                 continue;
             }
-            let count = (ahead * 2).min(AHEAD_MAX / stride.unsigned_abs().min(8));
+            let count = (ahead * 2).min(AHEAD_MAX / stride.unsigned_abs().min(2));
             stream.ahead.store(count, Relaxed);
             stream.next.store(page.wrapping_add_signed(stride * count as i64), Relaxed);
             stream.seen.store(now, Relaxed);

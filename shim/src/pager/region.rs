@@ -352,7 +352,7 @@ impl<C: Board + Frames> Region<C> {
         }
         let runs = runs_of(&claims.pages);
         let mut failed = None;
-        source.fetch(self.id, epoch, &runs, &mut |span| {
+        source.fetch(self.id, epoch, &runs, &mut |span, _| {
             if failed.is_some() {
                 return;
             }

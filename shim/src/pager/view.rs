@@ -285,7 +285,7 @@ impl<C: Board + Frames> Region<C> {
         if pages.is_empty() {
             return Ok(());
         }
-        let sink = &mut |span: PageSpan<'_>| {
+        let sink = &mut |span: PageSpan<'_>, _| {
             span.pages().for_each(|(page, data)| each(page, data.unwrap_or(&[0; PAGE_SIZE])));
         };
         Ok(source.fetch(self.id, epoch, &runs_of(pages), sink)?)

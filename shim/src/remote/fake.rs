@@ -210,7 +210,7 @@ impl PageSource for FakeSource {
                 let bytes: Vec<u8> =
                     alike.iter().flat_map(|(_, page)| *page).flat_map(|page| **page).collect();
                 let run = Run::new(alike[0].0, alike.len() as u32);
-                sink(PageSpan { run, data: alike[0].1.is_some().then_some(&bytes[..]) });
+                sink(PageSpan { run, data: alike[0].1.is_some().then_some(&bytes[..]) }, false);
             }
         }
         lost.map_or(Ok(()), |_| Err(self::lost(Applied::Maybe)))
@@ -456,12 +456,12 @@ mod tests {
         fake.commit_as_other(region, &[(0, filled(7))], None);
         for (epoch, content) in [(1, None), (2, Some(filled(7)))] {
             let sink =
-                &mut |span: PageSpan<'_>| assert_eq!(span.data, content.as_ref().map(|page| &page[..]));
+                &mut |span: PageSpan<'_>, _| assert_eq!(span.data, content.as_ref().map(|page| &page[..]));
             fake.fetch(region, Epoch(epoch), &[Run::new(0, 1)], sink).expect("fetch");
         }
         assert_eq!(fake.changes(region, Epoch(1), Epoch(0)).expect("changes").runs, [Run::new(0, 1)]);
         fake.drop_old_epochs(region);
-        let gone = fake.fetch(region, Epoch(1), &[Run::new(0, 1)], &mut |_| {});
+        let gone = fake.fetch(region, Epoch(1), &[Run::new(0, 1)], &mut |_, _| {});
         assert_eq!(gone.expect_err("fetched").code(), Some(ErrorCode::Stale));
     }
 

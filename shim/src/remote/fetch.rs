@@ -173,14 +173,17 @@ impl Job<'_, '_> {
         // Counted first: whoever waits for a page may be gone when the sink returns.
         let count: u64 = wanted.iter().map(|run| u64::from(run.count)).sum();
         remote.pool.stats.pages_fetched.fetch_add(count, Ordering::Relaxed);
-        pages.spans().for_each(|span| (self.sink)(span));
+        let mut spans = pages.spans().peekable();
+        while let Some(span) = spans.next() {
+            (self.sink)(span, spans.peek().is_some());
+        }
         Ok(())
     }
 }
 
 /// Pages in the first frame of a fetch, so that whoever waits has his soon, and in the others: few enough to be in the cache still
 /// when they are installed.
-const FRAME_PAGES: [u32; 2] = [16, 64];
+const FRAME_PAGES: [u32; 2] = [16, 128];
 const _: () = assert!(FRAME_PAGES[0] <= FRAME_PAGES_MAX && FRAME_PAGES[1] <= FRAME_PAGES_MAX);
 
 /// A place in a list of runs.
@@ -194,7 +197,8 @@ struct Cursor {
 impl Cursor {
     /// Whether pages are left.
     fn more(self, runs: &[Run]) -> bool {
-        runs.iter().skip(self.run).map(|run| u64::from(run.count)).sum::<u64>() > u64::from(self.page)
+        let mut left = runs.iter().skip(self.run).map(|run| run.count);
+        left.next().is_some_and(|count| count > self.page) || left.any(|count| count > 0)
     }
 
     /// Appends what the next frame asks for, and returns the place behind it.
@@ -239,7 +243,7 @@ mod unit {
         }
         let wanted: Vec<u64> = runs.iter().flat_map(|run| run.first.0..run.end()).collect();
         assert_eq!(pages, wanted);
-        assert_eq!(sizes, [16, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 47]);
+        assert_eq!(sizes, [16, 128, 128, 128, 128, 128, 47]);
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub struct RemoteConfig {
     pub timeout: Option<Duration>,
 }
 
-/// Takes fetched pages, as many side by side as came so.
-pub type PageSink<'a> = dyn FnMut(PageSpan<'_>) + 'a;
+/// Takes fetched pages, as many side by side as came so, and whether more of them came together with these.
+pub type PageSink<'a> = dyn FnMut(PageSpan<'_>, bool) + 'a;
 
 /// Fills a commit: stages pages, then says what else belongs to it.
 pub type CommitBody<'a> = dyn FnMut(&mut dyn StageSink) -> Result<Commit, RemoteError> + 'a;

@@ -28,6 +28,8 @@ const IOCTL_REGISTER: usize = 0xc020_aa00;
 const IOCTL_UNREGISTER: usize = 0x8010_aa01;
 const IOCTL_WAKE: usize = 0x8010_aa02;
 const IOCTL_COPY: usize = 0xc028_aa03;
+const COPY_DONT_WAKE: u64 = 1;
+const COPY_PROTECTED: u64 = 2;
 const IOCTL_WRITEPROTECT: usize = 0xc018_aa06;
 const IOCTL_POISON: usize = 0xc020_aa08;
 /// USERFAULTFD_IOC_NEW on /dev/userfaultfd (Linux 6.1).
@@ -187,14 +189,14 @@ impl Uffd {
         ioctl(&self.fd, IOCTL_WAKE, &mut [at as u64, length as u64])
     }
 
-    /// Installs `from` at `to` in one step and wakes whoever waits there. Returns how many bytes came in; an error is that of
-    /// the first page that did not.
-    pub fn copy(&self, to: usize, from: &[u8], protect: bool) -> (usize, Option<Errno>) {
+    /// Installs `from` at `to` in one step, protected, and wakes whoever waits there unless that is left to [`Self::wake`]. Returns how
+    /// many bytes came in; an error is that of the first page that did not.
+    pub fn copy(&self, to: usize, from: &[u8], wake: bool) -> (usize, Option<Errno>) {
         let mut arg = Copy {
             to: to as u64,
             from: from.as_ptr() as u64,
             length: from.len() as u64,
-            mode: if protect { 2 } else { 0 },
+            mode: COPY_PROTECTED | if wake { 0 } else { COPY_DONT_WAKE },
             copied: 0,
         };
         match ioctl(&self.fd, IOCTL_COPY, &mut arg) {

@@ -21,7 +21,7 @@ fn a_large_fetch_keeps_four_frames_in_flight_and_hands_the_pages_on_in_order() {
         peer.expect_end();
     });
     let remote = remote(&liar);
-    let runs = [Run::new(3, 200), Run::new(0, 1), Run::new(5000, 100)];
+    let runs = [Run::new(3, 500), Run::new(0, 1), Run::new(5000, 100)];
     assert_eq!(fetch(&remote, &runs), Ok(pages_of(&runs)));
     drop(remote);
     liar.finish();

@@ -19,7 +19,7 @@ fn lie(answer: impl FnOnce(&Header) -> Vec<u8> + Send + 'static) -> ProtocolErro
     });
     let remote = remote(&liar);
     let mut handed = 0;
-    let outcome = remote.fetch(REGION, EPOCH, &[Run::new(1, 4)], &mut |span| handed += span.run.count);
+    let outcome = remote.fetch(REGION, EPOCH, &[Run::new(1, 4)], &mut |span, _| handed += span.run.count);
     let error = protocol_error(outcome);
     assert_eq!(handed, 0, "a page of a wrong answer was handed on");
     liar.finish();

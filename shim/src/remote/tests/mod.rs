@@ -40,7 +40,7 @@ fn one(only: impl FnOnce(&mut Peer) + Send + 'static) -> Liar {
 
 fn fetch(remote: &Remote, runs: &[Run]) -> Result<Vec<u64>, RemoteError> {
     let mut seen = Vec::new();
-    let outcome = remote.fetch(REGION, EPOCH, runs, &mut |span| {
+    let outcome = remote.fetch(REGION, EPOCH, runs, &mut |span, _| {
         for (page, data) in span.pages() {
             assert_eq!(data.copied(), content(page), "content of page {page}");
             seen.push(page);
