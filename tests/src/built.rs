@@ -85,7 +85,7 @@ pub fn alone(name: &str) -> Flock<File> {
 }
 
 /// Flags of every program: those of tests/programs/README.md.
-const FLAGS: [&str; 6] = ["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-D_GNU_SOURCE"];
+const FLAGS: [&str; 7] = ["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-D_GNU_SOURCE"];
 
 /// The program `name` of tests/programs.
 pub fn program(name: &str) -> PathBuf {

@@ -9,6 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::model::Dice;
+
 /// How long something that must come may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -25,6 +27,8 @@ struct State {
     held: [usize; 2],
     /// Each part of the stream is this late.
     delay: Duration,
+    /// And by up to so much more.
+    jitter: Option<(Dice, Duration)>,
     /// Bytes towards the server, and back, until the wire is cut by itself.
     left: [Option<u64>; 2],
     /// Bytes that go on at a time; 0: as many as came.
@@ -74,7 +78,8 @@ impl Wire {
                 state.spent = true;
             }
         }
-        let delay = state.delay;
+        let more = state.jitter.as_mut().map(|(dice, most)| dice.below(most.as_nanos() as u64));
+        let delay = state.delay + more.map_or(Duration::ZERO, Duration::from_nanos);
         drop(state);
         // Not to wait for something: the delay is what is tested.
         thread::sleep(delay);
@@ -184,12 +189,17 @@ impl Proxy {
         self.wire.lock().delay = delay;
     }
 
+    /// Makes each part of the stream late by some time that differs from part to part, up to this; the times follow from a seed.
+    pub fn jitter(&self, most: Duration) {
+        self.wire.lock().jitter = Some((Dice(1), most));
+    }
+
     /// All well again.
     pub fn heal(&self) {
         let mut state = self.wire.lock();
         (state.cut, state.stalled, state.mute, state.spent) = (false, false, false, false);
         (state.left, state.piece) = ([None; 2], 0);
-        state.delay = Duration::ZERO;
+        (state.delay, state.jitter) = (Duration::ZERO, None);
         drop(state);
         self.wire.changed.notify_all();
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use netmem_tests::built::{compile, root};
 use netmem_tests::engine::RUNGS;
-use netmem_tests::model::{compare, explore, generate, play, read, report};
+use netmem_tests::model::{Ground, compare, explore, generate, play, read, report};
 use netmem_tests::{Engine, Host, Run, Server, on_each_rung};
 
 on_each_rung! {
@@ -19,6 +19,7 @@ on_each_rung! {
     a_new_sequence_leaves_what_it_leaves_on_a_local_file
     every_kept_script_does_what_it_does_on_a_local_file
     owners_of_bytes_lose_none_whatever_others_do_beside_them
+    pages_that_come_late_and_in_pieces_change_nothing_whether_prefetched_or_not
 }
 
 /// The sequences that every run plays.
@@ -66,6 +67,20 @@ fn every_kept_script_does_what_it_does_on_a_local_file(engine: Engine) {
     }
 }
 
+/// The wire passes small pieces on, and none of them at once; what is fetched ahead comes even later than it was wanted.
+fn late(engine: Engine, runs: u64, operations: usize, patience: Duration) {
+    let seed = setting("NETMEM_MODEL_SEED").unwrap_or_else(new_seed);
+    println!("NETMEM_MODEL_SEED={seed}");
+    for prefetch in ["off", "auto", "64"] {
+        let ground = Ground { engine, prefetch: Some(prefetch), late: Some(Duration::from_millis(1)) };
+        explore(ground, seed, runs, operations, patience);
+    }
+}
+
+fn pages_that_come_late_and_in_pieces_change_nothing_whether_prefetched_or_not(engine: Engine) {
+    late(engine, 1, operations(60), PATIENCE);
+}
+
 /// Processes and threads that nobody orders; each has bytes of its own, and what it leaves there is known beforehand.
 fn together(engine: Engine, crowd: [&str; 3], seed: u64) {
     println!("seed {seed}");
@@ -83,7 +98,7 @@ fn owners_of_bytes_lose_none_whatever_others_do_beside_them(engine: Engine) {
 }
 
 mod long {
-    use super::{Duration, Engine, explore, new_seed, operations, setting, together};
+    use super::{Duration, Engine, explore, late, new_seed, operations, setting, together};
     use netmem_tests::on_each_rung;
 
     // Minutes of new sequences on each rung.
@@ -92,6 +107,13 @@ mod long {
         many_new_sequences
         #[ignore = "long: make test-long"]
         larger_crowds
+        #[ignore = "long: make test-long"]
+        many_sequences_over_a_late_wire
+    }
+
+    fn many_sequences_over_a_late_wire(engine: Engine) {
+        let runs = setting("NETMEM_MODEL_RUNS").unwrap_or(12);
+        late(engine, runs, operations(200), Duration::from_secs(240));
     }
 
     fn larger_crowds(engine: Engine) {

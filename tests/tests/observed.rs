@@ -20,7 +20,7 @@ const THIRD: u64 = 50;
 /// A region of three thirds on a server, and a host that has none of it.
 fn cold(engine: Engine) -> (Server, Host) {
     let server = Server::start();
-    let program = compile(SOURCE, &["-g"]);
+    let program = compile(SOURCE, &[]);
     Run::on(&Host::new(engine), server.url(), program).args(["/netmem/f", &pages(), "fill"]).ok();
     (server, Host::new(engine))
 }
@@ -33,7 +33,7 @@ fn pages() -> String {
 fn run(host: &Host, server: &Server, behind: &str) -> String {
     let stats = host.files().join("stats");
     let setting = format!("{}{behind}", stats.display());
-    let program = compile(SOURCE, &["-g"]);
+    let program = compile(SOURCE, &[]);
     let output =
         Run::on(host, server.url(), program).args(["/netmem/f", &pages()]).env("NETMEM_STATS", setting).ok();
     assert_eq!(output.stdout, format!("{}\n", 3 * THIRD));

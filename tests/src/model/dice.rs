@@ -3,6 +3,7 @@
 //! Owns: the sequence, which must stay as it is: seeds name scripts. Called by: the generator. Must not: ask anything of the machine.
 
 /// SplitMix64.
+#[derive(Debug)]
 pub struct Dice(pub u64);
 
 impl Dice {

@@ -14,7 +14,7 @@ mod generate;
 mod play;
 mod shrink;
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +23,33 @@ pub use play::{Played, play};
 pub use shrink::shrink;
 
 use crate::engine::Engine;
+
+/// Where a script is played.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground {
+    /// How faults are caught.
+    pub engine: Engine,
+    /// NETMEM_PREFETCH, if it is set.
+    pub prefetch: Option<&'static str>,
+    /// What goes over the wire goes in pieces, and each is late by up to so much.
+    pub late: Option<Duration>,
+}
+
+impl From<Engine> for Ground {
+    fn from(engine: Engine) -> Ground {
+        Ground { engine, prefetch: None, late: None }
+    }
+}
+
+impl fmt::Display for Ground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.engine)?;
+        if let Some(prefetch) = self.prefetch {
+            write!(f, " with NETMEM_PREFETCH={prefetch}")?;
+        }
+        self.late.map_or(Ok(()), |late| write!(f, " and parts late by up to {late:?}"))
+    }
+}
 
 /// The lines of a script.
 pub type Script = Vec<String>;
@@ -54,8 +81,8 @@ impl Difference {
 }
 
 /// Plays a script on both; `None` if every answer was the same.
-pub fn compare(engine: Engine, script: &Script) -> Option<Difference> {
-    difference(play(Engine::Kernel, script), play(engine, script))
+pub fn compare(ground: impl Into<Ground>, script: &Script) -> Option<Difference> {
+    difference(play(Engine::Kernel, script), play(ground, script))
 }
 
 fn difference(reference: Played, ours: Played) -> Option<Difference> {
@@ -67,15 +94,16 @@ fn difference(reference: Played, ours: Played) -> Option<Difference> {
 
 /// Generates `runs` scripts of `operations` from seeds that follow from one another, and fails at the first that differs, with the
 /// shortest script found within `patience` that differs still.
-pub fn explore(engine: Engine, seed: u64, runs: u64, operations: usize, patience: Duration) {
+pub fn explore(ground: impl Into<Ground>, seed: u64, runs: u64, operations: usize, patience: Duration) {
+    let ground = ground.into();
     for run in 0..runs {
         let seed = seed.wrapping_add(run);
         let script = generate(seed, operations);
-        let Some(first) = compare(engine, &script) else { continue };
-        let smallest = shrink(engine, &script, patience);
-        let again = compare(engine, &smallest);
+        let Some(first) = compare(ground, &script) else { continue };
+        let smallest = shrink(ground, &script, patience);
+        let again = compare(ground, &smallest);
         panic!(
-            "NETMEM_MODEL_SEED={seed} NETMEM_MODEL_OPS={operations} NETMEM_MODEL_RUNS=1 on {engine}\n{}",
+            "NETMEM_MODEL_SEED={seed} NETMEM_MODEL_OPS={operations} NETMEM_MODEL_RUNS=1 on {ground}\n{}",
             report(&smallest, again.as_ref().unwrap_or(&first))
         );
     }

@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-use super::Script;
+use super::{Ground, Script};
 use crate::built::compile;
 use crate::engine::Engine;
 use crate::hang::{kill_group, picture, wait};
 use crate::host::Host;
+use crate::proxy::Proxy;
 use crate::run::Run;
 use crate::server::Server;
 
@@ -30,6 +31,8 @@ const LIMIT: Duration = Duration::from_secs(25);
 /// The names that scripts use; at the end each is read on a host that has none of its pages.
 pub const NAMES: [&str; 4] = ["f0", "f1", "f2", "f3"];
 const PAGE: u64 = 4096;
+/// Bytes that a late wire passes on at a time: a page takes two.
+const PIECE: usize = 3000;
 
 /// What came of a script.
 #[derive(Clone, Debug)]
@@ -49,8 +52,10 @@ struct Process {
 }
 
 struct Player {
-    engine: Engine,
+    ground: Ground,
     server: Server,
+    /// Between the programs and the server, where that is late.
+    wire: Option<Proxy>,
     hosts: Vec<Host>,
     /// The one that processes start on.
     here: usize,
@@ -63,8 +68,8 @@ struct Player {
 }
 
 /// Plays a script, and looks at every file afterwards on a host that has no page of it.
-pub fn play(engine: Engine, script: &Script) -> Played {
-    let mut player = Player::new(engine);
+pub fn play(ground: impl Into<Ground>, script: &Script) -> Played {
+    let mut player = Player::new(ground.into());
     let look = NAMES.iter().enumerate().map(|(slot, name)| format!("a open {slot} {name} r"));
     let end = std::iter::once("cold".to_owned()).chain(look).chain(["check".to_owned()]);
     for line in script.iter().cloned().chain(end) {
@@ -77,7 +82,14 @@ pub fn play(engine: Engine, script: &Script) -> Played {
 }
 
 impl Player {
-    fn new(engine: Engine) -> Player {
+    fn new(ground: Ground) -> Player {
+        let server = Server::start();
+        let wire = ground.late.map(|late| {
+            let wire = Proxy::to(server.address());
+            wire.split(PIECE);
+            wire.jitter(late);
+            wire
+        });
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let socket = format!("netmem-model-{}-{count}", std::process::id());
@@ -95,9 +107,10 @@ impl Player {
             }
         });
         Player {
-            engine,
-            server: Server::start(),
-            hosts: vec![Host::new(engine)],
+            ground,
+            server,
+            wire,
+            hosts: vec![Host::new(ground.engine)],
             here: 0,
             socket,
             connected,
@@ -144,9 +157,14 @@ impl Player {
             return self.note(&format!("start {label}"), "taken");
         }
         let host = &self.hosts[self.here];
-        let run = Run::on(host, self.server.url(), compile("tests/model/model.c", &[]));
+        let url = self.wire.as_ref().map_or(self.server.url(), Proxy::url);
+        let run = Run::on(host, url, compile("tests/model/model.c", &[]));
         let run = run.arg(&self.socket).arg(label).arg(host.netmem());
-        let run = if self.engine == Engine::Kernel { run.arg("reference") } else { run };
+        let run = if self.ground.engine == Engine::Kernel { run.arg("reference") } else { run };
+        let run = match self.ground.prefetch {
+            Some(prefetch) => run.env("NETMEM_PREFETCH", prefetch),
+            None => run,
+        };
         let stderr = OpenOptions::new().append(true).open(self.stderr.path()).expect("the file");
         let (child, _) = run.spawn(stderr.into());
         let group = child.id();
@@ -232,10 +250,10 @@ impl Player {
         if !self.hung.is_empty() {
             return;
         }
-        if cold && self.engine == Engine::Kernel {
+        if cold && self.ground.engine == Engine::Kernel {
             self.clear_tails();
         } else if cold {
-            self.hosts.push(Host::new(self.engine));
+            self.hosts.push(Host::new(self.ground.engine));
             self.here = self.hosts.len() - 1;
         }
         self.start("a");

@@ -4,13 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Script, compare};
-use crate::engine::Engine;
+use super::{Ground, Script, compare};
 
 /// Leaves out ever smaller pieces while the rest still differs, until single lines can't be left out or the time is up.
-pub fn shrink(engine: Engine, script: &Script, patience: Duration) -> Script {
+pub fn shrink(ground: Ground, script: &Script, patience: Duration) -> Script {
     let until = Instant::now() + patience;
-    let mut smallest = until_it_differs(engine, script);
+    let mut smallest = until_it_differs(ground, script);
     let mut piece = smallest.len().div_ceil(2);
     while piece > 0 {
         let mut at = 0;
@@ -22,7 +21,7 @@ pub fn shrink(engine: Engine, script: &Script, patience: Duration) -> Script {
             let mut shorter = smallest.clone();
             shorter.drain(at..(at + piece).min(smallest.len()));
             if still_means_the_same(&shorter)
-                && compare(engine, &shorter).is_some_and(|found| !found.lacks_a_holder())
+                && compare(ground, &shorter).is_some_and(|found| !found.lacks_a_holder())
             {
                 smallest = shorter;
             } else {
@@ -45,11 +44,11 @@ fn still_means_the_same(script: &[String]) -> bool {
 }
 
 /// What comes after the first difference is of no use, if the script differs without it.
-fn until_it_differs(engine: Engine, script: &Script) -> Script {
+fn until_it_differs(ground: Ground, script: &Script) -> Script {
     let (mut low, mut high) = (0, script.len());
     while low < high {
         let middle = low + (high - low) / 2;
-        if compare(engine, &script[..middle].to_vec()).is_some() {
+        if compare(ground, &script[..middle].to_vec()).is_some() {
             high = middle;
         } else {
             low = middle + 1;
