@@ -14,7 +14,7 @@ use crate::engine::mappings::Writer;
 use crate::engine::sites::{self, Wait};
 use crate::log;
 use crate::pager::commit::{CommitOptions, CommitReport};
-use crate::pager::table::{Board, Tracking};
+use crate::pager::table::{Board, Tracking, WINDOW_PAGES};
 use crate::pager::{Frames, PagerError, Region};
 use crate::stats;
 use crate::sync::{QuietGuard, QuietMutex};
@@ -157,7 +157,7 @@ impl Handle {
     /// Makes pages present; zeros too, so that a mapping can show them.
     pub fn bring_in(&self, first: u64, end: u64) -> Result<(), Errno> {
         let _pin = self.pin()?;
-        if (first..end).all(|page| self.region.is_present(page)) {
+        if self.region.all_present(first, end) {
             return Ok(());
         }
         self.fetch(first, end, true)
@@ -187,6 +187,10 @@ impl Handle {
     pub fn bring_in_for_read(&self, offset: u64, length: u64) -> Result<(), Errno> {
         let _pin = self.pin()?;
         let first = PageIndex::containing(offset).0;
+        // If all of it is here, nobody need know where the file ends.
+        if self.region.reads_right(first, PageIndex::ceil(offset.saturating_add(length)).0) {
+            return Ok(());
+        }
         let end = PageIndex::ceil(offset.saturating_add(length).min(self.size()?)).0;
         if first >= end || self.region.reads_right(first, end) {
             return Ok(());
@@ -211,12 +215,15 @@ impl Handle {
         if length != 0 {
             let first = PageIndex::containing(offset).0;
             let end = PageIndex::ceil(offset.saturating_add(length)).0;
-            for page in first..end {
-                let _ = self.region.note_resident(page);
+            let mut window = first;
+            while window < end {
+                let _ = self.region.note_resident(window);
+                window = (window / WINDOW_PAGES + 1) * WINDOW_PAGES;
+            }
+            if !self.region.all_present(first, end) {
                 // Cut off and written again in one moment: what was written is the page.
-                if !self.region.is_present(page) {
-                    self.region.adopt_written(page);
-                }
+                let absent = (first..end).filter(|page| !self.region.is_present(*page));
+                absent.for_each(|page| self.region.adopt_written(page));
             }
             self.region.mark_dirty(first, end - first);
             times::touch(self.region.cache.control());

@@ -68,7 +68,7 @@ impl Runtime {
 
     /// Bytes the server allows in a region.
     pub fn region_bytes_max(&self) -> u64 {
-        self.remote.hello().map_or(netmem_protocol::REGION_BYTES_MAX, |hello| hello.region_bytes_max)
+        self.remote.region_bytes_max()
     }
 
     /// In a forked child, before any other use.

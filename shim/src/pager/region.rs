@@ -150,10 +150,27 @@ impl<C: Board + Frames> Region<C> {
         self.with_entry(page, |entry| entry.state() == State::Present).unwrap_or(false)
     }
 
+    /// The same of every page in `first..end`.
+    pub fn all_present(&self, first: u64, end: u64) -> bool {
+        let mut page = first;
+        while page < end {
+            let at = page % CHUNK_PAGES;
+            let count = (CHUNK_PAGES - at).min(end - page);
+            let here = self.cache.chunk(page / CHUNK_PAGES).is_ok_and(|chunk| {
+                let entries = &chunk.entries[at as usize..(at + count) as usize];
+                entries.iter().all(|entry| entry.state() == State::Present)
+            });
+            if !here {
+                return false;
+            }
+            page += count;
+        }
+        true
+    }
+
     /// Whether a read of the cache file would give the data of every page in `first..end`.
     pub fn reads_right(&self, first: u64, end: u64) -> bool {
-        let end = end.min(self.fetchable());
-        (first..end).all(|page| self.is_present(page))
+        self.all_present(first, end.min(self.fetchable()))
     }
 
     /// Tries to become the one who brings `page` in (C1). The claim must be settled soon.
@@ -309,7 +326,7 @@ impl<C: Board + Frames> Region<C> {
         end: u64,
         for_write: bool,
     ) -> Result<Option<u64>, PagerError> {
-        if (first..end).all(|page| self.is_present(page)) {
+        if self.all_present(first, end) {
             return Ok(None);
         }
         // A signal handler that touches one of these pages would wait for the thread it interrupted.

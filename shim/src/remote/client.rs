@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use netmem_protocol::control::Inherit;
 use netmem_protocol::{
-    CacheId, ClientHello, ClientId, CommitId, Disposition, Epoch, HelloStatus, Kind, RegionId, ServerHello,
+    CacheId, ClientHello, ClientId, CommitId, Disposition, Epoch, HelloStatus, Kind, REGION_BYTES_MAX,
+    RegionId, ServerHello,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -44,6 +45,8 @@ pub struct Remote {
     pub(super) pool: Pool,
     /// Whether `identity.first` is set: the question that needs no lock.
     contacted: AtomicBool,
+    /// What `identity.first` says of the largest region, likewise; 0: nothing yet.
+    region_bytes_max: AtomicU64,
     /// Lock order: a leaf. Held for a copy, never while waiting.
     identity: QuietMutex<Identity>,
     commits: AtomicU64,
@@ -87,6 +90,7 @@ impl Remote {
             cache,
             pool: Pool::new(),
             contacted: AtomicBool::new(false),
+            region_bytes_max: AtomicU64::new(0),
             identity: QuietMutex::new(Identity { client, first: None, inheritance: None }),
             commits: AtomicU64::new(0),
             broken: AtomicU32::new(0),
@@ -101,6 +105,14 @@ impl Remote {
         match self.identity.lock().first {
             Some(hello) => Ok(hello),
             None => Err(self.unreachable(Why::Closed, Duration::ZERO)),
+        }
+    }
+
+    /// Bytes that the server allows in a region. Asked before every write.
+    pub fn region_bytes_max(&self) -> u64 {
+        match self.region_bytes_max.load(Ordering::Relaxed) {
+            0 => self.hello().map_or(REGION_BYTES_MAX, |hello| hello.region_bytes_max),
+            most => most,
         }
     }
 
@@ -137,6 +149,7 @@ impl Remote {
     pub fn forget_store(&self) {
         let mut identity = self.identity.lock();
         self.contacted.store(false, Ordering::Release);
+        self.region_bytes_max.store(0, Ordering::Relaxed);
         identity.first = None;
         identity.inheritance = None;
         drop(identity);
@@ -322,7 +335,8 @@ impl Remote {
 
     fn check_store<'a>(&self, lease: Lease<'a>, hello: ServerHello) -> Result<Lease<'a>, RemoteError> {
         let mut identity = self.identity.lock();
-        let first = identity.first.get_or_insert(hello).store;
+        let ServerHello { store: first, region_bytes_max, .. } = *identity.first.get_or_insert(hello);
+        self.region_bytes_max.store(region_bytes_max, Ordering::Relaxed);
         self.contacted.store(true, Ordering::Release);
         drop(identity);
         if first != hello.store {

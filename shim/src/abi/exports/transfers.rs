@@ -17,6 +17,15 @@ pub(super) unsafe fn moved(
     let raw = |step: Step<'_>| {
         let (vectors, count) = (step.vectors.as_ptr() as usize, step.vectors.len());
         let offset = behind(step.done) as usize;
+        if let ([one], 0) = (step.vectors, flags) {
+            let system_call = match (direction, at) {
+                (Read, None) => libc::SYS_read,
+                (Write, None) => libc::SYS_write,
+                (Read, Some(_)) => libc::SYS_pread64,
+                (Write, Some(_)) => libc::SYS_pwrite64,
+            };
+            return call(system_call, [number as usize, one.iov_base as usize, one.iov_len, offset, 0, 0]);
+        }
         let system_call = match (direction, at) {
             (Read, None) if flags == 0 => libc::SYS_readv,
             (Write, None) if flags == 0 => libc::SYS_writev,
