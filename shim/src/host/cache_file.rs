@@ -454,8 +454,7 @@ impl Frames for RegionFile {
     }
 
     fn size(&self) -> Result<u64, Errno> {
-        // Not fstat, which costs twice as much and lets the kernel take a finer, slower clock for the next write's times. The offset of
-        // this descriptor means nothing.
+        // Not fstat, which makes the kernel take a finer, slower clock for the next write's times. Nothing uses this offset.
         Ok(rustix::fs::seek(self.file.borrow(), rustix::fs::SeekFrom::End(0))?)
     }
 
