@@ -153,11 +153,35 @@ fn grow_in_place(runtime: &'static Runtime, wish: &Move) -> Result<bool, Errno> 
     Ok(true)
 }
 
+/// What is locked together with the range to be moved: to the kernel, memory that is locked and memory that is not are two mappings, and so
+/// is what lies before and behind the place that the range goes to.
+fn locked_around(runtime: &Runtime, wish: &Move) -> Option<(usize, usize)> {
+    let whole = runtime.mappings.find(wish.at).filter(|_| mem::is_locked(wish.at, PAGE))?;
+    let (mut from, mut behind) = (wish.at, wish.at + wish.old);
+    let (mut least, mut most) = (whole.start, whole.end);
+    if wish.has(libc::MREMAP_FIXED) {
+        let target = wish.to..wish.to.saturating_add(wish.new);
+        if target.end <= from {
+            least = least.max(target.end);
+        }
+        if target.start >= behind {
+            most = most.min(target.start);
+        }
+    }
+    while from > least && mem::is_locked(from - PAGE, PAGE) {
+        from -= PAGE;
+    }
+    while behind < most && mem::is_locked(behind, PAGE) {
+        behind += PAGE;
+    }
+    Some((from, behind))
+}
+
 /// Moves or grows a range that is one mapping.
 fn relocate(runtime: &'static Runtime, wish: &Move) -> Outcome<usize> {
     let Move { at, old, new, flags, to } = *wish;
     let end = at + old;
-    let whole = runtime.mappings.find(at);
+    let locked = wish.has(libc::MREMAP_DONTUNMAP).then(|| locked_around(runtime, wish)).flatten();
     let mut table = runtime.mappings.write();
     let mut cut = |from: usize, to: usize| -> Result<Vec<Mapping>, Errno> {
         table.split(from)?;
@@ -210,9 +234,9 @@ fn relocate(runtime: &'static Runtime, wish: &Move) -> Outcome<usize> {
     for mapping in &all {
         runtime.engine().take_charge(mapping, handle(mapping.handle))?;
     }
-    if let Some(whole) = whole.filter(|_| wish.has(libc::MREMAP_DONTUNMAP)) {
+    if let Some((from, to)) = locked {
         // The kernel unlocks all of the mapping of which a part stays behind; here the part was one of its own by then.
-        let _ = mem::munlock(whole.start, whole.length());
+        let _ = mem::munlock(from, to - from);
     }
     if new > old && mem::is_locked(moved, PAGE) {
         map::populate(runtime, &all[all.len() - 1], moved + old, moved + new);
