@@ -46,6 +46,14 @@ static void lock_record(char **word, int command)
         say(" %d %jd %jd", lock.l_type, (intmax_t)lock.l_start, (intmax_t)lock.l_len);
 }
 
+/* A pipe holds pages of the file itself, and of a hole none: what comes of a page that goes out and in depends on which it was. */
+static int pages_meet(int from, off_t in, int to, off_t out, off_t count)
+{
+    struct stat one, other;
+    return fstat(from, &one) == 0 && fstat(to, &other) == 0 && one.st_ino == other.st_ino &&
+           in / PAGE <= (out + count) / PAGE && out / PAGE <= (in + count) / PAGE;
+}
+
 /* What fits into a pipe, once. */
 static void splice_through(char **word)
 {
@@ -58,7 +66,7 @@ static void splice_through(char **word)
         _exit(96);
     ssize_t there = splice(from, &in, ends[1], NULL, count, SPLICE_F_NONBLOCK);
     say_result(there);
-    if (there > 0 && fstat(to, &status) == 0) {
+    if (there > 0 && fstat(to, &status) == 0 && !pages_meet(from, in - there, to, out, there)) {
         if (can_move(from, to))
             clear_tail(to, out + there);
         say_result(splice(ends[0], NULL, to, &out, (size_t)there, SPLICE_F_NONBLOCK));

@@ -400,8 +400,15 @@ fn protect_with(at: usize, length: usize, prot: i32, key: Option<i32>) -> Outcom
                 let becomes_writable = prot & libc::PROT_WRITE & !piece.prot != 0;
                 let copied = becomes_writable && piece.private && mem::is_locked(from, to - from);
                 let in_blocks = runtime.engine().in_blocks();
-                if copied && !in_blocks {
-                    let _ = make_ready(runtime, &piece, from, to, false);
+                if copied
+                    && !in_blocks
+                    && let Ok(behind) = make_ready(runtime, &piece, from, to, false)
+                {
+                    // The kernel waits for no fault here: a page of zeros has to be in the file as well.
+                    let inside = piece.page_at(from)..piece.page_at(behind.max(from));
+                    for page in inside {
+                        let _ = handle(piece.handle).fill_hole(page);
+                    }
                 }
                 protect_ours(runtime, (from, to), prot, key)?;
                 if copied && in_blocks {
