@@ -81,6 +81,7 @@ impl Intake {
     /// Puts the pages where those of [`Staging::add`] are.
     pub fn end(self, staging: &mut Staging, region_pages_max: u64, memory: &Memory) {
         let length = self.front.len() + self.pages.len() * PAGE_SIZE;
+        // It was parsed when this was begun.
         let Ok(Some((body, ..))) = PageBody::parse_start(&self.front, length) else { return };
         let mut received = self.pages.into_iter();
         let mut content =

@@ -12,6 +12,8 @@ use crate::config::Prefetch;
 
 /// Pages brought in for a stream with one fault at the most: 4 MiB.
 pub const AHEAD_MAX: u64 = 1024;
+/// The same where they lie apart, and each is a call of its own.
+const APART_AHEAD_MAX: u64 = AHEAD_MAX / 2;
 /// Pages brought in at the first touch where the program says that it reads in order.
 const SEQUENTIAL_LEAST: u64 = 64;
 /// Faults remembered.
@@ -146,7 +148,8 @@ impl Detector {
             if ahead == 0 || beyond % stride != 0 || !(0..=SKIPPED_MAX).contains(&(beyond / stride)) {
                 continue;
             }
-            let count = (ahead * 2).min(AHEAD_MAX / stride.unsigned_abs().min(2));
+            let most = if stride.unsigned_abs() == 1 { AHEAD_MAX } else { APART_AHEAD_MAX };
+            let count = (ahead * 2).min(most);
             stream.ahead.store(count, Relaxed);
             stream.next.store(page.wrapping_add_signed(stride * count as i64), Relaxed);
             stream.seen.store(now, Relaxed);

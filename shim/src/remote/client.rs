@@ -140,6 +140,7 @@ impl Remote {
         identity.client = client;
         // The parent may have been caught writing it.
         if holds_nothing {
+            self.region_bytes_max.store(0, Ordering::Relaxed);
             identity.first = None;
         }
     }
