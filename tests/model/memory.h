@@ -7,7 +7,7 @@
  *     unmap AT BYTES                  protect AT BYTES PROT
  *     remap AT OLD NEW FLAGS TO       letters m(ay move) f(ixed, to TO) d(ont unmap); where it moves elsewhere, it comes back to TO
  *     msync AT BYTES FLAGS            letters s a i           madvise AT BYTES ADVICE (a number)
- *     mlock AT BYTES, munlock AT BYTES                        pages AT BYTES PAGE (remap_file_pages)
+ *     mlock AT BYTES [f], munlock AT BYTES (f: on fault)      pages AT BYTES PAGE (remap_file_pages)
  *     load AT COUNT                   a digest                store AT COUNT SEED
  *     move AT AT COUNT                memcpy to the first     look AT N (a digest of each page)
  */
@@ -293,9 +293,11 @@ int on_memory(char **word, int words)
         remap(word);
     else if (strcmp(call, "msync") == 0 && words > 3)
         say_result(msync(at, length, sync_flags(word[3])));
-    else if ((strcmp(call, "madvise") == 0 && words > 3) || strcmp(call, "mlock") == 0 || strcmp(call, "munlock") == 0) {
-        say_result(call[1] == 'a' ? madvise(at, length, (int)number(word[3])) : call[1] == 'l' ? mlock(at, length)
-                                                                                               : munlock(at, length));
+    else if (strcmp(call, "mlock") == 0) {
+        say_result(mlock2(at, length, words > 3 ? MLOCK_ONFAULT : 0));
+        restamp(at, length);
+    } else if ((strcmp(call, "madvise") == 0 && words > 3) || strcmp(call, "munlock") == 0) {
+        say_result(call[1] == 'a' ? madvise(at, length, (int)number(word[3])) : munlock(at, length));
         restamp(at, length);
     } else
         return on_touches(word, words);

@@ -209,6 +209,7 @@ pub(super) fn map_region(
         asked: request.prot & RWX,
         fenced: false,
         kept: false,
+        on_fault: residence::future_is_locked_on_fault(),
         state: MapState::new(at, end, block_bytes),
     };
     let entered = table.insert(&mapping);
@@ -291,7 +292,8 @@ pub(super) fn replacing(
     made
 }
 
-/// Takes every access away and notes what was stored: no store may come between the harvest and what follows it.
+/// Takes every access away and notes what was stored: no store may come between the harvest and what follows it. Locked private
+/// memory is locked on fault from then on, or the kernel would copy all of it when it gets its access back.
 pub(super) fn shut(runtime: &Runtime, pieces: &[Mapping]) -> Result<(), Errno> {
     for piece in pieces {
         if !piece.private {
@@ -301,6 +303,9 @@ pub(super) fn shut(runtime: &Runtime, pieces: &[Mapping]) -> Result<(), Errno> {
         runtime.engine().harvest_piece(piece, handle(piece.handle));
         // A harvest of blocks gives them back what a load needs.
         mem::mprotect(piece.start, piece.length(), libc::PROT_NONE)?;
+        if piece.private {
+            residence::each_locked(piece.start, piece.end, mem::lock_on_fault)?;
+        }
     }
     Ok(())
 }
@@ -396,25 +401,15 @@ fn protect_with(at: usize, length: usize, prot: i32, key: Option<i32>) -> Outcom
                 return Err(Errno(libc::EACCES).into());
             }
             Some(piece) => {
-                // Locked private memory that becomes writable is copied: by the kernel, if what it copies is here, or by us.
-                let becomes_writable = prot & libc::PROT_WRITE & !piece.prot != 0;
-                let copied = becomes_writable && piece.private && mem::is_locked(from, to - from);
-                let in_blocks = runtime.engine().in_blocks();
-                if copied
-                    && !in_blocks
-                    && let Ok(behind) = make_ready(runtime, &piece, from, to, false)
-                {
-                    // The kernel waits for no fault here: a page of zeros has to be in the file as well.
-                    let inside = piece.page_at(from)..piece.page_at(behind.max(from));
-                    for page in inside {
-                        let _ = handle(piece.handle).fill_hole(page);
-                    }
-                }
                 protect_ours(runtime, (from, to), prot, key)?;
-                if copied && in_blocks {
-                    for piece in runtime.mappings.overlapping(from, to) {
-                        populate(runtime, &piece, piece.start.max(from), piece.end.min(to));
-                    }
+                // Locked private memory that becomes writable is copied: what of it the kernel could not, or was told not to.
+                if prot & libc::PROT_WRITE & !piece.prot != 0 && piece.private && !piece.on_fault {
+                    residence::each_locked(from, to, |at, length| {
+                        for piece in runtime.mappings.overlapping(at, at + length) {
+                            populate(runtime, &piece, piece.start.max(at), piece.end.min(at + length));
+                        }
+                        Ok(())
+                    })?;
                 }
             }
         }

@@ -13,16 +13,27 @@ use crate::engine::mappings::Mapping;
 use crate::engine::state::Looking;
 use crate::host::{Runtime, runtime_if_started};
 use crate::sys::errno::Errno;
-use crate::sys::mem::PAGE;
+use crate::sys::mem::{self, PAGE};
 use crate::sys::syscall::call;
 
 /// The process that asked for all its future mappings to be locked, at once and not when they are touched. (A forked child
 /// does not inherit it.)
 static ALL_LOCKED: AtomicI32 = AtomicI32::new(0);
+/// The same for one that asked for them to be locked when they are touched.
+static ALL_ON_FAULT: AtomicI32 = AtomicI32::new(0);
 
 /// Whether mlockall(MCL_FUTURE) is in force.
 pub fn all_is_locked() -> bool {
-    let who = ALL_LOCKED.load(Ordering::Relaxed);
+    is_own(&ALL_LOCKED)
+}
+
+/// Whether mlockall(MCL_FUTURE | MCL_ONFAULT) is in force.
+pub fn future_is_locked_on_fault() -> bool {
+    is_own(&ALL_ON_FAULT)
+}
+
+fn is_own(who: &AtomicI32) -> bool {
+    let who = who.load(Ordering::Relaxed);
     who != 0 && who == own_pid()
 }
 
@@ -51,6 +62,7 @@ pub fn lock(at: usize, length: usize, flags: u32) -> Outcome<i32> {
         unsafe { call(libc::SYS_mlock2, [at, length, flags as usize, 0, 0, 0]) }
     };
     kernel(libc::MLOCK_ONFAULT)?;
+    ask_on_fault(runtime, start, end, flags & libc::MLOCK_ONFAULT != 0)?;
     if flags & libc::MLOCK_ONFAULT != 0 {
         return Ok(0);
     }
@@ -75,15 +87,58 @@ pub fn lock_all(flags: i32) -> Outcome<i32> {
     // SAFETY: locking changes no data.
     unsafe { call(libc::SYS_mlockall, [flags as usize, 0, 0, 0, 0, 0])? };
     let on_fault = flags & libc::MCL_ONFAULT != 0;
-    let future = flags & libc::MCL_FUTURE != 0 && !on_fault;
-    ALL_LOCKED.store(if future { own_pid() } else { 0 }, Ordering::Relaxed);
-    if let Some(runtime) = runtime_if_started().filter(|_| flags & libc::MCL_CURRENT != 0 && !on_fault) {
+    let future = |asked: bool| if flags & libc::MCL_FUTURE != 0 && asked { own_pid() } else { 0 };
+    ALL_LOCKED.store(future(!on_fault), Ordering::Relaxed);
+    ALL_ON_FAULT.store(future(on_fault), Ordering::Relaxed);
+    if let Some(runtime) = runtime_if_started().filter(|_| flags & libc::MCL_CURRENT != 0) {
         let _looking = Looking::start();
+        ask_on_fault(runtime, 0, usize::MAX, on_fault)?;
+        if on_fault {
+            return Ok(0);
+        }
         for piece in runtime.mappings.overlapping(0, usize::MAX) {
             bring_in(runtime, &piece, piece.start, piece.end);
         }
     }
     Ok(0)
+}
+
+/// Notes how the program asked for a range to be locked.
+fn ask_on_fault(runtime: &Runtime, start: usize, end: usize, on_fault: bool) -> Result<(), Errno> {
+    let pieces = runtime.mappings.overlapping(start, end);
+    if pieces.iter().all(|piece| piece.on_fault == on_fault) {
+        return Ok(());
+    }
+    let mut table = runtime.mappings.write();
+    let (from, to) = (start.max(pieces[0].start), end.min(pieces[pieces.len() - 1].end));
+    table.edit(from, to, |piece| piece.on_fault = on_fault)?;
+    if !runtime.engine().in_blocks() {
+        table.join(from, to);
+    }
+    Ok(())
+}
+
+/// Calls `with` with the start and the length of each part of a range that is locked. Asks page by page if anything is.
+pub fn each_locked(
+    from: usize,
+    to: usize,
+    with: impl Fn(usize, usize) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    if from >= to || !mem::is_locked(from, to - from) {
+        return Ok(());
+    }
+    let mut at = from;
+    while at < to {
+        let start = at;
+        let locked = mem::is_locked(start, PAGE);
+        while at < to && mem::is_locked(at, PAGE) == locked {
+            at += PAGE;
+        }
+        if locked {
+            with(start, at - start)?;
+        }
+    }
+    Ok(())
 }
 
 /// munlock(2): what is no longer locked takes guards again, and need not be a piece of its own.
@@ -102,6 +157,7 @@ pub fn unlock(at: usize, length: usize) -> Outcome<i32> {
 /// munlockall(2).
 pub fn unlock_all() -> Outcome<i32> {
     ALL_LOCKED.store(0, Ordering::Relaxed);
+    ALL_ON_FAULT.store(0, Ordering::Relaxed);
     // SAFETY: locking changes no data.
     unsafe { call(libc::SYS_munlockall, [0; 6])? };
     if let Some(runtime) = runtime_if_started() {
@@ -111,6 +167,7 @@ pub fn unlock_all() -> Outcome<i32> {
 }
 
 fn take_guards_again(runtime: &Runtime, start: usize, end: usize) {
+    let _ = ask_on_fault(runtime, start, end, false);
     let mut table = runtime.mappings.write();
     for piece in runtime.mappings.overlapping(start, end) {
         // If a part of it is still locked, the next guard that is refused says so.

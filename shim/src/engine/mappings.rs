@@ -41,6 +41,8 @@ pub struct Mapping {
     pub fenced: bool,
     /// The program asked that its children do not get it (MADV_DONTFORK). For the kernel all of ours are so, but in a fork.
     pub kept: bool,
+    /// The program asked that it be locked as it is touched (MLOCK_ONFAULT). What the kernel has may be that for other reasons.
+    pub on_fault: bool,
     /// The engine's own.
     pub state: &'static MapState,
 }
@@ -88,8 +90,8 @@ impl Mapping {
         self.end == next.start
             && self.end_page() == next.first_page
             && self.handle == next.handle
-            && (self.private, self.may_write, self.fenced, self.kept)
-                == (next.private, next.may_write, next.fenced, next.kept)
+            && (self.private, self.may_write, self.fenced, self.kept, self.on_fault)
+                == (next.private, next.may_write, next.fenced, next.kept, next.on_fault)
             && self.asked == next.asked
     }
 }
@@ -117,7 +119,7 @@ pub struct Writer<'a> {
 }
 
 fn encode(mapping: &Mapping) -> [u64; ROW_WORDS] {
-    let bits = [mapping.private, mapping.may_write, mapping.fenced, mapping.kept];
+    let bits = [mapping.private, mapping.may_write, mapping.fenced, mapping.kept, mapping.on_fault];
     let bits = bits.iter().rev().fold(0, |all, bit| all << 1 | u64::from(*bit));
     let flags = bits | (mapping.prot as u64) << 8 | (mapping.asked as u64) << 16;
     [
@@ -142,6 +144,7 @@ fn decode(row: [u64; ROW_WORDS]) -> Mapping {
         may_write: row[4] & 2 != 0,
         fenced: row[4] & 4 != 0,
         kept: row[4] & 8 != 0,
+        on_fault: row[4] & 16 != 0,
         prot: (row[4] >> 8 & 0xff) as i32,
         asked: (row[4] >> 16 & 0xff) as i32,
         // SAFETY: rows are only written by `encode`, from a live reference, and a state outlives its row (state.rs).

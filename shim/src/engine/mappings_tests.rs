@@ -12,8 +12,9 @@ fn mapping(page: usize) -> Mapping {
     let (start, end) = (page * PAGE, (page + 1) * PAGE);
     let state = MapState::new(start, end, PAGE);
     let (first_page, handle) = (page as u64, (page % 3) as u32);
-    let (private, may_write, fenced, kept) = (false, true, false, false);
-    Mapping { start, end, first_page, handle, private, may_write, prot: 3, asked: 3, fenced, kept, state }
+    let (private, may_write, fenced, kept, on_fault) = (false, true, false, false, false);
+    let (prot, asked) = (3, 3);
+    Mapping { start, end, first_page, handle, private, may_write, prot, asked, fenced, kept, on_fault, state }
 }
 
 fn compare(table: &Mappings, pages: &BTreeSet<usize>) {

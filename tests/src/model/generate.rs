@@ -366,7 +366,10 @@ impl Writer {
                 let first = self.dice.below(self.pages_max);
                 self.say(format!("{who} pages {page} {bytes} {first}"));
             }
-            18 => self.say(format!("{who} mlock {page} {bytes}")),
+            18 => {
+                let on_fault = self.dice.one(&["", "", " f"]);
+                self.say(format!("{who} mlock {page} {bytes}{on_fault}"));
+            }
             _ => self.say(format!("{who} munlock {page} {bytes}")),
         }
     }
