@@ -23,8 +23,12 @@ use crate::refusal::{Answer, Refusal};
 use crate::region::{Region, Who};
 use crate::resolve;
 use crate::stats::Traffic;
+use crate::store::Store;
+use crate::store::durable::row_of;
+use crate::store::index::{Attribute, Update};
 
 mod activity;
+mod restore;
 
 /// The largest permission bits.
 const MODE_MAX: u32 = 0o7777;
@@ -67,6 +71,8 @@ struct State {
     clients: BTreeMap<ClientId, Client>,
     caches: HashMap<CacheId, Presence>,
     last_region: u64,
+    /// Regions without a name and a hold that could not end yet: soon after the start, or because the store did not take it.
+    left: Vec<RegionId>,
 }
 
 /// The catalog of a server.
@@ -74,8 +80,11 @@ pub struct Catalog {
     /// Lock order: first of all.
     state: Mutex<State>,
     memory: Arc<Memory>,
+    store: Arc<dyn Store>,
     limits: Limits,
     lease: Duration,
+    /// Until then no region ends that a store kept: those who held it have not come back yet.
+    grace: Option<Instant>,
 }
 
 fn name_of(name: &str) -> Answer<RegionName> {
@@ -105,8 +114,8 @@ fn check_mode(mode: u32) -> Answer<()> {
 
 impl Catalog {
     /// An empty catalog.
-    pub fn new(memory: Arc<Memory>, limits: Limits, lease: Duration) -> Self {
-        Catalog { state: Mutex::default(), memory, limits, lease }
+    pub fn new(memory: Arc<Memory>, store: Arc<dyn Store>, limits: Limits, lease: Duration) -> Self {
+        Catalog { state: Mutex::default(), memory, store, limits, lease, grace: None }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -160,6 +169,11 @@ impl Catalog {
         } else {
             state.kept.values().map(|kept| Arc::clone(&kept.region)).collect()
         };
+        if self.grace.is_none_or(|grace| now >= grace) {
+            for id in std::mem::take(&mut state.left) {
+                ended.extend(self.end_if_unused(&mut state, id));
+            }
+        }
         // Still under the lock: a cache that comes back now pins after this, not before.
         for region in regions {
             let mut views = region.views();
@@ -179,12 +193,58 @@ impl Catalog {
         self.end_if_unused(state, id)
     }
 
+    fn is_unused(state: &State, id: RegionId) -> bool {
+        state.names.links(id) == 0 && state.kept.get(&id).is_some_and(|kept| kept.holds == 0)
+    }
+
     fn end_if_unused(&self, state: &mut State, id: RegionId) -> Option<Arc<Region>> {
-        if state.names.links(id) > 0 || state.kept.get(&id).is_none_or(|kept| kept.holds > 0) {
+        if !Self::is_unused(state, id) {
             return None;
         }
+        if self.grace.is_some_and(|grace| Instant::now() < grace) {
+            state.left.push(id);
+            return None;
+        }
+        if let Err(error) = self.store.change(Update { regions: vec![(id, None)], ..Update::default() }) {
+            tracing::warn!(region = id.0, "a region that nobody uses any more stays for now: {error}");
+            state.left.push(id);
+            return None;
+        }
+        self.take_out(state, id)
+    }
+
+    fn take_out(&self, state: &mut State, id: RegionId) -> Option<Arc<Region>> {
         state.kept.remove(&id);
         self.memory.regions_mut().remove(&id)
+    }
+
+    /// Changes names, and what goes with them, once the store has taken it; after an error all is as it was.
+    fn change<T>(
+        &self,
+        state: &mut State,
+        change: impl FnOnce(&mut Namespace, &mut Update) -> Answer<T>,
+    ) -> Answer<T> {
+        let before = state.names.clone();
+        let mut more = Update::default();
+        let changed = change(&mut state.names, &mut more).and_then(|changed| {
+            let Update { directories, children, .. } = state.names.take_changes();
+            if !self.store.is_durable() {
+                return Ok(changed);
+            }
+            self.take(Update { directories, children, ..more })?;
+            Ok(changed)
+        });
+        if changed.is_err() {
+            state.names = before;
+        }
+        changed
+    }
+
+    fn take(&self, update: Update) -> Answer<()> {
+        self.store.change(update).map_err(|error| {
+            let text = format!("the store did not take the change ({error}); nothing was changed");
+            Refusal::new(error.code(), text)
+        })
     }
 
     fn check_room(&self, state: &State) -> Answer<()> {
@@ -210,13 +270,28 @@ impl Catalog {
         Ok(entry)
     }
 
-    fn new_region(&self, state: &mut State, mode: u32, size: u64) -> RegionId {
-        state.last_region += 1;
-        let id = RegionId(state.last_region);
+    /// Makes a region, under a name if `name` gives it one.
+    fn new_region(
+        &self,
+        state: &mut State,
+        (mode, size): (u32, u64),
+        name: impl FnOnce(&mut Namespace, RegionId) -> Answer<()>,
+    ) -> Answer<RegionId> {
+        let id = RegionId(state.last_region + 1);
         let region = Arc::new(Region::new(id, mode, size, self.memory.reaper.clone()));
+        self.change(state, |names, update| {
+            name(names, id)?;
+            update.regions.push((id, Some(row_of(region.views().current()))));
+            let (mode, modified_ns) = region.attributes();
+            update.attributes.push((id, Attribute::Mode, mode.into()));
+            update.attributes.push((id, Attribute::Modified, modified_ns));
+            update.last_region = Some(id.0);
+            Ok(())
+        })?;
+        state.last_region = id.0;
         state.kept.insert(id, Kept { region: Arc::clone(&region), holds: 0 });
         self.memory.regions_mut().insert(id, region);
-        id
+        Ok(id)
     }
 
     /// `Open`.
@@ -241,12 +316,11 @@ impl Catalog {
             (Err(refusal), Create::Never) => Err(refusal),
             (Err(_), Create::IfMissing | Create::Exclusive) => {
                 // The name is tried before the limit: a missing directory is the better answer.
-                let id = RegionId(state.last_region + 1);
                 if state.names.directory_is_there(name.parent()) {
                     self.check_room(&state)?;
                 }
-                state.names.add_region(&name, id)?;
-                let id = self.new_region(&mut state, request.mode, 0);
+                let id =
+                    self.new_region(&mut state, (request.mode, 0), |names, id| names.add_region(&name, id))?;
                 let entry = self.hold(&mut state, who, id)?;
                 Ok(Entry { created: true, ..entry })
             }
@@ -282,7 +356,7 @@ impl Catalog {
         }
         let mut state = self.state();
         self.check_room(&state)?;
-        let id = self.new_region(&mut state, UNNAMED_MODE, request.size);
+        let id = self.new_region(&mut state, (UNNAMED_MODE, request.size), |_, _| Ok(()))?;
         let entry = self.hold(&mut state, who, id)?;
         Ok(Entry { created: true, ..entry })
     }
@@ -361,21 +435,23 @@ impl Catalog {
         Ok(Listing { entries, more })
     }
 
-    /// A region has lost a name.
-    fn unlinked(&self, mut state: MutexGuard<'_, State>, region: Option<RegionId>) {
-        let Some(id) = region else { return };
-        let ended = self.end_if_unused(&mut state, id);
+    /// Changes names so that a region may lose one, and ends it if that was its last.
+    fn unlink(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        change: impl FnOnce(&mut Namespace) -> Answer<Option<RegionId>>,
+    ) -> Answer<()> {
+        let region = self.change(&mut state, |names, _| change(names))?;
+        let ended = region.and_then(|id| self.end_if_unused(&mut state, id));
         drop(state);
         drop(ended);
+        Ok(())
     }
 
     /// `Remove`.
     pub fn remove(&self, request: &Remove) -> Answer<()> {
         let name = name_of(&request.name)?;
-        let mut state = self.state();
-        let region = state.names.remove(&name, request.directory)?;
-        self.unlinked(state, region);
-        Ok(())
+        self.unlink(self.state(), |names| names.remove(&name, request.directory))
     }
 
     /// `Rename`.
@@ -387,11 +463,9 @@ impl Catalog {
         }
         let mut state = self.state();
         if request.exchange {
-            return state.names.exchange(&from, &to);
+            return self.change(&mut state, |names, _| names.exchange(&from, &to));
         }
-        let region = state.names.rename(&from, &to, request.no_replace)?;
-        self.unlinked(state, region);
-        Ok(())
+        self.unlink(state, |names| names.rename(&from, &to, request.no_replace))
     }
 
     /// `MakeDir`.
@@ -402,7 +476,7 @@ impl Catalog {
         if state.names.find(&name).is_err() && state.names.directory_is_there(name.parent()) {
             self.check_room(&state)?;
         }
-        state.names.add_directory(&name, request.mode)?;
+        self.change(&mut state, |names, _| names.add_directory(&name, request.mode))?;
         let entry = self.entry(&state, name.as_str(), Child::Directory)?;
         Ok(Entry { created: true, ..entry })
     }
@@ -415,7 +489,12 @@ impl Catalog {
         let child = state.names.find(&name)?;
         match &child {
             Child::Region(id) => {
-                self.memory.region(*id)?.set_attributes(request.mode, request.modified_ns);
+                let region = self.memory.region(*id)?;
+                let mode = request.mode.map(|mode| (*id, Attribute::Mode, mode.into()));
+                let modified = request.modified_ns.map(|ns| (*id, Attribute::Modified, ns));
+                let attributes = mode.into_iter().chain(modified).collect();
+                self.take(Update { attributes, ..Update::default() })?;
+                region.set_attributes(request.mode, request.modified_ns);
             }
             Child::Symlink(_) if request.mode.is_some() => {
                 let text = format!("{:?} is a symbolic link, which has no mode", name.as_str());
@@ -423,12 +502,15 @@ impl Catalog {
             }
             Child::Symlink(link) => {
                 let modified_ns = request.modified_ns.unwrap_or(link.modified_ns);
-                state.names.touch_symlink(&name, modified_ns)?;
+                self.change(&mut state, |names, _| names.touch_symlink(&name, modified_ns))?;
             }
             Child::Directory => {
-                let attributes = state.names.attributes_mut(name.as_str())?;
-                attributes.mode = request.mode.unwrap_or(attributes.mode);
-                attributes.modified_ns = request.modified_ns.unwrap_or(attributes.modified_ns);
+                self.change(&mut state, |names, _| {
+                    let attributes = names.attributes_mut(name.as_str())?;
+                    attributes.mode = request.mode.unwrap_or(attributes.mode);
+                    attributes.modified_ns = request.modified_ns.unwrap_or(attributes.modified_ns);
+                    Ok(())
+                })?;
             }
         }
         let child = state.names.find(&name)?;
@@ -453,7 +535,7 @@ impl Catalog {
         if state.names.find(&name).is_err() && state.names.directory_is_there(name.parent()) {
             self.check_room(&state)?;
         }
-        state.names.add_symlink(&name, target.clone())?;
+        self.change(&mut state, |names, _| names.add_symlink(&name, target.clone()))?;
         let child = state.names.find(&name)?;
         let entry = self.entry(&state, name.as_str(), child)?;
         Ok(Entry { created: true, ..entry })
@@ -463,7 +545,7 @@ impl Catalog {
     pub fn link(&self, request: &Link) -> Answer<Entry> {
         let (from, to) = (name_of(&request.from)?, name_of(&request.to)?);
         let mut state = self.state();
-        let region = state.names.add_link(&from, &to)?;
+        let region = self.change(&mut state, |names, _| names.add_link(&from, &to))?;
         let entry = self.entry(&state, to.as_str(), Child::Region(region))?;
         Ok(Entry { created: true, ..entry })
     }

@@ -13,7 +13,8 @@ fn catalog() -> Catalog {
         regions: 5,
         connections: 5,
     };
-    Catalog::new(memory, limits, LEASE)
+    let store = crate::store::memory::Memory::new(netmem_protocol::StoreId([7; 16]));
+    Catalog::new(memory, Arc::new(store), limits, LEASE)
 }
 
 fn who(number: u8) -> Who {

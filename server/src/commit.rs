@@ -6,15 +6,17 @@
 use std::sync::Arc;
 
 use netmem_protocol::control::{self, Committed};
-use netmem_protocol::{Epoch, ErrorCode, PAGE_SIZE, PageIndex};
+use netmem_protocol::{ClientId, CommitId, Epoch, ErrorCode, PAGE_SIZE, PageIndex};
 
 use crate::changes::{Cut, with_cut};
+use crate::content::Content;
 use crate::memory::Memory;
 use crate::refusal::{Answer, Refusal};
-use crate::region::{Region, Root, Who};
+use crate::region::{Applied, Region, Root, Who, now_ns};
 use crate::slab::{PageBytes, PageRef, is_zero};
 use crate::staging::Staged;
 use crate::stats::Counts;
+use crate::store::index::Ended;
 use crate::store::{Record, Store};
 use crate::tree::Tree;
 
@@ -40,6 +42,8 @@ struct Change<'a> {
     cut: Option<u64>,
     size: Option<u64>,
     staged: &'a [Staged],
+    /// Its client and number, and the commits that are remembered; `None` of one that has no number.
+    identity: Option<(ClientId, CommitId, &'a Applied)>,
 }
 
 impl Change<'_> {
@@ -51,6 +55,14 @@ impl Change<'_> {
             Some(size) => size,
             None => staged_size(current.size, self.staged),
         }
+    }
+
+    /// What a store has to remember of clients' commits: those of this one's client, and that another is forgotten.
+    fn remembered(&self, committed: Committed) -> Vec<(ClientId, Option<Ended>)> {
+        let Some((client, commit, applied)) = self.identity else { return Vec::new() };
+        let ended = applied.with(client, commit, committed);
+        let forgotten = applied.forgotten_for(client).map(|forgotten| (forgotten, None));
+        forgotten.into_iter().chain([(client, Some(ended))]).collect()
     }
 }
 
@@ -89,6 +101,7 @@ impl Commits<'_> {
             cut: request.cut,
             size: request.size,
             staged,
+            identity: Some((who.client, request.commit, &applied)),
         };
         let committed = self.apply(region, who, &change, true)?;
         applied.add(who.client, request.commit, committed);
@@ -102,7 +115,7 @@ impl Commits<'_> {
     pub fn resize(&self, region: &Region, who: Who, size: u64) -> Answer<Committed> {
         let turn = region.turn();
         let base = region.views().current().epoch;
-        let change = Change { base, strict: false, cut: None, size: Some(size), staged: &[] };
+        let change = Change { base, strict: false, cut: None, size: Some(size), staged: &[], identity: None };
         let committed = self.apply(region, who, &change, false);
         drop(turn);
         committed
@@ -148,22 +161,24 @@ impl Commits<'_> {
         region: &Region,
         who: Who,
         current: &Root,
-        root: Root,
+        mut root: Root,
         change: &Change<'_>,
         moves: bool,
     ) -> Answer<Committed> {
         let cut = root.cuts.last().filter(|cut| cut.epoch == root.epoch).map(|cut| cut.kept);
         let previous = Epoch(current.epoch);
-        let record = Record { region: region.id, root: &root, previous, cut };
-        self.store.commit(&record).map_err(|error| {
+        let committed = Committed { epoch: Epoch(root.epoch), previous, size: root.size };
+        let modified_ns = now_ns();
+        let applied = change.remembered(committed);
+        let mut record = Record { region: region.id, root: &mut root, previous, cut, modified_ns, applied };
+        self.store.commit(&mut record).map_err(|error| {
             let text = format!(
                 "region {}: the store did not take the commit ({error}); nothing was changed",
                 region.id
             );
-            Refusal::new(ErrorCode::Internal, text)
+            Refusal::new(error.code(), text)
         })?;
-        let committed = Committed { epoch: Epoch(root.epoch), previous, size: root.size };
-        region.touch();
+        region.touch(modified_ns);
         let mut views = region.views();
         if moves && change.base != current.epoch {
             // What others had changed comes to the cache from here.
@@ -254,7 +269,7 @@ impl Build<'_> {
             && let Some(content) = tree.get(page).cloned()
         {
             let trimmed = self.trim(Some(content.clone()), keep)?;
-            if trimmed.as_deref().map(|bytes| bytes.as_ptr()) != Some(content.as_ptr()) {
+            if !trimmed.as_ref().is_some_and(|trimmed| trimmed.is(&content)) {
                 tree.set(page, trimmed, epoch);
             }
         }
@@ -262,10 +277,12 @@ impl Build<'_> {
     }
 
     /// The page with zeros from byte `keep` on; the same page if it has them.
-    fn trim(&self, content: Option<PageRef>, keep: usize) -> Answer<Option<PageRef>> {
-        let Some(content) = content else { return Ok(None) };
+    fn trim(&self, content: Option<Content>, keep: usize) -> Answer<Option<Content>> {
+        let Some(whole) = content else { return Ok(None) };
+        let content = whole.load(self.memory)?;
         if is_zero(&content[keep..]) {
-            return Ok(Some(content));
+            drop(content);
+            return Ok(Some(whole));
         }
         if is_zero(&content[..keep]) {
             return Ok(None);
@@ -273,7 +290,7 @@ impl Build<'_> {
         let mut page = self.memory.fresh()?;
         page[..keep].copy_from_slice(&content[..keep]);
         page[keep..].fill(0);
-        Ok(Some(page.seal()))
+        Ok(Some(page.seal().into()))
     }
 
     /// Puts one staged page into the tree.
@@ -289,7 +306,7 @@ impl Build<'_> {
         if page.saturating_mul(PAGE) >= size {
             return Ok(());
         }
-        let mut content = mine.cloned();
+        let mut content = mine.cloned().map(Content::from);
         let others = self.change.base != self.current.epoch && self.current.version(page) > self.change.base;
         if others && self.change.strict {
             let text = format!(
@@ -313,19 +330,22 @@ impl Build<'_> {
     /// Byte by byte: mine where I changed it since the base, else the other's. `kept` bytes of the base were not cut.
     fn merge(
         &self,
-        theirs: Option<&PageRef>,
+        theirs: Option<&Content>,
         page: u64,
         mine: Option<&PageRef>,
         kept: usize,
-    ) -> Answer<Option<PageRef>> {
+    ) -> Answer<Option<Content>> {
         let Some(base) = self.base else {
             return Err(self.region.stale(Epoch(self.change.base), self.current.epoch));
         };
-        let bytes = |page: Option<&PageRef>| page.map_or(ZEROS, |page| **page);
-        let (mine, theirs, mut base) = (bytes(mine), bytes(theirs), bytes(base.tree.get(page)));
+        let bytes = |page: Option<&Content>| -> Answer<PageBytes> {
+            page.map_or(Ok(ZEROS), |page| page.load(self.memory).map(|page| **page))
+        };
+        let (mine, theirs) = (mine.map_or(ZEROS, |page| **page), bytes(theirs)?);
+        let mut base = bytes(base.tree.get(page))?;
         base[kept..].fill(0);
         let merged = merge_bytes(&mine, &theirs, &base);
-        if is_zero(&merged) { Ok(None) } else { self.memory.copy_of(&merged).map(Some) }
+        if is_zero(&merged) { Ok(None) } else { self.memory.copy_of(&merged).map(|page| Some(page.into())) }
     }
 }
 

@@ -32,7 +32,7 @@ fn bench_with(pages: u64, store: Arc<dyn Store>) -> Bench {
 }
 
 fn bench(pages: u64) -> Bench {
-    bench_with(pages, Arc::new(MemoryStore::new().expect("random bytes")))
+    bench_with(pages, Arc::new(MemoryStore::new(netmem_protocol::StoreId([7; 16]))))
 }
 
 impl Bench {
@@ -69,7 +69,7 @@ impl Bench {
 
     fn bytes(&self, epoch: u64, page: u64) -> PageBytes {
         let root = self.region.root(Epoch(epoch)).expect("an epoch that is kept");
-        root.tree.get(page).map_or(ZEROS, |page| **page)
+        root.tree.get(page).map_or(ZEROS, |page| **page.load(&self.memory).expect("in memory"))
     }
 }
 
@@ -249,7 +249,7 @@ fn a_commit_that_changes_nothing_keeps_the_epoch_and_a_repeated_one_is_applied_o
 #[test]
 fn a_store_that_fails_any_commit_leaves_the_region_as_it_was() {
     for failing in 0.. {
-        let store = Faulty::new(MemoryStore::new().expect("random bytes"), failing);
+        let store = Faulty::new(MemoryStore::new(netmem_protocol::StoreId([7; 16])), failing);
         let bench = bench_with(100, Arc::new(store));
         let mut done = 0;
         for step in 0..3u8 {
@@ -369,10 +369,10 @@ proptest! {
                 let end = bytes.len().min(start + PAGE_SIZE);
                 let mut wanted = ZEROS;
                 wanted[..end - start].copy_from_slice(&bytes[start..end]);
-                let content = root.tree.get(page);
+                let content = root.tree.get(page).and_then(Content::here);
                 prop_assert_eq!(content.map_or(ZEROS, |page| **page), wanted, "epoch {} page {}", epoch, page);
                 prop_assert!(content.is_none_or(|page| !is_zero(&page[..])), "a zero page is stored");
-                let differs = now.tree.get(page).map_or(ZEROS, |page| **page) != wanted;
+                let differs = now.tree.get(page).and_then(Content::here).map_or(ZEROS, |page| **page) != wanted;
                 let named = runs.iter().any(|run| (run.first.0..run.end()).contains(&page));
                 prop_assert!(named || !differs, "page {} differs since {} and is not named: {:?}", page, epoch, runs);
             }
@@ -412,17 +412,25 @@ impl Store for Watching {
         self.0.id()
     }
 
-    fn commit(&self, record: &Record<'_>) -> Result<(), StoreError> {
+    fn commit(&self, record: &mut Record<'_>) -> Result<(), StoreError> {
         let mut pages = Vec::new();
         record.root.tree.changed_since(record.previous.0, &mut |page| pages.push(page));
         self.1.lock().expect("no panic").push((record.root.epoch, pages));
         Ok(())
     }
+
+    fn change(&self, _update: crate::store::index::Update) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn is_durable(&self) -> bool {
+        false
+    }
 }
 
 #[test]
 fn the_store_sees_each_commit_with_the_pages_it_changed() {
-    let store = Arc::new(Watching(MemoryStore::new().expect("random bytes"), Default::default()));
+    let store = Arc::new(Watching(MemoryStore::new(netmem_protocol::StoreId([7; 16])), Default::default()));
     let bench = bench_with(100, store.clone());
     bench.put(ME, 1, &[(3, page(1, &[])), (5, page(1, &[]))]).expect("a commit");
     bench.put(ME, 2, &[(4, page(1, &[])), (5, ZEROS)]).expect("a commit");

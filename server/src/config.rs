@@ -40,10 +40,10 @@ pub struct Arguments {
     /// Do not listen on TCP
     #[arg(long, requires = "unix")]
     no_tcp: bool,
-    /// Where pages are kept
-    #[arg(long, value_enum, default_value_t = StoreKind::Memory)]
+    /// Where pages are kept: a directory, which is made if it is not there, or "memory", which ends with the server
+    #[arg(long, value_name = "DIR", default_value = "memory", value_parser = parse_store)]
     store: StoreKind,
-    /// Bytes of pages at the most; suffixes K, M, G, T [default: 3/4 of RAM]
+    /// Bytes of pages in memory at the most; suffixes K, M, G, T [default: 3/4 of RAM]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_memory: Option<u64>,
     /// Bytes in the body of one frame from a client
@@ -67,10 +67,12 @@ pub struct Arguments {
 }
 
 /// Where pages are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum StoreKind {
-    /// In the server's memory: gone when it ends
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In the server's memory: gone when it ends.
     Memory,
+    /// In files of a directory.
+    Directory(PathBuf),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -104,6 +106,8 @@ pub struct Config {
     pub tcp: Option<SocketAddr>,
     /// Where to listen on a Unix socket.
     pub unix: Option<PathBuf>,
+    /// Where it keeps pages.
+    pub store: StoreKind,
     /// What it allows.
     pub limits: Limits,
     /// How long holds and views of a client outlive its last connection.
@@ -124,10 +128,10 @@ impl Arguments {
                 self.bind
             ));
         }
-        let StoreKind::Memory = self.store;
         Ok(Config {
             tcp: (!self.no_tcp).then_some(SocketAddr::new(self.bind, self.port)),
             unix: self.unix,
+            store: self.store,
             limits: Limits {
                 memory_bytes: self.max_memory.unwrap_or_else(default_memory),
                 frame_body: self.max_frame,
@@ -163,6 +167,14 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         return Err(format!("less than a page ({PAGE_SIZE} bytes)"));
     }
     Ok(bytes)
+}
+
+fn parse_store(text: &str) -> Result<StoreKind, String> {
+    match text {
+        "" => Err("a directory, or \"memory\"".to_owned()),
+        "memory" => Ok(StoreKind::Memory),
+        path => Ok(StoreKind::Directory(path.into())),
+    }
 }
 
 fn parse_region(text: &str) -> Result<u64, String> {
@@ -231,7 +243,7 @@ mod tests {
             ["--max-region", "17T"],
             ["--max-memory", "1"],
             ["--port", "70000"],
-            ["--store", "redb"],
+            ["--store", ""],
         ] {
             assert!(config(&arguments).is_err(), "{arguments:?}");
         }

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod changes;
 pub mod commit;
 pub mod config;
+pub mod content;
 pub mod listen;
 pub mod memory;
 pub mod namespace;
@@ -31,17 +32,19 @@ pub mod tree;
 pub mod views;
 pub mod wire;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use netmem_protocol::StoreId;
 use thiserror::Error;
 
 use crate::catalog::Catalog;
-use crate::config::Config;
+use crate::config::{Config, StoreKind};
 use crate::listen::Listener;
 use crate::memory::Memory;
 use crate::reaper::Reaper;
@@ -50,6 +53,8 @@ use crate::shards::Shards;
 use crate::shutdown::Sessions;
 use crate::stats::Stats;
 use crate::store::Store;
+use crate::store::disk::{Directory, Disk};
+use crate::store::durable::Durable;
 
 /// How often leases are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -65,6 +70,9 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// A store that can't be opened; the line for the user.
+    #[error("{0}")]
+    Store(String),
     /// No thread, no random number, no descriptor.
     #[error("the system refuses {what}: {error}")]
     System {
@@ -89,20 +97,52 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens, with a store of memory.
+    /// Opens the store, and listens.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        let store = store::memory::Memory::new();
-        let store = store.map_err(|error| StartError::System { what: "a random number", error })?;
-        Self::start_with(config, Arc::new(store))
+        let id = random_id().map_err(|error| StartError::System { what: "a random number", error })?;
+        match &config.store {
+            StoreKind::Memory => Self::start_with(config, Arc::new(store::memory::Memory::new(id))),
+            StoreKind::Directory(path) => {
+                let disk = Directory::open(path, true).map_err(StartError::Store)?;
+                Self::start_on(config, Box::new(disk), id)
+            }
+        }
     }
 
-    /// Listens, with this store.
+    /// Opens the store that is on a disk, or begins one with this identity, and listens.
+    pub fn start_on(config: &Config, disk: Box<dyn Disk>, id: StoreId) -> Result<Self, StartError> {
+        let (name, started) = (disk.name(), Instant::now());
+        let failed = |error| StartError::Store(format!("the store in {name} can't be opened: {error}"));
+        let (store, loaded) = Durable::open(disk, id).map_err(failed)?;
+        let (regions, (pages, _)) = (loaded.names.regions.len(), store.pages().usage());
+        let took = started.elapsed();
+        tracing::info!("{name}: {regions} regions, {pages} pages, opened in {} ms", took.as_millis());
+        let bytes = config.limits.memory_bytes;
+        let memory = Arc::new(Memory::with_store(bytes, Reaper::start(), Arc::clone(store.pages())));
+        let store: Arc<dyn Store> = Arc::new(store);
+        let (keeps, holds) = (Arc::clone(&store), Arc::clone(&memory));
+        let catalog = Catalog::restored(holds, keeps, config.limits, config.lease, loaded).map_err(failed)?;
+        Self::listen(config, store, memory, catalog)
+    }
+
+    /// Listens, with this store, which is empty.
     pub fn start_with(config: &Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let memory = Arc::new(Memory::new(config.limits.memory_bytes, Reaper::start()));
+        let (keeps, holds) = (Arc::clone(&store), Arc::clone(&memory));
+        let catalog = Catalog::new(holds, keeps, config.limits, config.lease);
+        Self::listen(config, store, memory, catalog)
+    }
+
+    fn listen(
+        config: &Config,
+        store: Arc<dyn Store>,
+        memory: Arc<Memory>,
+        catalog: Catalog,
+    ) -> Result<Self, StartError> {
         let shared = Arc::new(Shared {
             limits: config.limits,
             hello_timeout: config.hello_timeout,
-            catalog: Catalog::new(Arc::clone(&memory), config.limits, config.lease),
+            catalog,
             memory,
             store,
             stats: Stats::default(),
@@ -146,6 +186,13 @@ impl Server {
         drop(self.shards);
         all
     }
+}
+
+/// An identity for a new store.
+pub fn random_id() -> io::Result<StoreId> {
+    let mut id = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut id)?;
+    Ok(StoreId(id))
 }
 
 fn listeners(config: &Config) -> Result<Vec<Listener>, StartError> {

@@ -1,4 +1,4 @@
-//! Pages within the server's limit: when there is none left, views of old epochs are given up.
+//! Pages within the server's limit: when there is none left, copies of pages that are on a disk go, or views of old epochs are given up.
 //!
 //! Owns: the slabs and the list of regions. Called by: session (staging), commit. Must not: give up a current root.
 
@@ -11,6 +11,7 @@ use crate::reaper::Reaper;
 use crate::refusal::{Answer, Refusal};
 use crate::region::Region;
 use crate::slab::{FreshPage, PageBytes, PageRef, Slabs};
+use crate::store::pages::Pages;
 
 /// Pages that giving up views frees at a time, where it can: 1024 × 4 KiB = 4 MiB.
 const RELIEF_PAGES: u64 = 1024;
@@ -22,6 +23,8 @@ pub struct Memory {
     slabs: Slabs,
     /// Drops trees elsewhere.
     pub reaper: Reaper,
+    /// A durable store's pages, of which copies lie in the slabs.
+    stored: Option<Arc<Pages>>,
     /// Lock order: after the catalog's, before a region's `views`.
     regions: RwLock<Regions>,
 }
@@ -29,12 +32,24 @@ pub struct Memory {
 impl Memory {
     /// Memory for so many bytes of pages.
     pub fn new(bytes: u64, reaper: Reaper) -> Self {
-        Memory { slabs: Slabs::new(bytes / PAGE_SIZE as u64), reaper, regions: RwLock::default() }
+        let slabs = Slabs::new(bytes / PAGE_SIZE as u64);
+        Memory { slabs, reaper, stored: None, regions: RwLock::default() }
     }
 
-    /// Pages in use and pages allowed.
+    /// The same with a durable store, whose pages are copied here.
+    pub fn with_store(bytes: u64, reaper: Reaper, stored: Arc<Pages>) -> Self {
+        Memory { stored: Some(stored), ..Memory::new(bytes, reaper) }
+    }
+
+    /// Pages stored, and pages allowed in memory. Those that are on a disk need not be in memory.
     pub fn usage(&self) -> (u64, u64) {
-        (self.slabs.used(), self.slabs.pages_max())
+        let stored = self.stored.as_ref().map(|pages| pages.usage().0);
+        (stored.unwrap_or_else(|| self.slabs.used()), self.slabs.pages_max())
+    }
+
+    /// Pages in memory.
+    pub fn used(&self) -> u64 {
+        self.slabs.used()
     }
 
     /// The region with this number.
@@ -76,8 +91,9 @@ impl Memory {
     /// The refusal when nothing can be given up any more.
     pub fn full(&self) -> Refusal {
         let bytes = self.slabs.pages_max() * PAGE_SIZE as u64;
+        let what = if self.stored.is_some() { "commit less at a time" } else { "remove or shrink regions" };
         let text = format!(
-            "the server's {} pages ({bytes} bytes) are in use; remove or shrink regions, or start netmem-server with a larger --max-memory",
+            "the server's {} pages ({bytes} bytes) are in use; {what}, or start netmem-server with a larger --max-memory",
             self.slabs.pages_max()
         );
         Refusal::new(ErrorCode::Full, text)
@@ -85,9 +101,19 @@ impl Memory {
 
     /// Gives up views of old epochs, those that were replaced first before others, until some pages are free.
     fn relieve(&self) {
-        self.reaper.wait();
         let enough = RELIEF_PAGES.min(self.slabs.pages_max() / 4).max(1);
         let has_enough = || self.slabs.used() + enough <= self.slabs.pages_max();
+        if let Some(stored) = &self.stored {
+            // Old epochs take room on the disk, and none here.
+            stored.shrink(enough);
+            if has_enough() {
+                return;
+            }
+            self.reaper.wait();
+            stored.shrink(self.slabs.pages_max());
+            return;
+        }
+        self.reaper.wait();
         if has_enough() {
             return;
         }

@@ -3,14 +3,16 @@
 //! Owns: the table of names, rename(2)'s and link(2)'s rules. Called by: catalog, under its lock. Must not: know what a region is
 //! besides its number.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use imbl::{HashMap, OrdMap};
 use netmem_protocol::{ErrorCode, LINKS_MAX, NAME_BYTES_MAX, RegionId, RegionName};
 
 use crate::refusal::{Answer, Refusal};
 use crate::region::now_ns;
+use crate::store::index::{ChildRow, DirectoryRow, Update};
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,25 +43,36 @@ pub struct DirectoryAttributes {
     pub modified_ns: u64,
 }
 
+#[derive(Clone)]
 struct Directory {
     attributes: DirectoryAttributes,
-    children: BTreeMap<String, Child>,
+    children: OrdMap<String, Child>,
 }
 
 impl Directory {
     fn new(mode: u32) -> Self {
         let attributes = DirectoryAttributes { mode, modified_ns: now_ns() };
-        Directory { attributes, children: BTreeMap::new() }
+        Directory { attributes, children: OrdMap::new() }
     }
 }
 
-/// The table: every directory by its full name, the root's empty.
+/// The table: every directory by its full name, the root's empty. A clone shares what is not changed, and costs nothing.
+#[derive(Clone)]
 pub struct Namespace {
-    directories: BTreeMap<String, Directory>,
+    directories: OrdMap<String, Directory>,
     /// Every region's names. Changed by `put` and `take` alone, and by whole directories that move.
     names: HashMap<RegionId, BTreeSet<String>>,
     /// How many symbolic links there are.
     symlinks: u64,
+    /// What changed since it was last asked.
+    touched: Touched,
+}
+
+/// Rows that a store has to write.
+#[derive(Clone, Default)]
+struct Touched {
+    directories: BTreeSet<String>,
+    children: BTreeSet<(String, String)>,
 }
 
 /// Permission bits of the root directory.
@@ -67,8 +80,24 @@ const ROOT_MODE: u32 = 0o755;
 
 impl Default for Namespace {
     fn default() -> Self {
-        let directories = BTreeMap::from([(String::new(), Directory::new(ROOT_MODE))]);
-        Namespace { directories, names: HashMap::new(), symlinks: 0 }
+        let directories = OrdMap::unit(String::new(), Directory::new(ROOT_MODE));
+        Namespace { directories, names: HashMap::new(), symlinks: 0, touched: Touched::default() }
+    }
+}
+
+impl From<DirectoryAttributes> for DirectoryRow {
+    fn from(DirectoryAttributes { mode, modified_ns }: DirectoryAttributes) -> Self {
+        DirectoryRow { mode, modified_ns }
+    }
+}
+
+impl From<&Child> for ChildRow {
+    fn from(child: &Child) -> Self {
+        match child {
+            Child::Region(region) => ChildRow::Region(region.0),
+            Child::Directory => ChildRow::Directory,
+            Child::Symlink(link) => ChildRow::Symlink(link.target.clone(), link.modified_ns),
+        }
     }
 }
 
@@ -82,6 +111,55 @@ fn is_below(name: &str, above: &str) -> bool {
 }
 
 impl Namespace {
+    /// The table that a store kept. `None` if a name is in a directory that is not there.
+    pub fn restored(
+        directories: Vec<(String, DirectoryRow)>,
+        children: Vec<(String, String, ChildRow)>,
+    ) -> Option<Self> {
+        let mut all = Namespace::default();
+        for (name, DirectoryRow { mode, modified_ns }) in directories {
+            let attributes = DirectoryAttributes { mode, modified_ns };
+            all.directories.insert(name, Directory { attributes, children: OrdMap::new() });
+        }
+        for (directory, last, row) in children {
+            let child = match row {
+                ChildRow::Region(region) => {
+                    let full =
+                        if directory.is_empty() { last.clone() } else { format!("{directory}/{last}") };
+                    all.names.entry(RegionId(region)).or_default().insert(full);
+                    Child::Region(RegionId(region))
+                }
+                ChildRow::Directory => Child::Directory,
+                ChildRow::Symlink(target, modified_ns) => {
+                    all.symlinks += 1;
+                    Child::Symlink(Arc::new(Symlink { target, modified_ns }))
+                }
+            };
+            all.directories.get_mut(&directory)?.children.insert(last, child);
+        }
+        Some(all)
+    }
+
+    /// The rows that changed since this was last called, for a store.
+    pub fn take_changes(&mut self) -> Update {
+        let Touched { directories, children } = std::mem::take(&mut self.touched);
+        let directories = directories.into_iter().map(|name| {
+            let row = self.directories.get(&name).map(|directory| directory.attributes.into());
+            (name, row)
+        });
+        let children = children.into_iter().map(|(directory, last)| {
+            let parent = self.directories.get(&directory);
+            let row = parent.and_then(|parent| parent.children.get(&last)).map(ChildRow::from);
+            (directory, last, row)
+        });
+        Update { directories: directories.collect(), children: children.collect(), ..Update::default() }
+    }
+
+    /// Names of all regions that have some.
+    pub fn regions(&self) -> impl Iterator<Item = RegionId> {
+        self.names.keys().copied()
+    }
+
     /// Directories, the root counted.
     pub fn directories(&self) -> u64 {
         self.directories.len() as u64
@@ -134,6 +212,7 @@ impl Namespace {
         if !self.directories.contains_key(name) {
             return Err(self.why_no_directory(name));
         }
+        self.touched.directories.insert(name.to_owned());
         match self.directories.get_mut(name) {
             Some(directory) => Ok(directory),
             None => refuse(ErrorCode::NotFound, name, "is not there"),
@@ -179,6 +258,7 @@ impl Namespace {
     pub fn add_directory(&mut self, name: &RegionName, mode: u32) -> Answer<()> {
         self.add(name, Child::Directory)?;
         self.directories.insert(name.as_str().to_owned(), Directory::new(mode));
+        self.touched.directories.insert(name.as_str().to_owned());
         Ok(())
     }
 
@@ -212,6 +292,7 @@ impl Namespace {
 
     /// Sets when a symbolic link was changed.
     pub fn touch_symlink(&mut self, name: &RegionName, modified_ns: u64) -> Answer<()> {
+        self.touched.children.insert((name.parent().to_owned(), name.last().to_owned()));
         let parent = self.directory_mut(name.parent())?;
         if let Some(Child::Symlink(link)) = parent.children.get_mut(name.last()) {
             Arc::make_mut(link).modified_ns = modified_ns;
@@ -229,7 +310,7 @@ impl Namespace {
     /// Up to `limit` children of a directory behind `after`, in byte order, and whether there are more.
     pub fn list(&self, directory: &str, after: &str, limit: usize) -> Answer<(Vec<(String, Child)>, bool)> {
         let from = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) };
-        let mut rest = self.directory(directory)?.children.range::<str, _>((from, Bound::Unbounded));
+        let mut rest = self.directory(directory)?.children.range::<_, str>((from, Bound::Unbounded));
         let part = rest.by_ref().take(limit).map(|(name, child)| (name.clone(), child.clone())).collect();
         Ok((part, rest.next().is_some()))
     }
@@ -247,6 +328,7 @@ impl Namespace {
             (Child::Directory, true) => {
                 self.check_empty(name.as_str())?;
                 self.directories.remove(name.as_str());
+                self.touched.directories.insert(name.as_str().to_owned());
             }
             (Child::Region(_) | Child::Symlink(_), false) => {}
         }
@@ -266,6 +348,7 @@ impl Namespace {
 
     /// Takes a name out of its directory.
     fn take(&mut self, name: &RegionName) -> Answer<()> {
+        self.touched.children.insert((name.parent().to_owned(), name.last().to_owned()));
         let parent = self.directory_mut(name.parent())?;
         parent.attributes.modified_ns = now_ns();
         match parent.children.remove(name.last()) {
@@ -286,6 +369,7 @@ impl Namespace {
     /// Puts a child into its directory, under a name that is free.
     fn put(&mut self, name: &RegionName, child: Child) -> Answer<()> {
         self.directory(name.parent())?;
+        self.touched.children.insert((name.parent().to_owned(), name.last().to_owned()));
         match &child {
             Child::Region(region) => {
                 _ = self.names.entry(*region).or_default().insert(name.as_str().to_owned())
@@ -337,7 +421,9 @@ impl Namespace {
             }
         };
         let moved = if child == Child::Directory { self.take_subtree(from, to)? } else { Vec::new() };
-        self.directories.remove(to.as_str());
+        if self.directories.remove(to.as_str()).is_some() {
+            self.touched.directories.insert(to.as_str().to_owned());
+        }
         self.place_subtree(moved);
         self.take(from)?;
         if target.is_some() {
@@ -378,7 +464,7 @@ impl Namespace {
         let below = format!("{top}/");
         let mut names: Vec<String> = self
             .directories
-            .range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded))
+            .range::<_, str>((Bound::Included(below.as_str()), Bound::Unbounded))
             .map(|(name, _)| name)
             .take_while(|name| name.starts_with(&below))
             .cloned()
@@ -410,7 +496,9 @@ impl Namespace {
         for name in self.subtree(from.as_str()) {
             let Some(directory) = self.directories.remove(&name) else { continue };
             let new = format!("{}{}", to.as_str(), &name[from.as_str().len()..]);
+            self.touched.directories.insert(name.clone());
             for (last, child) in &directory.children {
+                self.touched.children.insert((name.clone(), last.clone()));
                 if let Child::Region(region) = child
                     && let Some(names) = self.names.get_mut(region)
                 {
@@ -425,7 +513,9 @@ impl Namespace {
     /// Puts back what was taken, all of it: a region may have names in both of two directories that are exchanged.
     fn place_subtree(&mut self, moved: Vec<(String, Directory)>) {
         for (name, directory) in moved {
+            self.touched.directories.insert(name.clone());
             for (last, child) in &directory.children {
+                self.touched.children.insert((name.clone(), last.clone()));
                 if let Child::Region(region) = child {
                     self.names.entry(*region).or_default().insert(format!("{name}/{last}"));
                 }

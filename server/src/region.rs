@@ -14,6 +14,7 @@ use crate::changes::{Cut, changed_runs, cut_epoch};
 use crate::reaper::Reaper;
 use crate::refusal::{Answer, Refusal};
 use crate::stats::Counts;
+use crate::store::index::{Ended, RegionRow};
 use crate::tree::Tree;
 use crate::views::Views;
 
@@ -105,6 +106,22 @@ impl Applied {
         commits.push_back((commit, committed));
     }
 
+    /// How a client's last commits ended, if this one is added.
+    pub fn with(&self, client: ClientId, commit: CommitId, committed: Committed) -> Ended {
+        let before = self.clients.get(&client).map(|ends| &ends.commits);
+        let skip = before.map_or(0, |commits| (commits.len() + 1).saturating_sub(APPLIED_MAX));
+        let before = before.into_iter().flatten().skip(skip).copied();
+        before.chain([(commit, committed)]).collect()
+    }
+
+    /// The client that is forgotten if this one is remembered.
+    pub fn forgotten_for(&self, client: ClientId) -> Option<ClientId> {
+        if self.clients.contains_key(&client) || self.clients.len() < APPLIED_CLIENTS_MAX {
+            return None;
+        }
+        self.clients.iter().min_by_key(|(_, ends)| ends.when).map(|(id, _)| *id)
+    }
+
     /// Remembers that the client is told that a commit was not applied.
     pub fn settle(&mut self, client: ClientId, commit: CommitId) {
         let settled = &mut self.ends(client).settled;
@@ -129,10 +146,7 @@ impl Applied {
 
     fn ends(&mut self, client: ClientId) -> &mut Ends {
         self.clock += 1;
-        if !self.clients.contains_key(&client)
-            && self.clients.len() >= APPLIED_CLIENTS_MAX
-            && let Some(oldest) = self.clients.iter().min_by_key(|(_, ends)| ends.when).map(|(id, _)| *id)
-        {
+        if let Some(oldest) = self.forgotten_for(client) {
             self.clients.remove(&oldest);
         }
         let ends = self.clients.entry(client).or_default();
@@ -158,15 +172,37 @@ pub struct Region {
 impl Region {
     /// A region of `size` bytes of zeros, at epoch 1.
     pub fn new(id: RegionId, mode: u32, size: u64, reaper: Reaper) -> Self {
-        let root = Root { epoch: 1, size, tree: Tree::default(), cuts: Arc::new([]), reaper };
+        let row = RegionRow { size, epoch: 1, cuts: Vec::new() };
+        let region = Self::restored(id, &row, Tree::default(), reaper);
+        region.set_attributes(Some(mode), Some(now_ns()));
+        region
+    }
+
+    /// A region as a store kept it, but for its attributes and the commits that it remembers.
+    pub fn restored(id: RegionId, row: &RegionRow, tree: Tree, reaper: Reaper) -> Self {
+        let cuts = row.cuts.iter().map(|&(epoch, kept, before)| Cut { epoch, kept, before }).collect();
+        let root = Root { epoch: row.epoch, size: row.size, tree, cuts, reaper };
         Region {
             id,
             counts: Counts::default(),
-            mode: AtomicU32::new(mode),
-            modified_ns: AtomicU64::new(now_ns()),
+            mode: AtomicU32::new(0),
+            modified_ns: AtomicU64::new(0),
             turn: Mutex::default(),
             views: Mutex::new(Views::new(Arc::new(root))),
         }
+    }
+
+    /// Remembers commits that a store kept.
+    pub fn remember(&self, client: ClientId, ended: &Ended) {
+        let mut turn = self.turn();
+        for (commit, committed) in ended {
+            turn.add(client, *commit, *committed);
+        }
+    }
+
+    /// Permission bits, and nanoseconds since 1970.
+    pub fn attributes(&self) -> (u32, u64) {
+        (self.mode.load(Ordering::Relaxed), self.modified_ns.load(Ordering::Relaxed))
     }
 
     /// The roots. For a few pointer moves only.
@@ -234,9 +270,9 @@ impl Region {
         }
     }
 
-    /// The content changed just now.
-    pub(crate) fn touch(&self) {
-        self.modified_ns.store(now_ns(), Ordering::Relaxed);
+    /// The content has changed.
+    pub(crate) fn touch(&self, modified_ns: u64) {
+        self.modified_ns.store(modified_ns, Ordering::Relaxed);
     }
 
     /// How a commit ended. Waits for one that is under way. One that is still on its way, on a connection that its client has given

@@ -15,6 +15,7 @@ use netmem_protocol::{
     ProtocolError, RunKind, ServerHello, VERSION_MAX, VERSION_MIN,
 };
 
+use crate::content::{Content, Lent};
 use crate::refusal::{Answer, Refusal};
 use crate::region::Who;
 use crate::requests::{Asker, Next, Shared, malformed, refuse};
@@ -338,14 +339,18 @@ impl Session {
         };
         self.builder.clear();
         let mut cursor = root.tree.cursor();
-        let mut pages = Vec::new();
+        let mut contents = Vec::new();
         for wire in body.runs() {
             for page in wire.run.first.0..wire.run.end() {
                 let content = cursor.get(page);
                 self.builder.push(page, if content.is_some() { RunKind::Data } else { RunKind::Zero });
-                pages.extend(content);
+                contents.extend(content);
             }
         }
+        let pages = match self.load(&contents, turn) {
+            Ok(pages) => pages,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let front = self.out.len();
         let mut answer = Header {
             length: 0,
@@ -366,10 +371,10 @@ impl Session {
             stats::add(&counts.pages_sent, pages.len() as u64);
         }
         let bytes = self.out.len() + pages.len() * PAGE_SIZE;
-        let written = write_ready(&self.socket, &mut slices_of(&self.out, pages.iter().copied()))?;
+        let written = write_ready(&self.socket, &mut slices_of(&self.out, pages.iter().map(|page| &**page)))?;
         if written < bytes {
             // A peer that does not read keeps the pages it asked for, and not the epoch that they are of.
-            let kept: Vec<PageRef> = pages.into_iter().cloned().collect();
+            let kept: Vec<PageRef> = pages.into_iter().map(Lent::keep).collect();
             drop(root);
             turn.will_wait();
             let mut slices = slices_of(&self.out, kept.iter());
@@ -380,6 +385,14 @@ impl Session {
         self.sent(bytes);
         self.out.clear();
         Ok(Ok(()))
+    }
+
+    /// Pages to be sent. Those that are on a disk may take long.
+    fn load<'a>(&self, contents: &[&'a Content], turn: &mut Turn<'_, '_>) -> Answer<Vec<Lent<'a>>> {
+        if !contents.iter().all(|content| content.is_at_hand()) {
+            turn.may_take_long();
+        }
+        contents.iter().map(|content| content.load(&self.shared.memory)).collect()
     }
 
     fn refuse(&mut self, header: &Header, refusal: &Refusal) {

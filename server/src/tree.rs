@@ -1,11 +1,11 @@
 //! The immutable radix tree of pages: 64 children a node, one root an epoch.
 //!
-//! Owns: nodes, which share whatever a commit did not touch. Called by: region, commit, session (to read). Must not:
+//! Owns: nodes, which share whatever a commit did not touch. Called by: region, commit, session (to read), store. Must not:
 //! allocate pages, take locks. Nodes that only the tree under construction owns are changed in place.
 
 use std::sync::Arc;
 
-use crate::slab::PageRef;
+use crate::content::Content;
 
 /// Children of a node, and slots of a leaf.
 pub const FAN_OUT: usize = 64;
@@ -20,15 +20,16 @@ enum Node {
     Inner(Inner),
 }
 
+/// A leaf of a tree: 64 pages.
 #[derive(Clone)]
-struct Leaf {
+pub struct Leaf {
     /// The largest of `versions`.
     newest: u64,
     /// How many of `pages` are there.
     stored: u64,
     /// The epoch that last changed each page. A page that became zeros has a version and no content.
     versions: [u64; FAN_OUT],
-    pages: [Option<PageRef>; FAN_OUT],
+    pages: [Option<Content>; FAN_OUT],
 }
 
 #[derive(Clone)]
@@ -88,7 +89,17 @@ impl Node {
 }
 
 impl Leaf {
-    fn set(&mut self, slot: usize, content: Option<PageRef>, version: u64) {
+    /// The epoch that last changed each page; 0 if none did.
+    pub fn versions(&self) -> &[u64; FAN_OUT] {
+        &self.versions
+    }
+
+    /// What each page holds; `None` for zeros.
+    pub fn contents(&self) -> &[Option<Content>; FAN_OUT] {
+        &self.pages
+    }
+
+    fn set(&mut self, slot: usize, content: Option<Content>, version: u64) {
         self.stored += u64::from(content.is_some());
         self.stored -= u64::from(self.pages[slot].is_some());
         self.pages[slot] = content;
@@ -104,7 +115,7 @@ impl Tree {
     }
 
     /// A page's content; `None` for zeros.
-    pub fn get(&self, page: u64) -> Option<&PageRef> {
+    pub fn get(&self, page: u64) -> Option<&Content> {
         self.leaf(page).and_then(|leaf| leaf.pages[page as usize % FAN_OUT].as_ref())
     }
 
@@ -116,6 +127,37 @@ impl Tree {
     /// A reader for pages that lie near each other.
     pub fn cursor(&self) -> Cursor<'_> {
         Cursor { tree: self, block: u64::MAX, leaf: None }
+    }
+
+    /// The leaf number `leaf`, of pages `64 * leaf` and on.
+    pub fn leaf_at(&self, leaf: u64) -> Option<&Leaf> {
+        self.leaf(leaf * FAN_OUT as u64)
+    }
+
+    /// Sets a whole leaf, as a store kept it.
+    pub fn set_leaf(&mut self, leaf: u64, versions: [u64; FAN_OUT], pages: [Option<Content>; FAN_OUT]) {
+        let first = leaf * FAN_OUT as u64;
+        for ((page, content), version) in
+            (first..).zip(pages).zip(versions).filter(|(_, version)| *version != 0)
+        {
+            self.grow_to(page);
+            set_below(&mut self.root, self.height, page, content, version);
+        }
+    }
+
+    /// Calls `visit` with every leaf that has a page whose version is above `since`, in order.
+    pub fn changed_leaves(&self, since: u64, visit: &mut impl FnMut(u64, &Leaf)) {
+        if let Some(root) = &self.root {
+            leaves_below(root, self.height, 0, since, visit);
+        }
+    }
+
+    /// Calls `change` with the content of every page whose leaf is one of [`Tree::changed_leaves`], in the same order. A leaf that another
+    /// tree shares is copied.
+    pub fn replace_changed(&mut self, since: u64, change: &mut impl FnMut(&mut Content)) {
+        if let Some(root) = &mut self.root {
+            replace_below(root, since, change);
+        }
     }
 
     fn leaf(&self, page: u64) -> Option<&Leaf> {
@@ -136,7 +178,7 @@ impl Tree {
     }
 
     /// Sets a page's content as of `version`. Zeros over zeros change nothing, not even the version.
-    pub fn set(&mut self, page: u64, content: Option<PageRef>, version: u64) {
+    pub fn set(&mut self, page: u64, content: Option<Content>, version: u64) {
         if content.is_none() && self.get(page).is_none() {
             return;
         }
@@ -175,7 +217,7 @@ fn set_below(
     slot: &mut Option<Arc<Node>>,
     height: u32,
     page: u64,
-    content: Option<PageRef>,
+    content: Option<Content>,
     version: u64,
 ) -> u64 {
     let node = Arc::make_mut(slot.get_or_insert_with(|| Arc::new(Node::empty(height))));
@@ -244,6 +286,35 @@ fn changed_below(node: &Node, height: u32, base: u64, since: u64, visit: &mut im
     }
 }
 
+fn leaves_below(node: &Node, height: u32, base: u64, since: u64, visit: &mut impl FnMut(u64, &Leaf)) {
+    if node.newest() <= since {
+        return;
+    }
+    match node {
+        Node::Leaf(leaf) => visit(base, leaf),
+        Node::Inner(inner) => {
+            for (at, child) in inner.children.iter().enumerate() {
+                if let Some(child) = child {
+                    let leaves = span(height - 1) / FAN_OUT as u64;
+                    leaves_below(child, height - 1, base + at as u64 * leaves, since, visit);
+                }
+            }
+        }
+    }
+}
+
+fn replace_below(node: &mut Arc<Node>, since: u64, change: &mut impl FnMut(&mut Content)) {
+    if node.newest() <= since {
+        return;
+    }
+    match Arc::make_mut(node) {
+        Node::Leaf(leaf) => leaf.pages.iter_mut().flatten().for_each(change),
+        Node::Inner(inner) => {
+            inner.children.iter_mut().flatten().for_each(|child| replace_below(child, since, change));
+        }
+    }
+}
+
 /// Reads pages, remembering the leaf of the last one.
 pub struct Cursor<'a> {
     tree: &'a Tree,
@@ -253,7 +324,7 @@ pub struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// A page's content; `None` for zeros.
-    pub fn get(&mut self, page: u64) -> Option<&'a PageRef> {
+    pub fn get(&mut self, page: u64) -> Option<&'a Content> {
         let block = page / FAN_OUT as u64;
         if block != self.block {
             self.leaf = self.tree.leaf(page);

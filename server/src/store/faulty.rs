@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use netmem_protocol::StoreId;
 
+use super::index::Update;
 use super::{Record, Store, StoreError};
 
 /// Hands on to another store, except for one commit.
@@ -31,10 +32,18 @@ impl<S: Store> Store for Faulty<S> {
         self.inner.id()
     }
 
-    fn commit(&self, record: &Record<'_>) -> Result<(), StoreError> {
+    fn commit(&self, record: &mut Record<'_>) -> Result<(), StoreError> {
         if self.countdown.fetch_sub(1, Ordering::Relaxed) == 0 {
-            return Err(StoreError("a fault that a test asked for".into()));
+            return Err(StoreError::broken("a fault that a test asked for".into()));
         }
         self.inner.commit(record)
+    }
+
+    fn change(&self, update: Update) -> Result<(), StoreError> {
+        self.inner.change(update)
+    }
+
+    fn is_durable(&self) -> bool {
+        self.inner.is_durable()
     }
 }

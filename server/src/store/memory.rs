@@ -2,11 +2,9 @@
 //!
 //! Owns: an identity, new at each start. Called by: region through [`Store`]. Must not: fail.
 
-use std::fs::File;
-use std::io::{self, Read};
-
 use netmem_protocol::StoreId;
 
+use super::index::Update;
 use super::{Record, Store, StoreError};
 
 /// Memory, and nothing else.
@@ -15,11 +13,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// A store with a random identity.
-    pub fn new() -> io::Result<Self> {
-        let mut id = [0; 16];
-        File::open("/dev/urandom")?.read_exact(&mut id)?;
-        Ok(Memory { id: StoreId(id) })
+    /// A store with an identity, which should be a new one.
+    pub fn new(id: StoreId) -> Self {
+        Memory { id }
     }
 }
 
@@ -32,7 +28,15 @@ impl Store for Memory {
         self.id
     }
 
-    fn commit(&self, _record: &Record<'_>) -> Result<(), StoreError> {
+    fn commit(&self, _record: &mut Record<'_>) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn change(&self, _update: Update) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn is_durable(&self) -> bool {
+        false
     }
 }
