@@ -11,7 +11,8 @@ use netmem_protocol::activity::CAPABILITY_ACTIVITY;
 use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::control::{
     Changes, ChangesUntil, Commit, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind,
-    ErrorBody, List, Listing, Lookup, MakeDir, Open, Remove, Rename, Resize, ServerStat, SetAttr,
+    ErrorBody, List, Listing, Lookup, MakeDir, Open, Remove, Rename, Resize, ScrubAfter, Scrubbed,
+    ServerStat, SetAttr,
 };
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
@@ -101,6 +102,7 @@ impl Client {
             store: Default::default(),
             frame_body_max: FRAME_BODY_MAX,
             region_bytes_max: REGION_BYTES_MAX,
+            instance: 0,
         };
         let mut client = Client {
             link,
@@ -186,6 +188,11 @@ impl Client {
         let body = Open { name: name.to_owned(), create, mode };
         let entry = self.call(Kind::Open, RegionId(0), Epoch(0), &body, "open")?;
         self.check_region(entry)
+    }
+
+    /// Compares the checksums of stored pages, some at a time, from behind `after` on.
+    pub fn scrub(&mut self, after: &ScrubAfter) -> Result<Scrubbed, ClientError> {
+        self.call(Kind::Scrub, RegionId(0), Epoch(0), after, "Scrub")
     }
 
     /// Opens a region by its number.

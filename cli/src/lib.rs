@@ -20,6 +20,7 @@ pub mod list;
 pub mod private;
 pub mod probe;
 pub mod run;
+pub mod scrub;
 pub mod settings;
 pub mod sites;
 pub mod target;

@@ -33,6 +33,7 @@ fn welcome() -> ServerHello {
         store: StoreId([7; 16]),
         frame_body_max: FRAME_BODY_MAX,
         region_bytes_max: REGION_BYTES_MAX,
+        instance: 0,
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use netmem_cli::error::Failure;
-use netmem_cli::{bench, doctor, export, list, run, sites, top, transfer};
+use netmem_cli::{bench, doctor, export, list, run, scrub, sites, top, transfer};
 
 const ABOUT: &str = "Memory that lives on another machine, for programs that were never told";
 
@@ -89,6 +89,10 @@ Exit status: the command's; 128+N if signal N killed it; 127 if it is not found,
     Mv(list::Mv),
     /// Set a region's size
     Resize(list::Resize),
+    /// Read back all that the server has on its disk, and compare checksums
+    ///
+    /// Runs beside everything else. Damaged pages are named, and make the exit status 1.
+    Scrub(scrub::Scrub),
     /// Show which lines of a program waited for the network most
     ///
     /// Reads what a program left that was run with `netmem run --stats FILE,sites`. Functions and lines come from the
@@ -111,6 +115,7 @@ fn main() -> ExitCode {
         Subcommands::Mkdir(mkdir) => mkdir.run(),
         Subcommands::Mv(mv) => mv.run(),
         Subcommands::Resize(resize) => resize.run(),
+        Subcommands::Scrub(scrub) => scrub.run(),
         Subcommands::Sites(sites) => sites.run(),
     };
     match result {

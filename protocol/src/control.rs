@@ -38,6 +38,46 @@ pub struct CreateUnnamed {
     pub size: u64,
 }
 
+/// Where a scrub goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubAfter {
+    /// A region.
+    pub region: RegionId,
+    /// The first of its pages that was not looked at yet.
+    pub page: u64,
+}
+
+/// A page whose bytes are not those that were stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// Its region.
+    pub region: RegionId,
+    /// One of the region's names; empty if it has none.
+    pub name: String,
+    /// Which page.
+    pub page: u64,
+    /// What was found, for people.
+    pub text: String,
+}
+
+/// What a part of a scrub found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scrubbed {
+    /// Pages that were read.
+    pub pages: u64,
+    /// Those that are damaged.
+    pub damaged: Vec<Damage>,
+    /// Where it goes on; `None` at the end.
+    pub next: Option<ScrubAfter>,
+}
+
+/// Says what the client holds, to a server that was restarted since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reclaim {
+    /// Regions, and how many holds of each. Those that are not there any more are left out.
+    pub holds: Vec<(RegionId, u32)>,
+}
+
 /// Takes what another client holds, too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inherit {

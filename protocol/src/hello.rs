@@ -56,6 +56,8 @@ pub struct ServerHello {
     pub frame_body_max: u32,
     /// Bytes the server allows in a region.
     pub region_bytes_max: u64,
+    /// This run of the server: another number than before means that it was restarted, and knows of no holds. 0: it does not say.
+    pub instance: u64,
 }
 
 fn u16_at(bytes: &[u8; HELLO_BYTES], at: usize) -> u16 {
@@ -122,7 +124,7 @@ impl ClientHello {
 
 impl ServerHello {
     /// Its bytes: magic 8, version_min 2, version_max 2, status 2, zero 2, capabilities 8, store 16, frame_body_max 4,
-    /// zero 4, region_bytes_max 8, zero 8.
+    /// zero 4, region_bytes_max 8, instance 8.
     pub fn encode(&self) -> [u8; HELLO_BYTES] {
         let mut out = [0; HELLO_BYTES];
         out[..8].copy_from_slice(&MAGIC);
@@ -133,6 +135,7 @@ impl ServerHello {
         out[24..40].copy_from_slice(&self.store.0);
         out[40..44].copy_from_slice(&self.frame_body_max.to_le_bytes());
         out[48..56].copy_from_slice(&self.region_bytes_max.to_le_bytes());
+        out[56..64].copy_from_slice(&self.instance.to_le_bytes());
         out
     }
 
@@ -166,6 +169,7 @@ impl ServerHello {
             store: StoreId(id_at(bytes, 24)),
             frame_body_max: u32::from_le_bytes(frame),
             region_bytes_max: u64_at(bytes, 48),
+            instance: u64_at(bytes, 56),
         })
     }
 }

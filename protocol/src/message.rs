@@ -49,6 +49,11 @@ pub enum Kind {
     RegionActivity = 0x0034,
     /// What each client was served. Body: [`crate::activity::ClientsAfter`]; answer [`crate::activity::ClientActivities`].
     ClientActivity = 0x0036,
+    /// After a restart of the server: holds that the client had before. Body: [`crate::control::Reclaim`]; answer: empty.
+    Reclaim = 0x0038,
+    /// Reads stored pages back and compares their checksums, some at a time. Body: [`crate::control::ScrubAfter`]; answer
+    /// [`crate::control::Scrubbed`].
+    Scrub = 0x003a,
     /// Pages at an epoch. Header: region, epoch. Body: runs ([`crate::pages`]); answer: a page body.
     Fetch = 0x0040,
     /// Pages for a commit that is to come. Header: region. Body: a page body that names the commit. No answer.
@@ -72,7 +77,7 @@ pub const ANSWER: u16 = 0x8000;
 
 impl Kind {
     /// All kinds of request, for tests and tables.
-    pub const REQUESTS: [Kind; 27] = [
+    pub const REQUESTS: [Kind; 29] = [
         Kind::Ping,
         Kind::Open,
         Kind::OpenId,
@@ -91,6 +96,8 @@ impl Kind {
         Kind::Link,
         Kind::Names,
         Kind::Inherit,
+        Kind::Reclaim,
+        Kind::Scrub,
         Kind::Fetch,
         Kind::Stage,
         Kind::Commit,

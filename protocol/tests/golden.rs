@@ -44,6 +44,7 @@ fn the_first_exchange_has_these_bytes_for_ever() {
         store: StoreId([0x33; 16]),
         frame_body_max: 0x0011_0000,
         region_bytes_max: 1 << 44,
+        instance: 0,
     };
     assert_eq!(
         hex(&server.encode()),
@@ -62,6 +63,9 @@ fn the_first_exchange_has_these_bytes_for_ever() {
         )
     );
     assert_eq!(ServerHello::decode(&server.encode()), Ok(server));
+    let run = ServerHello { instance: 0x0102_0304, ..server };
+    assert_eq!(hex(&run.encode()[56..]), "0403020100000000");
+    assert_eq!(ServerHello::decode(&run.encode()), Ok(run));
 }
 
 #[test]
@@ -77,6 +81,7 @@ fn a_peer_of_another_version_or_another_protocol_is_named() {
         store: StoreId::default(),
         frame_body_max: 0,
         region_bytes_max: 0,
+        instance: 0,
     };
     assert!(matches!(
         ServerHello::decode(&server.encode()),

@@ -345,6 +345,23 @@ impl Catalog {
         }
     }
 
+    /// `Reclaim`. Said twice it is the same.
+    pub fn reclaim(&self, who: Who, holds: &[(RegionId, u32)]) {
+        let mut state = self.state();
+        for (id, count) in holds {
+            let had = state.clients.get(&who.client).and_then(|client| client.holds.get(id)).copied();
+            let more = u64::from(*count).saturating_sub(had.unwrap_or(0));
+            if let Some(kept) = state.kept.get_mut(id).filter(|_| more > 0) {
+                kept.holds += more;
+                let mut views = kept.region.views();
+                let current = views.current().epoch;
+                views.pin(who.cache, current);
+                drop(views);
+                *state.clients.entry(who.client).or_default().holds.entry(*id).or_default() += more;
+            }
+        }
+    }
+
     /// `CreateUnnamed`.
     pub fn create_unnamed(&self, who: Who, request: &CreateUnnamed) -> Answer<Entry> {
         if request.size > self.limits.region_bytes {
@@ -548,6 +565,11 @@ impl Catalog {
         let region = self.change(&mut state, |names, _| names.add_link(&from, &to))?;
         let entry = self.entry(&state, to.as_str(), Child::Region(region))?;
         Ok(Entry { created: true, ..entry })
+    }
+
+    /// One of a region's names; empty if it has none.
+    pub fn name_of(&self, id: RegionId) -> String {
+        self.state().names.names(id).next().cloned().unwrap_or_default()
     }
 
     /// `Names`.

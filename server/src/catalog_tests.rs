@@ -34,6 +34,23 @@ fn is_there(catalog: &Catalog, id: RegionId) -> bool {
 }
 
 #[test]
+fn what_a_client_says_it_held_it_holds_again_however_often_it_says_so() {
+    let catalog = catalog();
+    let id = catalog.open(who(1), &open("a")).expect("a region").region;
+    let mut held = |client: u8, count| catalog.reclaim(who(client), &[(id, count), (RegionId(99), 1)]);
+    held(2, 2);
+    held(2, 2);
+    held(1, 1);
+    catalog.remove(&remove("a")).expect("its name");
+    catalog.close(who(1), id).expect("a hold");
+    assert!(catalog.close(who(1), id).is_err(), "one hold, not two");
+    catalog.close(who(2), id).expect("a hold");
+    assert!(is_there(&catalog, id));
+    catalog.close(who(2), id).expect("another");
+    assert!(!is_there(&catalog, id));
+}
+
+#[test]
 fn a_removed_region_lives_until_its_last_hold_goes() {
     let catalog = catalog();
     catalog.enter(who(1), String::new());

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use netmem_protocol::{FRAME_BODY_MAX, PAGE_SIZE, REGION_BYTES_MAX};
 use nix::unistd::{SysconfVar, sysconf};
 use tracing::level_filters::LevelFilter;
@@ -26,8 +26,11 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keeps pages for netmem clients.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "netmem-server", version, about, long_about = None)]
+#[command(name = "netmem-server", version, about, long_about = None, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    /// Something else than to serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// TCP port; 0 takes any that is free
     #[arg(long, value_name = "N", default_value_t = PORT_DEFAULT)]
     port: u16,
@@ -64,6 +67,19 @@ pub struct Arguments {
     /// What goes to standard error
     #[arg(long, value_enum, default_value_t = Level::Info)]
     log: Level,
+}
+
+/// What a server does besides serving.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Check a store that no server uses: the index, and every page's checksum
+    ///
+    /// What a crash left half-way is mended, as the next start would. Exit status: 0 all is as it was written, 1 something is not, or
+    /// the store can't be opened.
+    Check {
+        /// The directory that --store names
+        directory: PathBuf,
+    },
 }
 
 /// Where pages are kept.

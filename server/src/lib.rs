@@ -9,6 +9,7 @@
 
 pub mod catalog;
 pub mod changes;
+pub mod check;
 pub mod commit;
 pub mod config;
 pub mod content;
@@ -21,6 +22,7 @@ pub mod refusal;
 pub mod region;
 pub mod requests;
 pub mod resolve;
+pub mod scrub;
 pub mod session;
 pub mod shards;
 pub mod shutdown;
@@ -139,9 +141,11 @@ impl Server {
         memory: Arc<Memory>,
         catalog: Catalog,
     ) -> Result<Self, StartError> {
+        let system = |what| move |error| StartError::System { what, error };
         let shared = Arc::new(Shared {
             limits: config.limits,
             hello_timeout: config.hello_timeout,
+            instance: random_instance().map_err(system("a random number"))?,
             catalog,
             memory,
             store,
@@ -149,7 +153,6 @@ impl Server {
             sessions: Arc::new(Sessions::default()),
         });
         let listeners = listeners(config)?;
-        let system = |what| move |error| StartError::System { what, error };
         let (stop, stopped) = UnixStream::pair().map_err(system("a socket pair"))?;
         let urls = listeners.iter().map(Listener::url).collect();
         let shards = Arc::new(Shards::start().map_err(system("threads"))?);
@@ -186,6 +189,11 @@ impl Server {
         drop(self.shards);
         all
     }
+}
+
+fn random_instance() -> io::Result<u64> {
+    let StoreId(id) = random_id()?;
+    Ok(id.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1))
 }
 
 /// An identity for a new store.

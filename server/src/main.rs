@@ -4,11 +4,12 @@
 //! not: serve anything itself.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use netmem_server::Server;
-use netmem_server::config::{Arguments, Config};
+use netmem_server::config::{Arguments, Command, Config};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -16,7 +17,11 @@ use signal_hook::iterator::Signals;
 const STATUS_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let config = match Arguments::parse().into_config() {
+    let arguments = Arguments::parse();
+    if let Some(Command::Check { directory }) = &arguments.command {
+        return check(directory);
+    }
+    let config = match arguments.into_config() {
         Ok(config) => config,
         Err(line) => {
             eprintln!("netmem-server: {line}");
@@ -31,6 +36,33 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says what is wrong with a store, a line each.
+fn check(directory: &Path) -> ExitCode {
+    let shown = directory.display();
+    let found = match netmem_server::check::check(directory) {
+        Ok(found) => found,
+        Err(line) => {
+            eprintln!("netmem-server: {line}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut out = io::stdout().lock();
+    let mut said = found.wrong.iter().try_for_each(|line| writeln!(out, "{line}"));
+    if found.wrong.is_empty() {
+        said = writeln!(
+            out,
+            "{shown}: {} regions, {} pages, all as they were written",
+            found.regions, found.pages
+        );
+    } else {
+        eprintln!(
+            "netmem-server: {shown}: {} things are wrong; restore the regions named from a copy",
+            found.wrong.len()
+        );
+    }
+    if said.is_ok() && found.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn run(config: &Config) -> Result<(), String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use netmem_protocol::activity::{Served, ServerActivity};
 use netmem_protocol::control::{
-    ChangesUntil, Commit, CommitStatus, Committed, Entry, ErrorBody, Inherit, Resize, ServerStat,
+    ChangesUntil, Commit, CommitStatus, Committed, Entry, ErrorBody, Inherit, Reclaim, Resize, ServerStat,
 };
 use netmem_protocol::{
     Epoch, ErrorCode, Header, Kind, PAGE_SIZE, ProtocolError, RegionId, decode_body, encode_frame,
@@ -21,6 +21,7 @@ use crate::config::Limits;
 use crate::memory::Memory;
 use crate::refusal::{Answer, Refusal};
 use crate::region::Who;
+use crate::scrub::scrub;
 use crate::shutdown::Sessions;
 use crate::staging::Staging;
 use crate::stats::{Counts, Stats};
@@ -32,6 +33,8 @@ pub struct Shared {
     pub limits: Limits,
     /// How long a connection may take over its hello.
     pub hello_timeout: Duration,
+    /// This run of the server, by a random number that is not 0.
+    pub instance: u64,
     /// Names and holds.
     pub catalog: Catalog,
     /// Pages and regions.
@@ -197,6 +200,16 @@ impl Shared {
                 let Inherit { parent, regions } = body(bytes, "Inherit")?;
                 catalog.inherit(who, parent, &regions);
                 reply.empty(())
+            }
+            Kind::Reclaim => {
+                let Reclaim { holds } = body(bytes, "Reclaim")?;
+                catalog.reclaim(who, &holds);
+                reply.empty(())
+            }
+            Kind::Scrub => {
+                let after = body(bytes, "Scrub")?;
+                let scrubbed = scrub(&self.memory, after, |id| catalog.name_of(id));
+                reply.body(RegionId(0), Epoch(0), &scrubbed)
             }
             Kind::Lookup => reply.entry(&catalog.lookup(&body(bytes, "Lookup")?)?),
             Kind::List => {

@@ -57,6 +57,7 @@ pub fn greet(shared: &Shared, socket: &Socket, status: HelloStatus) -> io::Resul
         store: shared.store.id(),
         frame_body_max: shared.limits.frame_body,
         region_bytes_max: shared.limits.region_bytes,
+        instance: shared.instance,
     };
     socket.write_all(&mut [IoSlice::new(&answer.encode())])?;
     if status != HelloStatus::Welcome {

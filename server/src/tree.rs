@@ -145,6 +145,15 @@ impl Tree {
         }
     }
 
+    /// The first leaf from `leaf` on that has a page, and its number.
+    pub fn next_leaf(&self, leaf: u64) -> Option<(u64, &Leaf)> {
+        let root = self.root.as_ref()?;
+        if self.height == 0 || leaf >= span(self.height) / FAN_OUT as u64 {
+            return None;
+        }
+        next_below(root, self.height, 0, leaf)
+    }
+
     /// Calls `visit` with every leaf that has a page whose version is above `since`, in order.
     pub fn changed_leaves(&self, since: u64, visit: &mut impl FnMut(u64, &Leaf)) {
         if let Some(root) = &self.root {
@@ -282,6 +291,20 @@ fn changed_below(node: &Node, height: u32, base: u64, since: u64, visit: &mut im
                     changed_below(child, height - 1, base + at as u64 * span(height - 1), since, visit);
                 }
             }
+        }
+    }
+}
+
+fn next_below(node: &Node, height: u32, base: u64, from: u64) -> Option<(u64, &Leaf)> {
+    match node {
+        Node::Leaf(leaf) => (base >= from).then_some((base, leaf)),
+        Node::Inner(inner) => {
+            let leaves = span(height - 1) / FAN_OUT as u64;
+            let skip = (from.saturating_sub(base) / leaves) as usize;
+            let children = inner.children.iter().enumerate().skip(skip);
+            children
+                .filter_map(|(at, child)| Some((at, child.as_deref()?)))
+                .find_map(|(at, child)| next_below(child, height - 1, base + at as u64 * leaves, from))
         }
     }
 }

@@ -37,7 +37,12 @@ pub fn cargo_tool(name: &str) -> Option<PathBuf> {
 /// Runs a script of bash with the directory `$D` and the local one `$L`, on a host of that engine and a server of its own.
 pub fn run_script(engine: Engine, script: &str, limit: Duration) -> Output {
     let (server, host) = (Server::start(), Host::new(engine));
-    Run::on(&host, server.url(), "/bin/bash")
+    run_script_on(&host, server.url(), script, limit)
+}
+
+/// The same on a host and against a server of the caller's.
+pub fn run_script_on(host: &Host, url: &str, script: &str, limit: Duration) -> Output {
+    Run::on(host, url, "/bin/bash")
         .args(["-c", &format!("set -euo pipefail\n{script}")])
         .env("D", host.netmem())
         .env("L", host.files())

@@ -118,7 +118,7 @@ impl Run {
     }
 
     /// Started, its input and output piped.
-    pub(crate) fn spawn(mut self, stderr: Stdio) -> (Child, String) {
+    pub fn spawn(mut self, stderr: Stdio) -> (Child, String) {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         let child = self.command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.what));
         (child, self.what)

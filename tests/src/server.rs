@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 
 use netmem_cli::client::Client;
 
@@ -28,6 +30,8 @@ pub struct Server {
     url: String,
     arguments: Vec<String>,
     said: Arc<Mutex<String>>,
+    /// Where it keeps pages, if that is on a disk.
+    store: Option<TempDir>,
 }
 
 impl Server {
@@ -43,13 +47,28 @@ impl Server {
         Server::launch(all)
     }
 
+    /// The same with a store of its own on a disk, which a restart finds again.
+    pub fn durable(arguments: &[&str]) -> Server {
+        let store = TempDir::new().expect("a directory");
+        let path = store.path().join("store").display().to_string();
+        let mut server = Server::with(&[&["--store", &path], arguments].concat());
+        server.store = Some(store);
+        server
+    }
+
+    /// The directory of its store.
+    pub fn store(&self) -> PathBuf {
+        self.store.as_ref().expect("a store on a disk").path().join("store")
+    }
+
     /// One on a Unix socket and nothing else.
     pub fn unix(path: &str) -> Server {
         Server::launch(["--no-tcp", "--unix", path].map(str::to_owned).to_vec())
     }
 
     fn launch(arguments: Vec<String>) -> Server {
-        let mut server = Server { child: None, url: String::new(), arguments, said: Arc::default() };
+        let mut server =
+            Server { child: None, url: String::new(), arguments, said: Arc::default(), store: None };
         server.spawn(&server.arguments.clone());
         server
     }

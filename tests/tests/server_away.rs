@@ -33,6 +33,7 @@ fn hello(status: HelloStatus, version: u16) -> [u8; HELLO_BYTES] {
         store: StoreId([7; 16]),
         frame_body_max: FRAME_BODY_MAX,
         region_bytes_max: 1 << 30,
+        instance: 0,
     };
     hello.encode()
 }

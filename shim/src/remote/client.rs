@@ -7,10 +7,11 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use netmem_protocol::control::Inherit;
+use netmem_protocol::control::{Inherit, Reclaim};
 use netmem_protocol::{
     CacheId, ClientHello, ClientId, CommitId, Disposition, Epoch, HelloStatus, Kind, REGION_BYTES_MAX,
     RegionId, ServerHello,
@@ -61,6 +62,10 @@ struct Identity {
     first: Option<ServerHello>,
     /// In a forked child, until the server knows what it holds of its parent's.
     inheritance: Option<Inherit>,
+    /// The run of the server that knows what we hold; 0: none does yet, or it does not say.
+    instance: u64,
+    /// How many holds of which regions the server gave us.
+    holds: BTreeMap<RegionId, u32>,
 }
 
 /// Whether a request may be sent again when its answer was lost.
@@ -91,7 +96,13 @@ impl Remote {
             pool: Pool::new(),
             contacted: AtomicBool::new(false),
             region_bytes_max: AtomicU64::new(0),
-            identity: QuietMutex::new(Identity { client, first: None, inheritance: None }),
+            identity: QuietMutex::new(Identity {
+                client,
+                first: None,
+                inheritance: None,
+                instance: 0,
+                holds: BTreeMap::new(),
+            }),
             commits: AtomicU64::new(0),
             broken: AtomicU32::new(0),
         }
@@ -136,6 +147,9 @@ impl Remote {
         let inherited = !holds_nothing && !regions.is_empty();
         // If the parent is a child that could not tell the server yet, what it has is its own parent's.
         let parent = identity.inheritance.as_ref().map_or(identity.client, |its| its.parent);
+        // The parent may have been caught changing it: not even dropped.
+        core::mem::forget(core::mem::take(&mut identity.holds));
+        identity.holds = regions.iter().map(|region| (*region, 1)).collect();
         identity.inheritance = inherited.then_some(Inherit { parent, regions });
         identity.client = client;
         // The parent may have been caught writing it.
@@ -153,6 +167,8 @@ impl Remote {
         self.region_bytes_max.store(0, Ordering::Relaxed);
         identity.first = None;
         identity.inheritance = None;
+        identity.instance = 0;
+        identity.holds.clear();
         drop(identity);
         self.pool.drop_idle();
     }
@@ -268,7 +284,9 @@ impl Remote {
             let trouble = match self.connect(place, limit.min(attempt), greeting.min(attempt)) {
                 Ok((connected, hello)) => {
                     let lease = self.check_store(connected, hello)?;
-                    match self.inherit(lease, greeting.min(attempt)) {
+                    let deadline = greeting.min(attempt);
+                    let lease = self.reclaim(lease, hello.instance, deadline);
+                    match lease.and_then(|lease| self.inherit(lease, deadline)) {
                         Ok(lease) => return Ok(lease),
                         Err(trouble) => trouble,
                     }
@@ -349,6 +367,56 @@ impl Remote {
             crate::log::debug!("{}: connected again", self.server);
         }
         Ok(lease)
+    }
+
+    /// The server gave us a hold.
+    pub(super) fn holds(&self, region: RegionId) {
+        *self.identity.lock().holds.entry(region).or_default() += 1;
+    }
+
+    /// We are about to give one up.
+    pub(super) fn holds_no_more(&self, region: RegionId) {
+        let mut identity = self.identity.lock();
+        if let Some(count) = identity.holds.get_mut(&region) {
+            *count -= 1;
+            if *count == 0 {
+                identity.holds.remove(&region);
+            }
+        }
+    }
+
+    /// A server that was restarted is told what we hold before anything else: a region without a name would end.
+    fn reclaim<'a>(
+        &self,
+        mut lease: Lease<'a>,
+        instance: u64,
+        deadline: Deadline,
+    ) -> Result<Lease<'a>, Trouble> {
+        let mut identity = self.identity.lock();
+        let known = core::mem::replace(&mut identity.instance, instance);
+        let holds: Vec<(RegionId, u32)> = identity.holds.iter().map(|(id, count)| (*id, *count)).collect();
+        drop(identity);
+        if [0, instance].contains(&known) || instance == 0 || holds.is_empty() {
+            return Ok(lease);
+        }
+        crate::log::debug!(
+            "{}: the server was restarted; it is told of {} regions",
+            self.server,
+            holds.len()
+        );
+        let body = Reclaim { holds };
+        let ask = Ask { kind: Kind::Reclaim, region: RegionId(0), epoch: Epoch(0), body: &body };
+        let answer: Result<(), Trouble> =
+            lease.get().map_or(Ok(()), |connection| connection.exchange(&ask, deadline));
+        let mut identity = self.identity.lock();
+        match answer {
+            // What a forked child has of its parent's is among them.
+            Ok(()) => identity.inheritance = None,
+            // The next connection says it.
+            Err(_) => identity.instance = known,
+        }
+        drop(identity);
+        answer.map(|()| lease)
     }
 
     /// In a forked child, first of all: what the parent holds is held here, too.

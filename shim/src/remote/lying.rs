@@ -211,6 +211,7 @@ pub fn server_hello(status: HelloStatus, store: u8) -> ServerHello {
         store: StoreId([store; 16]),
         frame_body_max: FRAME_BODY_MAX,
         region_bytes_max: REGION_BYTES_MAX,
+        instance: 0,
     }
 }
 

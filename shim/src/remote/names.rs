@@ -42,28 +42,36 @@ impl Remote {
     pub fn open(&self, name: &str, create: Create, mode: u32) -> Result<Entry, RemoteError> {
         let open = Open { name: name.to_owned(), create, mode };
         if create != Create::Exclusive {
-            return self.ask(Kind::Open, RegionId(0), &open);
+            return self.held(self.ask(Kind::Open, RegionId(0), &open));
         }
         let (answer, replayed) = self.ask_once(Kind::Open, &open, Replay::Once);
         if replayed && code_of(&answer) == Some(ErrorCode::Exists) {
             let entry = self.open(name, Create::Never, mode)?;
             return Ok(Entry { created: true, ..entry });
         }
-        answer
+        self.held(answer)
     }
 
     /// Opens a region by its number, and holds it.
     pub fn open_id(&self, region: RegionId) -> Result<Entry, RemoteError> {
-        self.ask(Kind::OpenId, region, &())
+        self.held(self.ask(Kind::OpenId, region, &()))
     }
 
     /// Creates a region without a name, and holds it.
     pub fn create_unnamed(&self, size: u64) -> Result<Entry, RemoteError> {
-        self.ask(Kind::CreateUnnamed, RegionId(0), &CreateUnnamed { size })
+        self.held(self.ask(Kind::CreateUnnamed, RegionId(0), &CreateUnnamed { size }))
+    }
+
+    fn held(&self, answer: Result<Entry, RemoteError>) -> Result<Entry, RemoteError> {
+        if let Ok(entry) = &answer {
+            self.holds(entry.region);
+        }
+        answer
     }
 
     /// Gives up one hold.
     pub fn close(&self, region: RegionId) -> Result<(), RemoteError> {
+        self.holds_no_more(region);
         match self.ask_at(Kind::Close, region, Epoch(0), &(), Replay::Never).0 {
             Err(RemoteError::Lost { .. }) => Ok(()),
             answer => answer,

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use netmem_protocol::control::Inherit;
-use netmem_protocol::{ClientId, ErrorCode, HelloStatus, Kind, Run, decode_body};
+use netmem_protocol::control::{Inherit, Reclaim};
+use netmem_protocol::{ClientId, ErrorCode, HelloStatus, Kind, RegionId, Run, ServerHello, decode_body};
 
 use super::{REGION, fetch, remote, script};
-use crate::remote::lying::{Liar, Peer, pages_answer};
+use crate::remote::lying::{Liar, Peer, entry, pages_answer, server_hello};
 
 #[test]
 fn a_fetch_that_was_cut_off_is_made_again_on_a_new_connection() {
@@ -99,6 +99,50 @@ fn a_server_that_comes_back_with_another_store_is_told_each_time() {
         assert!(error.to_string().contains("lost its memory"), "{error}");
     }
     remote.forget_store();
+    assert_eq!(remote.ping(), Ok(()));
+    liar.finish();
+}
+
+/// A hello of one run of a server.
+fn run_of_a_server(peer: &mut Peer, instance: u64) {
+    peer.hello();
+    peer.send(&ServerHello { instance, ..server_hello(HelloStatus::Welcome, 7) }.encode());
+}
+
+#[test]
+fn a_server_that_was_restarted_is_told_first_of_all_what_is_held() {
+    let liar = Liar::serve(vec![
+        script(|peer| {
+            run_of_a_server(peer, 1);
+            for region in [5, 6, 5] {
+                let (header, _) = peer.request(Kind::OpenId);
+                peer.answer(&header, &entry(region));
+            }
+            let (header, _) = peer.request(Kind::Close);
+            peer.answer(&header, &());
+        }),
+        script(|peer| {
+            run_of_a_server(peer, 2);
+            let (header, body) = peer.request(Kind::Reclaim);
+            let holds = vec![(RegionId(5), 2)];
+            assert_eq!(decode_body(&body, "Reclaim"), Ok(Reclaim { holds }));
+            peer.answer(&header, &());
+            let (header, _) = peer.request(Kind::Ping);
+            peer.answer(&header, &());
+        }),
+        // The same run again: nothing is told.
+        script(|peer| {
+            run_of_a_server(peer, 2);
+            let (header, _) = peer.request(Kind::Ping);
+            peer.answer(&header, &());
+        }),
+    ]);
+    let remote = remote(&liar);
+    for region in [5, 6, 5] {
+        remote.open_id(RegionId(region)).expect("an entry");
+    }
+    remote.close(RegionId(6)).expect("a hold");
+    assert_eq!(remote.ping(), Ok(()));
     assert_eq!(remote.ping(), Ok(()));
     liar.finish();
 }
