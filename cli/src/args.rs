@@ -111,6 +111,20 @@ pub fn parse_seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is no interval; write seconds, 0.1 to 3600"))
 }
 
+/// A time that has passed: a number with s, m, h or d behind it.
+pub fn parse_age(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, 's')) => (&text[..at], 1),
+        Some((at, 'm')) => (&text[..at], 60),
+        Some((at, 'h')) => (&text[..at], 3600),
+        Some((at, 'd')) => (&text[..at], 86_400),
+        _ => ("", 0),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    let seconds = number.and_then(|number| number.checked_mul(unit));
+    seconds.map(Duration::from_secs).ok_or_else(|| format!("{text:?} is no age; write 90s, 15m, 12h or 7d"))
+}
+
 /// A region's size: bytes within what a region can have.
 pub fn parse_region_bytes(text: &str) -> Result<u64, String> {
     let bytes = parse_bytes(text)?;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use netmem_protocol::activity::CAPABILITY_ACTIVITY;
 use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::control::{
-    Changes, ChangesUntil, Commit, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind,
-    ErrorBody, List, Listing, Lookup, MakeDir, Open, Remove, Rename, Resize, ScrubAfter, Scrubbed,
-    ServerStat, SetAttr,
+    Changes, ChangesUntil, CloneRegion, Commit, CommitStatus, Committed, Create, CreateUnnamed, Entry,
+    EntryKind, ErrorBody, History, List, Listing, Lookup, MakeDir, Open, Remove, Rename, Resize, ScrubAfter,
+    Scrubbed, ServerStat, SetAttr, Snapshot, Snapshotted,
 };
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
@@ -188,6 +188,30 @@ impl Client {
         let body = Open { name: name.to_owned(), create, mode };
         let entry = self.call(Kind::Open, RegionId(0), Epoch(0), &body, "open")?;
         self.check_region(entry)
+    }
+
+    /// Keeps the newest epoch of a region under a name.
+    pub fn take_snapshot(&mut self, name: &str, snapshot: &str) -> Result<Snapshotted, ClientError> {
+        let body = Snapshot { name: name.to_owned(), snapshot: snapshot.to_owned() };
+        self.call(Kind::Snapshot, RegionId(0), Epoch(0), &body, "snapshot")
+    }
+
+    /// Gives a snapshot up.
+    pub fn remove_snapshot(&mut self, name: &str, snapshot: &str) -> Result<(), ClientError> {
+        let body = Snapshot { name: name.to_owned(), snapshot: snapshot.to_owned() };
+        self.call(Kind::RemoveSnapshot, RegionId(0), Epoch(0), &body, "remove a snapshot")
+    }
+
+    /// Makes a region that begins as another is, or was.
+    pub fn clone_region(&mut self, body: &CloneRegion) -> Result<Entry, ClientError> {
+        let entry = self.call(Kind::Clone, RegionId(0), Epoch(0), body, "clone")?;
+        self.check_region(entry)
+    }
+
+    /// The last commits of a region, and its snapshots.
+    pub fn history(&mut self, name: &str) -> Result<History, ClientError> {
+        let body = Lookup { name: name.to_owned() };
+        self.call(Kind::History, RegionId(0), Epoch(0), &body, "history")
     }
 
     /// Compares the checksums of stored pages, some at a time, from behind `after` on.
@@ -397,7 +421,9 @@ impl Client {
 
     fn check_entry(&mut self, entry: Entry) -> Result<Entry, ClientError> {
         let sane = match entry.kind {
-            EntryKind::Region => entry.region != RegionId(0) && entry.size <= REGION_BYTES_MAX,
+            EntryKind::Region | EntryKind::Snapshot => {
+                entry.region != RegionId(0) && entry.size <= REGION_BYTES_MAX
+            }
             EntryKind::Directory => entry.region == RegionId(0),
             EntryKind::Symlink => entry.region == RegionId(0) && entry.target.len() as u64 == entry.size,
         };
@@ -409,7 +435,7 @@ impl Client {
     }
 
     fn check_region(&mut self, entry: Entry) -> Result<Entry, ClientError> {
-        if entry.kind != EntryKind::Region {
+        if !entry.kind.has_pages() {
             return Err(self.lie("opened a directory as a region".to_owned()));
         }
         self.check_entry(entry)

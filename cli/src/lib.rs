@@ -23,6 +23,7 @@ pub mod run;
 pub mod scrub;
 pub mod settings;
 pub mod sites;
+pub mod snapshot;
 pub mod target;
 pub mod top;
 pub mod transfer;

@@ -151,7 +151,7 @@ impl Ls {
     fn print(&self, out: &mut impl Write, name: &str, entry: &Entry) -> Result<(), Failure> {
         let name = printable(name);
         let slash = match entry.kind {
-            EntryKind::Region => String::new(),
+            EntryKind::Region | EntryKind::Snapshot => String::new(),
             EntryKind::Directory => "/".to_owned(),
             EntryKind::Symlink => format!(" -> {}", target(entry)),
         };
@@ -173,7 +173,7 @@ fn target(entry: &Entry) -> String {
 /// `drwxr-xr-x`
 fn mode_letters(entry: &Entry) -> String {
     let mut letters = String::from(match entry.kind {
-        EntryKind::Region => "-",
+        EntryKind::Region | EntryKind::Snapshot => "-",
         EntryKind::Directory => "d",
         EntryKind::Symlink => "l",
     });
@@ -219,12 +219,13 @@ fn describe_entry(name: &str, entry: &Entry) -> String {
         EntryKind::Symlink => {
             format!("link       {name}\ntarget     {}\nmodified   {time} UTC\n", target(entry))
         }
-        EntryKind::Region => {
+        EntryKind::Region | EntryKind::Snapshot => {
             let (size, pages) = (entry.size, PageIndex::ceil(entry.size));
             let (stored, bytes) = (entry.stored_pages, human_bytes(entry.stored_pages * PAGE_SIZE as u64));
             let human = if size < 1024 { String::new() } else { format!("{}, ", human_bytes(size)) };
+            let what = if entry.kind == EntryKind::Snapshot { "snapshot" } else { "region  " };
             format!(
-                "region     {name}\nnumber     {}\nsize       {size} bytes ({human}{pages} pages)\nepoch      {}\n\
+                "{what}   {name}\nnumber     {}\nsize       {size} bytes ({human}{pages} pages)\nepoch      {}\n\
                  stored     {stored} pages ({bytes})\nmode       {mode:04o}\nnames      {}\nmodified   {time} UTC\n",
                 entry.region, entry.epoch, entry.links
             )
@@ -314,7 +315,9 @@ fn remove_tree(client: &mut Client, top: &str) -> Result<(), ClientError> {
             let full = format!("{name}/{last}");
             match entry.kind {
                 EntryKind::Directory => waiting.push((full, false)),
-                EntryKind::Region | EntryKind::Symlink => gone(client.remove(&full, false))?,
+                EntryKind::Region | EntryKind::Symlink | EntryKind::Snapshot => {
+                    gone(client.remove(&full, false))?
+                }
             }
         }
     }

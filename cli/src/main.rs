@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use netmem_cli::error::Failure;
-use netmem_cli::{bench, doctor, export, list, run, scrub, sites, top, transfer};
+use netmem_cli::{bench, doctor, export, list, run, scrub, sites, snapshot, top, transfer};
 
 const ABOUT: &str = "Memory that lives on another machine, for programs that were never told";
 
@@ -89,6 +89,18 @@ Exit status: the command's; 128+N if signal N killed it; 127 if it is not found,
     Mv(list::Mv),
     /// Set a region's size
     Resize(list::Resize),
+    /// Keep what a region is now under a name: REGION@NAME, which can be read and never changes
+    ///
+    /// Takes no time and no room; from then on it keeps what the region has and changes later.
+    Snapshot(snapshot::Snapshot),
+    /// Make a region that begins as another is, or as one of its snapshots
+    ///
+    /// Takes no time and no room but for what is changed in either.
+    Clone(snapshot::Clone),
+    /// Show the last commits of a region, and its snapshots
+    Log(snapshot::Log),
+    /// Remove old snapshots of a region
+    Prune(snapshot::Prune),
     /// Read back all that the server has on its disk, and compare checksums
     ///
     /// Runs beside everything else. Damaged pages are named, and make the exit status 1.
@@ -115,6 +127,10 @@ fn main() -> ExitCode {
         Subcommands::Mkdir(mkdir) => mkdir.run(),
         Subcommands::Mv(mv) => mv.run(),
         Subcommands::Resize(resize) => resize.run(),
+        Subcommands::Snapshot(snapshot) => snapshot.run(),
+        Subcommands::Clone(clone) => clone.run(),
+        Subcommands::Log(log) => log.run(),
+        Subcommands::Prune(prune) => prune.run(),
         Subcommands::Scrub(scrub) => scrub.run(),
         Subcommands::Sites(sites) => sites.run(),
     };

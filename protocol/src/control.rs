@@ -38,6 +38,63 @@ pub struct CreateUnnamed {
     pub size: u64,
 }
 
+/// Names a snapshot of a region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The region's name.
+    pub name: String,
+    /// The snapshot's: a component of a name, without `@`, and no number.
+    pub snapshot: String,
+}
+
+/// A snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshotted {
+    /// Its name.
+    pub snapshot: String,
+    /// The epoch that it keeps.
+    pub epoch: Epoch,
+    /// Nanoseconds since 1970 at which it was made.
+    pub made_ns: u64,
+    /// Bytes of the region.
+    pub size: u64,
+    /// Pages that are not all zeros.
+    pub stored_pages: u64,
+}
+
+/// Makes a region out of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneRegion {
+    /// A region, or with `@` and a snapshot or an epoch behind its name, what it was.
+    pub from: String,
+    /// The name of the new one, which is free.
+    pub to: String,
+}
+
+/// A commit that was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logged {
+    /// The epoch that it made.
+    pub epoch: Epoch,
+    /// Nanoseconds since 1970.
+    pub when_ns: u64,
+    /// Pages that it changed, of those that have content or had it.
+    pub pages: u64,
+    /// Bytes of the region after it.
+    pub size: u64,
+    /// Whether the epoch can be read still.
+    pub kept: bool,
+}
+
+/// What a region was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Its last commits, the newest last.
+    pub log: Vec<Logged>,
+    /// Its snapshots, by name.
+    pub snapshots: Vec<Snapshotted>,
+}
+
 /// Where a scrub goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScrubAfter {
@@ -103,12 +160,24 @@ pub enum EntryKind {
     Directory,
     /// A symbolic link. Its region number is 0, its size that of its target, its epoch 0.
     Symlink,
+    /// A region as it was, under the name `region@snapshot` or `region@epoch`. It never changes.
+    Snapshot,
+}
+
+impl EntryKind {
+    /// Whether it has pages, and a region's number.
+    pub const fn has_pages(self) -> bool {
+        match self {
+            EntryKind::Region | EntryKind::Snapshot => true,
+            EntryKind::Directory | EntryKind::Symlink => false,
+        }
+    }
 }
 
 /// A region, a directory or a symbolic link as the server knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Which of the three.
+    /// Which of the four.
     pub kind: EntryKind,
     /// The region's number.
     pub region: RegionId,

@@ -44,11 +44,13 @@ pub enum ErrorCode {
     Link = 17,
     /// The region has as many names as it can have.
     TooManyLinks = 18,
+    /// A snapshot, which does not change.
+    ReadOnly = 19,
 }
 
 impl ErrorCode {
     /// All codes.
-    pub const ALL: [ErrorCode; 18] = [
+    pub const ALL: [ErrorCode; 19] = [
         ErrorCode::NotFound,
         ErrorCode::Exists,
         ErrorCode::NotEmpty,
@@ -67,6 +69,7 @@ impl ErrorCode {
         ErrorCode::Invalid,
         ErrorCode::Link,
         ErrorCode::TooManyLinks,
+        ErrorCode::ReadOnly,
     ];
 
     /// The code with this number, `Internal` for one that a newer server may have.
@@ -93,7 +96,8 @@ impl ErrorCode {
             | ErrorCode::Internal
             | ErrorCode::Invalid
             | ErrorCode::Link
-            | ErrorCode::TooManyLinks => Disposition::Answer,
+            | ErrorCode::TooManyLinks
+            | ErrorCode::ReadOnly => Disposition::Answer,
         }
     }
 
@@ -118,6 +122,7 @@ impl ErrorCode {
             ErrorCode::Invalid => 22,        // EINVAL
             ErrorCode::Link => 40,           // ELOOP
             ErrorCode::TooManyLinks => 31,   // EMLINK
+            ErrorCode::ReadOnly => 30,       // EROFS
         }
     }
 }

@@ -54,6 +54,15 @@ pub enum Kind {
     /// Reads stored pages back and compares their checksums, some at a time. Body: [`crate::control::ScrubAfter`]; answer
     /// [`crate::control::Scrubbed`].
     Scrub = 0x003a,
+    /// Keeps the newest epoch of a region under a name. Body: [`crate::control::Snapshot`]; answer [`crate::control::Snapshotted`].
+    Snapshot = 0x003c,
+    /// Gives a snapshot up. Body: [`crate::control::Snapshot`]; answer: empty.
+    RemoveSnapshot = 0x003e,
+    /// Makes a region that begins as another is, or as one of its snapshots. Body: [`crate::control::CloneRegion`]; answer
+    /// [`crate::control::Entry`].
+    Clone = 0x0050,
+    /// The last commits of a region, and its snapshots. Body: [`crate::control::Lookup`]; answer [`crate::control::History`].
+    History = 0x0052,
     /// Pages at an epoch. Header: region, epoch. Body: runs ([`crate::pages`]); answer: a page body.
     Fetch = 0x0040,
     /// Pages for a commit that is to come. Header: region. Body: a page body that names the commit. No answer.
@@ -77,7 +86,7 @@ pub const ANSWER: u16 = 0x8000;
 
 impl Kind {
     /// All kinds of request, for tests and tables.
-    pub const REQUESTS: [Kind; 29] = [
+    pub const REQUESTS: [Kind; 33] = [
         Kind::Ping,
         Kind::Open,
         Kind::OpenId,
@@ -98,6 +107,10 @@ impl Kind {
         Kind::Inherit,
         Kind::Reclaim,
         Kind::Scrub,
+        Kind::Snapshot,
+        Kind::RemoveSnapshot,
+        Kind::Clone,
+        Kind::History,
         Kind::Fetch,
         Kind::Stage,
         Kind::Commit,

@@ -24,11 +24,11 @@ use crate::region::{Region, Who};
 use crate::resolve;
 use crate::stats::Traffic;
 use crate::store::Store;
-use crate::store::durable::row_of;
 use crate::store::index::{Attribute, Update};
 
 mod activity;
 mod restore;
+mod snapshots;
 
 /// The largest permission bits.
 const MODE_MAX: u32 = 0o7777;
@@ -68,6 +68,8 @@ struct State {
     names: Namespace,
     /// In order, as they are told in parts.
     kept: BTreeMap<RegionId, Kept>,
+    /// What shows snapshots: of which region, and under which name.
+    frozen: HashMap<RegionId, (RegionId, String)>,
     clients: BTreeMap<ClientId, Client>,
     caches: HashMap<CacheId, Presence>,
     last_region: u64,
@@ -193,15 +195,26 @@ impl Catalog {
         self.end_if_unused(state, id)
     }
 
+    fn is_in_grace(&self) -> bool {
+        self.grace.is_some_and(|grace| Instant::now() < grace)
+    }
+
+    /// Whether nobody can come to a region any more. What a clone began as is there as long as the clone is.
     fn is_unused(state: &State, id: RegionId) -> bool {
-        state.names.links(id) == 0 && state.kept.get(&id).is_some_and(|kept| kept.holds == 0)
+        state.names.links(id) == 0
+            && state.kept.get(&id).is_some_and(|kept| kept.holds == 0 && !kept.region.history().has_clones())
     }
 
     fn end_if_unused(&self, state: &mut State, id: RegionId) -> Option<Arc<Region>> {
-        if !Self::is_unused(state, id) {
+        if let Some((of, name)) = state.frozen.get(&id).cloned() {
+            self.end_automatic(state, id, of, &name);
             return None;
         }
-        if self.grace.is_some_and(|grace| Instant::now() < grace) {
+        if !Self::is_unused(state, id) {
+            self.retire(state, id);
+            return None;
+        }
+        if self.is_in_grace() {
             state.left.push(id);
             return None;
         }
@@ -214,8 +227,13 @@ impl Catalog {
     }
 
     fn take_out(&self, state: &mut State, id: RegionId) -> Option<Arc<Region>> {
-        state.kept.remove(&id);
-        self.memory.regions_mut().remove(&id)
+        let kept = state.kept.remove(&id)?;
+        self.memory.regions_mut().remove(&id);
+        self.hide_snapshots(state, &kept.region);
+        if let Some((parent, epoch)) = kept.region.origin() {
+            self.unclone(state, parent, epoch);
+        }
+        Some(kept.region)
     }
 
     /// Changes names, and what goes with them, once the store has taken it; after an error all is as it was.
@@ -260,7 +278,7 @@ impl Catalog {
 
     /// Takes a hold for the client, and the entry with its epoch pinned for the cache.
     fn hold(&self, state: &mut State, who: Who, id: RegionId) -> Answer<Entry> {
-        let links = state.names.links(id);
+        let links = self.links(state, id);
         let Some(kept) = state.kept.get_mut(&id) else {
             return self.memory.region(id).map(|region| region.open_entry(who.cache));
         };
@@ -281,7 +299,7 @@ impl Catalog {
         let region = Arc::new(Region::new(id, mode, size, self.memory.reaper.clone()));
         self.change(state, |names, update| {
             name(names, id)?;
-            update.regions.push((id, Some(row_of(region.views().current()))));
+            update.regions.push((id, Some(region.row(region.views().current()))));
             let (mode, modified_ns) = region.attributes();
             update.attributes.push((id, Attribute::Mode, mode.into()));
             update.attributes.push((id, Attribute::Modified, modified_ns));
@@ -298,6 +316,15 @@ impl Catalog {
     pub fn open(&self, who: Who, request: &Open) -> Answer<Entry> {
         check_mode(request.mode)?;
         let name = name_of(&request.name)?;
+        if name.as_str().contains('@')
+            && self.state().names.find(&name).is_err()
+            && let Some((mut state, id)) = self.show_snapshot(&name)?
+        {
+            if request.create == Create::Exclusive {
+                return Err(Refusal::new(ErrorCode::Exists, format!("{:?} is a snapshot", name.as_str())));
+            }
+            return self.hold(&mut state, who, id);
+        }
         let mut state = self.state();
         match (state.names.find(&name), request.create) {
             (Ok(_), Create::Exclusive) => {
@@ -423,8 +450,14 @@ impl Catalog {
     pub fn lookup(&self, request: &Lookup) -> Answer<Entry> {
         let name = directory_of(&request.name)?;
         let state = self.state();
-        let child = state.names.find(&name)?;
-        self.entry(&state, name.as_str(), child)
+        let refusal = match state.names.find(&name) {
+            Ok(child) => return self.entry(&state, name.as_str(), child),
+            Err(refusal) => refusal,
+        };
+        drop(state);
+        let (state, id) = self.show_snapshot(&name)?.ok_or(refusal)?;
+        let links = self.links(&state, id);
+        self.memory.region(id).map(|region| Entry { links, ..region.entry() })
     }
 
     /// `List`.
@@ -468,7 +501,9 @@ impl Catalog {
     /// `Remove`.
     pub fn remove(&self, request: &Remove) -> Answer<()> {
         let name = name_of(&request.name)?;
-        self.unlink(self.state(), |names| names.remove(&name, request.directory))
+        let state = self.state();
+        self.refuse_snapshot(&state, &name)?;
+        self.unlink(state, |names| names.remove(&name, request.directory))
     }
 
     /// `Rename`.
@@ -479,6 +514,8 @@ impl Catalog {
             return Err(Refusal::new(ErrorCode::Invalid, text));
         }
         let mut state = self.state();
+        self.refuse_snapshot(&state, &from)?;
+        self.refuse_snapshot(&state, &to)?;
         if request.exchange {
             return self.change(&mut state, |names, _| names.exchange(&from, &to));
         }
@@ -493,6 +530,7 @@ impl Catalog {
         if state.names.find(&name).is_err() && state.names.directory_is_there(name.parent()) {
             self.check_room(&state)?;
         }
+        self.refuse_snapshot(&state, &name)?;
         self.change(&mut state, |names, _| names.add_directory(&name, request.mode))?;
         let entry = self.entry(&state, name.as_str(), Child::Directory)?;
         Ok(Entry { created: true, ..entry })
@@ -503,6 +541,7 @@ impl Catalog {
         let name = directory_of(&request.name)?;
         request.mode.map_or(Ok(()), check_mode)?;
         let mut state = self.state();
+        self.refuse_snapshot(&state, &name)?;
         let child = state.names.find(&name)?;
         match &child {
             Child::Region(id) => {
@@ -552,6 +591,7 @@ impl Catalog {
         if state.names.find(&name).is_err() && state.names.directory_is_there(name.parent()) {
             self.check_room(&state)?;
         }
+        self.refuse_snapshot(&state, &name)?;
         self.change(&mut state, |names, _| names.add_symlink(&name, target.clone()))?;
         let child = state.names.find(&name)?;
         let entry = self.entry(&state, name.as_str(), child)?;
@@ -562,6 +602,7 @@ impl Catalog {
     pub fn link(&self, request: &Link) -> Answer<Entry> {
         let (from, to) = (name_of(&request.from)?, name_of(&request.to)?);
         let mut state = self.state();
+        self.refuse_snapshot(&state, &to)?;
         let region = self.change(&mut state, |names, _| names.add_link(&from, &to))?;
         let entry = self.entry(&state, to.as_str(), Child::Region(region))?;
         Ok(Entry { created: true, ..entry })
@@ -569,12 +610,26 @@ impl Catalog {
 
     /// One of a region's names; empty if it has none.
     pub fn name_of(&self, id: RegionId) -> String {
-        self.state().names.names(id).next().cloned().unwrap_or_default()
+        self.shown_name(&self.state(), id)
+    }
+
+    fn shown_name(&self, state: &State, id: RegionId) -> String {
+        match state.frozen.get(&id) {
+            None => state.names.names(id).next().cloned().unwrap_or_default(),
+            Some((of, snapshot)) => {
+                state.names.names(*of).next().map_or_else(String::new, |name| format!("{name}@{snapshot}"))
+            }
+        }
     }
 
     /// `Names`.
     pub fn names(&self, id: RegionId) -> Answer<Names> {
-        Ok(Names { names: self.state().names.names(id).cloned().collect() })
+        let state = self.state();
+        let Some((of, snapshot)) = state.frozen.get(&id) else {
+            return Ok(Names { names: state.names.names(id).cloned().collect() });
+        };
+        let names = state.names.names(*of).map(|name| format!("{name}@{snapshot}"));
+        Ok(Names { names: names.collect() })
     }
 }
 

@@ -37,7 +37,7 @@ fn is_there(catalog: &Catalog, id: RegionId) -> bool {
 fn what_a_client_says_it_held_it_holds_again_however_often_it_says_so() {
     let catalog = catalog();
     let id = catalog.open(who(1), &open("a")).expect("a region").region;
-    let mut held = |client: u8, count| catalog.reclaim(who(client), &[(id, count), (RegionId(99), 1)]);
+    let held = |client: u8, count| catalog.reclaim(who(client), &[(id, count), (RegionId(99), 1)]);
     held(2, 2);
     held(2, 2);
     held(1, 1);

@@ -10,6 +10,7 @@ use netmem_protocol::{ClientId, CommitId, Epoch, ErrorCode, PAGE_SIZE, PageIndex
 
 use crate::changes::{Cut, with_cut};
 use crate::content::Content;
+use crate::history::LogRow;
 use crate::memory::Memory;
 use crate::refusal::{Answer, Refusal};
 use crate::region::{Applied, Region, Root, Who, now_ns};
@@ -123,6 +124,10 @@ impl Commits<'_> {
 
     /// The caller holds the region's turn. `moves` says whether the cache's view moves on from `base`.
     fn apply(&self, region: &Region, who: Who, change: &Change<'_>, moves: bool) -> Answer<Committed> {
+        if region.is_frozen() {
+            let text = format!("region {} is a snapshot, which does not change; clone it", region.id);
+            return Err(Refusal::new(ErrorCode::ReadOnly, text));
+        }
         let (current, base) = {
             let views = region.views();
             (
@@ -170,7 +175,20 @@ impl Commits<'_> {
         let committed = Committed { epoch: Epoch(root.epoch), previous, size: root.size };
         let modified_ns = now_ns();
         let applied = change.remembered(committed);
-        let mut record = Record { region: region.id, root: &mut root, previous, cut, modified_ns, applied };
+        let pages = change.staged.iter().map(Staged::pages).sum();
+        let log = LogRow { epoch: root.epoch, when_ns: modified_ns, pages, size: root.size };
+        let mut record = Record {
+            region: region.id,
+            root: &mut root,
+            of: region,
+            before: current,
+            previous,
+            cut,
+            modified_ns,
+            applied,
+            kept: region.history().epochs(),
+            log,
+        };
         self.store.commit(&mut record).map_err(|error| {
             let text = format!(
                 "region {}: the store did not take the commit ({error}); nothing was changed",
@@ -179,6 +197,7 @@ impl Commits<'_> {
             Refusal::new(error.code(), text)
         })?;
         region.touch(modified_ns);
+        region.history().note(log);
         let mut views = region.views();
         if moves && change.base != current.epoch {
             // What others had changed comes to the cache from here.
@@ -191,7 +210,6 @@ impl Commits<'_> {
             views.pin(who.cache, committed.epoch.0);
         }
         drop(views);
-        let pages = change.staged.iter().map(Staged::pages).sum();
         self.counts.into_iter().chain([&region.counts]).for_each(|counts| counts.committed(pages));
         Ok(committed)
     }

@@ -13,6 +13,7 @@ pub mod check;
 pub mod commit;
 pub mod config;
 pub mod content;
+pub mod history;
 pub mod listen;
 pub mod memory;
 pub mod namespace;

@@ -11,6 +11,7 @@ use netmem_protocol::control::{Changes, Committed, Entry, EntryKind};
 use netmem_protocol::{CHANGES_RUNS_MAX, CacheId, ClientId, CommitId, Epoch, ErrorCode, PageIndex, RegionId};
 
 use crate::changes::{Cut, changed_runs, cut_epoch};
+use crate::history::History;
 use crate::reaper::Reaper;
 use crate::refusal::{Answer, Refusal};
 use crate::stats::Counts;
@@ -22,6 +23,9 @@ use crate::views::Views;
 pub const APPLIED_MAX: usize = 8;
 /// Clients whose applied commits a region remembers.
 pub const APPLIED_CLIENTS_MAX: usize = 1024;
+
+/// Permission bits that a snapshot keeps.
+const READ_BITS: u32 = 0o444;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +169,12 @@ pub struct Region {
     modified_ns: AtomicU64,
     /// Held by one commit at a time, from start to end. Lock order: before `views`, never with the catalog's.
     turn: Mutex<Applied>,
+    /// A snapshot: it never changes.
+    frozen: bool,
+    /// The region and the epoch that this one began as.
+    origin: Option<(RegionId, u64)>,
+    /// Lock order: after `turn`, before `views`.
+    history: Mutex<History>,
     /// Held for a few pointer moves. Readers take it. Lock order: after everything but the slabs'.
     views: Mutex<Views>,
 }
@@ -172,9 +182,25 @@ pub struct Region {
 impl Region {
     /// A region of `size` bytes of zeros, at epoch 1.
     pub fn new(id: RegionId, mode: u32, size: u64, reaper: Reaper) -> Self {
-        let row = RegionRow { size, epoch: 1, cuts: Vec::new() };
-        let region = Self::restored(id, &row, Tree::default(), reaper);
+        let root = Root { epoch: 1, size, tree: Tree::default(), cuts: Arc::new([]), reaper };
+        let region = Self::of(id, Arc::new(root), None, false);
         region.set_attributes(Some(mode), Some(now_ns()));
+        region
+    }
+
+    /// A region that begins as another one is, or was.
+    pub fn clone_of(id: RegionId, mode: u32, (parent, root): (RegionId, &Root)) -> Self {
+        let (tree, cuts) = (root.tree.clone(), Arc::clone(&root.cuts));
+        let same = Root { epoch: root.epoch, size: root.size, tree, cuts, reaper: root.reaper.clone() };
+        let region = Self::of(id, Arc::new(same), Some((parent, root.epoch)), false);
+        region.set_attributes(Some(mode), Some(now_ns()));
+        region
+    }
+
+    /// What shows a snapshot.
+    pub fn frozen(id: RegionId, root: Arc<Root>, mode: u32, made_ns: u64) -> Self {
+        let region = Self::of(id, root, None, true);
+        region.set_attributes(Some(mode & READ_BITS), Some(made_ns));
         region
     }
 
@@ -182,13 +208,53 @@ impl Region {
     pub fn restored(id: RegionId, row: &RegionRow, tree: Tree, reaper: Reaper) -> Self {
         let cuts = row.cuts.iter().map(|&(epoch, kept, before)| Cut { epoch, kept, before }).collect();
         let root = Root { epoch: row.epoch, size: row.size, tree, cuts, reaper };
+        let origin = row.origin.map(|(parent, epoch)| (RegionId(parent), epoch));
+        Self::of(id, Arc::new(root), origin, false)
+    }
+
+    fn of(id: RegionId, root: Arc<Root>, origin: Option<(RegionId, u64)>, frozen: bool) -> Self {
         Region {
             id,
             counts: Counts::default(),
             mode: AtomicU32::new(0),
             modified_ns: AtomicU64::new(0),
             turn: Mutex::default(),
-            views: Mutex::new(Views::new(Arc::new(root))),
+            frozen,
+            origin,
+            history: Mutex::default(),
+            views: Mutex::new(Views::new(root)),
+        }
+    }
+
+    /// An older epoch of it, as a store kept it.
+    pub fn as_it_was(&self, epoch: u64, size: u64, tree: Tree) -> Root {
+        let now = Arc::clone(self.views().current());
+        let cuts = now.cuts.iter().copied().filter(|cut| cut.epoch <= epoch).collect();
+        Root { epoch, size, tree, cuts, reaper: now.reaper.clone() }
+    }
+
+    /// Whether it is a snapshot.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// The region and the epoch that it began as.
+    pub fn origin(&self) -> Option<(RegionId, u64)> {
+        self.origin
+    }
+
+    /// What it was.
+    pub fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its row in a store.
+    pub fn row(&self, root: &Root) -> RegionRow {
+        RegionRow {
+            size: root.size,
+            epoch: root.epoch,
+            cuts: root.cuts.iter().map(|cut| (cut.epoch, cut.kept, cut.before)).collect(),
+            origin: self.origin.map(|(parent, epoch)| (parent.0, epoch)),
         }
     }
 
@@ -246,7 +312,7 @@ impl Region {
 
     fn entry_at(&self, root: &Root) -> Entry {
         Entry {
-            kind: EntryKind::Region,
+            kind: if self.frozen { EntryKind::Snapshot } else { EntryKind::Region },
             region: self.id,
             size: root.size,
             epoch: Epoch(root.epoch),

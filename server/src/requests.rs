@@ -211,6 +211,16 @@ impl Shared {
                 let scrubbed = scrub(&self.memory, after, |id| catalog.name_of(id));
                 reply.body(RegionId(0), Epoch(0), &scrubbed)
             }
+            Kind::Snapshot => {
+                let told = catalog.snapshot(&body(bytes, "Snapshot")?)?;
+                reply.body(RegionId(0), told.epoch, &told)
+            }
+            Kind::RemoveSnapshot => reply.empty(catalog.remove_snapshot(&body(bytes, "RemoveSnapshot")?)?),
+            Kind::Clone => reply.entry(&catalog.clone_region(who, &body(bytes, "Clone")?)?),
+            Kind::History => {
+                let told = catalog.history(&body(bytes, "History")?)?;
+                reply.body(RegionId(0), Epoch(0), &told)
+            }
             Kind::Lookup => reply.entry(&catalog.lookup(&body(bytes, "Lookup")?)?),
             Kind::List => {
                 let listing = catalog.list(&body(bytes, "List")?)?;

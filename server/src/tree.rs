@@ -134,15 +134,13 @@ impl Tree {
         self.leaf(leaf * FAN_OUT as u64)
     }
 
-    /// Sets a whole leaf, as a store kept it.
-    pub fn set_leaf(&mut self, leaf: u64, versions: [u64; FAN_OUT], pages: [Option<Content>; FAN_OUT]) {
-        let first = leaf * FAN_OUT as u64;
-        for ((page, content), version) in
-            (first..).zip(pages).zip(versions).filter(|(_, version)| *version != 0)
-        {
-            self.grow_to(page);
-            set_below(&mut self.root, self.height, page, content, version);
-        }
+    /// Puts a whole leaf in the place of what is there, as a store kept it.
+    pub fn put_leaf(&mut self, leaf: u64, versions: [u64; FAN_OUT], pages: [Option<Content>; FAN_OUT]) {
+        let page = leaf * FAN_OUT as u64;
+        self.grow_to(page);
+        let newest = versions.iter().copied().max().unwrap_or(0);
+        let stored = pages.iter().flatten().count() as u64;
+        put_below(&mut self.root, self.height, page, Leaf { newest, stored, versions, pages });
     }
 
     /// The first leaf from `leaf` on that has a page, and its number.
@@ -243,6 +241,21 @@ fn set_below(
             inner.newest = inner.newest.max(version);
             inner.stored
         }
+    }
+}
+
+fn put_below(slot: &mut Option<Arc<Node>>, height: u32, page: u64, leaf: Leaf) {
+    if height == 1 {
+        *slot = Some(Arc::new(Node::Leaf(leaf)));
+        return;
+    }
+    let node = Arc::make_mut(slot.get_or_insert_with(|| Arc::new(Node::empty(height))));
+    if let Node::Inner(inner) = node {
+        let child = &mut inner.children[child_of(page, height)];
+        inner.stored -= child.as_ref().map_or(0, |child| child.stored());
+        inner.newest = inner.newest.max(leaf.newest);
+        put_below(child, height - 1, page, leaf);
+        inner.stored += child.as_ref().map_or(0, |child| child.stored());
     }
 }
 

@@ -28,8 +28,8 @@ impl Catalog {
             let entry = kept.region.entry();
             RegionActivity {
                 region: *id,
-                name: state.names.names(*id).next().cloned().unwrap_or_default(),
-                names: state.names.links(*id),
+                name: self.shown_name(&state, *id),
+                names: self.links(&state, *id),
                 size: entry.size,
                 stored_pages: entry.stored_pages,
                 holds: kept.holds,

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use netmem_protocol::RegionId;
 
-use super::{Catalog, Kept, State};
+use super::{Catalog, State};
 use crate::config::Limits;
+use crate::history::Kept;
 use crate::memory::Memory;
 use crate::namespace::Namespace;
 use crate::region::Region;
@@ -28,10 +29,10 @@ impl Catalog {
         let damaged = |what: String| StoreError::broken(format!("the index is damaged: {what}"));
         let mut state = State { last_region: loaded.names.last_region, ..State::default() };
         for (id, row) in &loaded.names.regions {
-            let tree = loaded.trees.remove(id).unwrap_or_default();
+            let tree = loaded.trees.current.remove(id).unwrap_or_default();
             let region = Arc::new(Region::restored(*id, row, tree, memory.reaper.clone()));
             memory.regions_mut().insert(*id, Arc::clone(&region));
-            state.kept.insert(*id, Kept { region, holds: 0 });
+            state.kept.insert(*id, super::Kept { region, holds: 0 });
             state.last_region = state.last_region.max(id.0);
         }
         let region = |id: RegionId| {
@@ -46,17 +47,46 @@ impl Catalog {
         for (id, client, ended) in &loaded.names.applied {
             region(*id)?.remember(*client, ended);
         }
+        for (id, row) in &loaded.names.log {
+            region(*id)?.history().note(*row);
+        }
+        let mut shown = Vec::new();
+        for (id, name, row) in &loaded.names.snapshots {
+            let of = Arc::clone(region(*id)?);
+            let tree = loaded.trees.kept.get(&(*id, row.epoch)).cloned();
+            let tree =
+                tree.ok_or_else(|| damaged(format!("snapshot {name:?} of region {id} is not there")))?;
+            let known = of.history().root(row.epoch).cloned();
+            let root = known.unwrap_or_else(|| Arc::new(of.as_it_was(row.epoch, row.size, tree)));
+            let (made_ns, shown_by, automatic) = (row.made_ns, RegionId(row.shown_by), row.automatic);
+            of.history().snapshots.insert(name.clone(), Kept { root, made_ns, shown_by, automatic });
+            state.last_region = state.last_region.max(row.shown_by);
+            shown.push((of, name.clone()));
+        }
+        for (parent, epoch) in loaded.names.regions.iter().filter_map(|(_, row)| row.origin) {
+            let parent = RegionId(parent);
+            let tree = loaded.trees.kept.get(&(parent, epoch)).cloned().unwrap_or_default();
+            let parent = region(parent)?;
+            let root = Arc::new(parent.as_it_was(epoch, 0, tree));
+            parent.history().clones.entry(epoch).or_insert_with(|| (root, 0)).1 += 1;
+        }
         let names = Namespace::restored(loaded.names.directories, loaded.names.children);
         let names = names.ok_or_else(|| damaged("a name is in a directory that is not there".to_owned()))?;
         for id in names.regions() {
             region(id)?;
         }
-        if let Some(id) = loaded.trees.keys().next() {
-            return Err(damaged(format!("region {id} has pages, and is not there")));
-        }
         state.left = state.kept.keys().copied().filter(|id| names.links(*id) == 0).collect();
         state.names = names;
         let grace = (!state.kept.is_empty()).then(|| Instant::now() + lease);
-        Ok(Catalog { state: state.into(), memory, store, limits, lease, grace })
+        let catalog = Catalog { state: State::default().into(), memory, store, limits, lease, grace };
+        for (of, name) in shown {
+            let history = of.history();
+            if let Some(kept) = history.snapshots.get(&name) {
+                catalog.show(&mut state, &of, &name, kept);
+                state.left.extend(kept.automatic.then_some(kept.shown_by));
+            }
+        }
+        *catalog.state() = state;
+        Ok(catalog)
     }
 }

@@ -6,25 +6,35 @@
 //! A commit's pages are written into free slots; then they are synced; then the index names them, in one transaction; and then the commit
 //! has happened. Commits that come while a transaction is under way share the next one, and its two syncs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use netmem_protocol::{RegionId, StoreId};
 
 use super::disk::Disk;
-use super::index::{Attribute, CommitRows, Index, Names, PageRow, RegionRow, Update, encode_leaf};
-use super::pages::{self, Pages};
+use super::index::{Attribute, CommitRows, Index, Names, PageRow, Update, encode_leaf};
+use super::pages::{self, Pages, Stored};
 use super::{Record, Store, StoreError};
 use crate::content::Content;
-use crate::region::Root;
 use crate::tree::{FAN_OUT, Tree};
 
 /// What a store holds when it is opened.
 pub struct Loaded {
     /// Names, regions, and the last commits of clients.
     pub names: Names,
-    /// The pages of each region that has some.
-    pub trees: HashMap<RegionId, Tree>,
+    /// Their pages.
+    pub trees: Trees,
+}
+
+/// The pages of all regions.
+#[derive(Default)]
+pub struct Trees {
+    /// At their newest epochs.
+    pub current: HashMap<RegionId, Tree>,
+    /// At epochs that snapshots and clones keep.
+    pub kept: HashMap<(RegionId, u64), Tree>,
+    /// Regions with rows that nothing needs, and the epochs that are kept of them.
+    pruned: Vec<(RegionId, Vec<u64>)>,
 }
 
 /// An update that waits, and how it went.
@@ -63,8 +73,15 @@ impl Durable {
             Index::make(&*disk, id)?;
         }
         let (index, id) = Index::open(&*disk)?;
-        let loaded = Loaded { names: index.names()?, trees: load_trees(&index, &pages)? };
-        let queue = Queue { transaction: index.transaction()?, ..Queue::default() };
+        let names = index.names()?;
+        let mut trees = load_trees(&index, &pages, &names)?;
+        let mut queue = Queue { transaction: index.transaction()?, ..Queue::default() };
+        let pruned = std::mem::take(&mut trees.pruned);
+        if !pruned.is_empty() {
+            queue.transaction += 1;
+            index.apply(queue.transaction, &[Update { pruned, ..Update::default() }])?;
+        }
+        let loaded = Loaded { names, trees };
         let store = Durable {
             id,
             disk,
@@ -187,24 +204,25 @@ impl Store for Durable {
 
     fn commit(&self, record: &mut Record<'_>) -> Result<(), StoreError> {
         self.write_pages(record)?;
-        let leaf_pages = FAN_OUT as u64;
         let tree = &record.root.tree;
-        let mut leaves = Vec::new();
-        // The leaf that the cut goes through has lost pages, and none of its versions says so.
-        let through = record.cut.filter(|kept| kept % leaf_pages != 0).map(|kept| kept / leaf_pages);
-        if let Some(leaf) = through {
-            leaves.push((leaf, encode_leaf(&page_rows(tree, leaf))));
+        let mut leaves = BTreeMap::new();
+        if let Some(kept) = record.cut {
+            // What was cut off has gone, and no version says so.
+            let mut from = kept / FAN_OUT as u64;
+            while let Some((leaf, _)) = record.before.tree.next_leaf(from) {
+                leaves.insert(leaf, encode_leaf(&page_rows(tree, leaf)));
+                from = leaf + 1;
+            }
         }
         tree.changed_leaves(record.previous.0, &mut |leaf, _| {
-            if Some(leaf) != through {
-                leaves.push((leaf, encode_leaf(&page_rows(tree, leaf))));
-            }
+            leaves.insert(leaf, encode_leaf(&page_rows(tree, leaf)));
         });
         let rows = CommitRows {
             region: record.region,
-            row: row_of(record.root),
-            cut: record.cut.map(|kept| kept.div_ceil(leaf_pages)),
-            leaves,
+            row: record.of.row(record.root),
+            leaves: leaves.into_iter().collect(),
+            kept: std::mem::take(&mut record.kept),
+            log: Some(record.log),
             applied: std::mem::take(&mut record.applied),
         };
         let attributes = vec![(record.region, Attribute::Modified, record.modified_ns)];
@@ -222,15 +240,6 @@ impl Store for Durable {
     }
 }
 
-/// A region's row.
-pub fn row_of(root: &Root) -> RegionRow {
-    RegionRow {
-        size: root.size,
-        epoch: root.epoch,
-        cuts: root.cuts.iter().map(|cut| (cut.epoch, cut.kept, cut.before)).collect(),
-    }
-}
-
 fn page_rows(tree: &Tree, leaf: u64) -> [PageRow; FAN_OUT] {
     let mut rows = [PageRow::default(); FAN_OUT];
     let Some(leaf) = tree.leaf_at(leaf) else { return rows };
@@ -243,24 +252,120 @@ fn page_rows(tree: &Tree, leaf: u64) -> [PageRow; FAN_OUT] {
     rows
 }
 
-fn load_trees(index: &Index, pages: &Arc<Pages>) -> Result<HashMap<RegionId, Tree>, StoreError> {
-    let mut trees: HashMap<RegionId, Tree> = HashMap::new();
-    index.leaves(|region, leaf, _, rows| {
+/// Loads the trees of all regions, and those of epochs that snapshots and clones keep.
+fn load_trees(index: &Index, pages: &Arc<Pages>, names: &Names) -> Result<Trees, StoreError> {
+    let mut wanted: HashMap<RegionId, BTreeSet<u64>> = HashMap::new();
+    for (region, _, row) in &names.snapshots {
+        wanted.entry(*region).or_default().insert(row.epoch);
+    }
+    for (parent, epoch) in names.regions.iter().filter_map(|(_, row)| row.origin) {
+        wanted.entry(RegionId(parent)).or_default().insert(epoch);
+    }
+    for region in index.regions_with_leaves()? {
+        if names.regions.binary_search_by_key(&region, |(id, _)| *id).is_err() {
+            return Err(damaged(&format!("region {region} has pages, and is not there")));
+        }
+    }
+    let mut loader = Loader { pages, shared: (!wanted.is_empty()).then(HashMap::new) };
+    let mut trees = Trees::default();
+    // In the order of their numbers: what a region began as has a lower one.
+    for (region, row) in &names.regions {
+        let mut tree = match row.origin {
+            None => Tree::default(),
+            Some((parent, epoch)) => {
+                let began = trees.kept.get(&(RegionId(parent), epoch)).cloned();
+                began.ok_or_else(|| damaged(&format!("region {region} began as one that is not there")))?
+            }
+        };
+        let mut epochs = wanted.remove(region).unwrap_or_default();
+        let leaves = index.leaves(*region)?;
+        let needed = Needed::of(&leaves, &epochs);
+        if needed.all < leaves.len() {
+            // A crash came between the end of what needed them and the end of the rows.
+            trees.pruned.push((*region, epochs.iter().copied().collect()));
+        }
+        for (written, leaf, rows) in leaves {
+            if !needed.has(leaf, written) {
+                continue;
+            }
+            while let Some(epoch) = epochs.first().copied().filter(|epoch| *epoch < written) {
+                epochs.pop_first();
+                trees.kept.insert((*region, epoch), tree.clone());
+            }
+            tree.put_leaf(leaf, rows.map(|row| row.version), loader.contents(*region, &rows)?);
+        }
+        for epoch in epochs {
+            trees.kept.insert((*region, epoch), tree.clone());
+        }
+        trees.current.insert(*region, tree);
+    }
+    Ok(trees)
+}
+
+/// Which rows of a region's leaves show at its newest epoch or at one that is kept.
+struct Needed {
+    rows: HashSet<(u64, u64)>,
+    all: usize,
+}
+
+impl Needed {
+    fn of(leaves: &[(u64, u64, [PageRow; FAN_OUT])], kept: &BTreeSet<u64>) -> Needed {
+        let mut next: HashMap<u64, u64> = HashMap::new();
+        let mut rows = HashSet::new();
+        // From the newest on: a row shows up to the next one's epoch.
+        for (written, leaf, _) in leaves.iter().rev() {
+            let until = next.insert(*leaf, *written);
+            if until.is_none_or(|until| kept.range(written..&until).next().is_some()) {
+                rows.insert((*leaf, *written));
+            }
+        }
+        let all = rows.len();
+        Needed { rows, all }
+    }
+
+    fn has(&self, leaf: u64, written: u64) -> bool {
+        self.rows.contains(&(leaf, written))
+    }
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::broken(format!("the index is damaged: {what}"))
+}
+
+/// Makes pages of rows: one of each slot, whoever names it.
+struct Loader<'a> {
+    pages: &'a Arc<Pages>,
+    /// Slots that are known, if one may be named twice.
+    shared: Option<HashMap<u64, Arc<Stored>>>,
+}
+
+impl Loader<'_> {
+    fn contents(
+        &mut self,
+        region: RegionId,
+        rows: &[PageRow; FAN_OUT],
+    ) -> Result<[Option<Content>; FAN_OUT], StoreError> {
         let mut contents = [const { None }; FAN_OUT];
         for (content, row) in contents.iter_mut().zip(rows).filter(|(_, row)| row.slot != 0) {
-            let stored = pages.known(row.slot, row.sum).ok_or_else(|| {
-                let text = format!(
-                    "the index is damaged: region {region} has a page in slot {}, which is another's or not there",
-                    row.slot
-                );
-                StoreError::broken(text)
-            })?;
-            *content = Some(Content::Stored(stored));
+            *content = Some(Content::Stored(self.stored(region, row)?));
         }
-        trees.entry(region).or_default().set_leaf(leaf, rows.map(|row| row.version), contents);
-        Ok(())
-    })?;
-    Ok(trees)
+        Ok(contents)
+    }
+
+    fn stored(&mut self, region: RegionId, row: &PageRow) -> Result<Arc<Stored>, StoreError> {
+        let wrong = || {
+            let slot = row.slot;
+            damaged(&format!("region {region} has a page in slot {slot}, which is another's or not there"))
+        };
+        if let Some(known) = self.shared.as_ref().and_then(|shared| shared.get(&row.slot)) {
+            return if known.sum() == row.sum { Ok(Arc::clone(known)) } else { Err(wrong()) };
+        }
+        let stored = self.pages.known(row.slot, row.sum).ok_or_else(wrong)?;
+        if let Some(shared) = &mut self.shared {
+            shared.insert(row.slot, Arc::clone(&stored));
+        }
+        Ok(stored)
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 //! | `attributes` | region, [`Attribute`] | a number |
 //! | `leaves` | region, leaf, epoch | 64 pages: versions, slots and checksums ([`encode_leaf`]) |
 //! | `applied` | region, client | the client's last commits |
+//! | `snapshots` | region, name | [`SnapshotRow`] |
+//! | `log` | region, epoch | when, pages changed, size |
 //! | `directories` | full name | mode and time |
 //! | `children` | directory, NUL, name | [`ChildRow`] |
 
@@ -23,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 use super::disk::{Disk, DiskFile};
+use crate::history::{LOG_MAX, LogRow};
 use crate::tree::FAN_OUT;
 
 /// Its name on the disk.
@@ -39,6 +42,8 @@ const REGIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("regions")
 const ATTRIBUTES: TableDefinition<'_, (u64, u8), u64> = TableDefinition::new("attributes");
 const LEAVES: TableDefinition<'_, (u64, u64, u64), &[u8]> = TableDefinition::new("leaves");
 const APPLIED: TableDefinition<'_, (u64, [u8; 16]), &[u8]> = TableDefinition::new("applied");
+const SNAPSHOTS: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("snapshots");
+const LOG: TableDefinition<'_, (u64, u64), (u64, u64, u64)> = TableDefinition::new("log");
 const DIRECTORIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("directories");
 const CHILDREN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("children");
 
@@ -51,6 +56,23 @@ pub struct RegionRow {
     pub epoch: u64,
     /// Epoch, pages left, pages before, of each cut that is remembered.
     pub cuts: Vec<(u64, u64, u64)>,
+    /// The region and the epoch that it began as: its leaves that are not here are there.
+    pub origin: Option<(u64, u64)>,
+}
+
+/// A snapshot of a region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRow {
+    /// The epoch that it keeps.
+    pub epoch: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub made_ns: u64,
+    /// The number of the region that shows it.
+    pub shown_by: u64,
+    /// It goes with the last hold on it.
+    pub automatic: bool,
 }
 
 /// What of a region changes beside its commits.
@@ -102,6 +124,10 @@ pub struct Update {
     pub attributes: Vec<(RegionId, Attribute, u64)>,
     /// Commits. One to a region that went meanwhile is left out.
     pub commits: Vec<CommitRows>,
+    /// Snapshots of regions that are there, by name.
+    pub snapshots: Vec<(RegionId, String, Option<SnapshotRow>)>,
+    /// Regions of which no other epochs than these, in order, and the newest are kept any more.
+    pub pruned: Vec<(RegionId, Vec<u64>)>,
     /// Directories.
     pub directories: Vec<(String, Option<DirectoryRow>)>,
     /// What is in directories.
@@ -119,10 +145,12 @@ pub struct CommitRows {
     pub region: RegionId,
     /// The region after it.
     pub row: RegionRow,
-    /// Leaves from this one on go, before others are written.
-    pub cut: Option<u64>,
-    /// Leaves.
+    /// Leaves that changed; `None` for one that has nothing any more.
     pub leaves: Vec<(u64, Option<Vec<u8>>)>,
+    /// Older epochs that are kept, in order.
+    pub kept: Vec<u64>,
+    /// Its line in the log.
+    pub log: Option<LogRow>,
     /// The last commits of its client, and with `None` of one that is forgotten.
     pub applied: Vec<(ClientId, Option<Ended>)>,
 }
@@ -136,6 +164,10 @@ pub struct Names {
     pub attributes: Vec<(RegionId, u8, u64)>,
     /// The last commits of clients.
     pub applied: Vec<(RegionId, ClientId, Ended)>,
+    /// Snapshots, by name.
+    pub snapshots: Vec<(RegionId, String, SnapshotRow)>,
+    /// The logs of regions, in order.
+    pub log: Vec<(RegionId, LogRow)>,
     /// Directories.
     pub directories: Vec<(String, DirectoryRow)>,
     /// What is in directories.
@@ -189,6 +221,9 @@ pub fn encode_leaf(pages: &[PageRow; FAN_OUT]) -> Option<Vec<u8>> {
     }
     Some(row)
 }
+
+/// The row of a leaf that has nothing.
+const NOTHING: [u8; 16] = [0; 16];
 
 /// Undoes [`encode_leaf`].
 pub fn decode_leaf(row: &[u8]) -> Option<[PageRow; FAN_OUT]> {
@@ -259,6 +294,8 @@ impl Index {
         write.open_table(ATTRIBUTES).map_err(failed)?;
         write.open_table(LEAVES).map_err(failed)?;
         write.open_table(APPLIED).map_err(failed)?;
+        write.open_table(SNAPSHOTS).map_err(failed)?;
+        write.open_table(LOG).map_err(failed)?;
         write.open_table(DIRECTORIES).map_err(failed)?;
         write.open_table(CHILDREN).map_err(failed)?;
         write.commit().map_err(failed)?;
@@ -338,6 +375,16 @@ impl Index {
             });
             names.applied.push((RegionId(region), ClientId(client), commits.collect()));
         }
+        for row in read.open_table(SNAPSHOTS).map_err(failed)?.iter().map_err(failed)? {
+            let (key, row) = row.map_err(failed)?;
+            let (region, name) = key.value();
+            names.snapshots.push((RegionId(region), name.to_owned(), decode(row.value(), "a snapshot")?));
+        }
+        for row in read.open_table(LOG).map_err(failed)?.iter().map_err(failed)? {
+            let (key, row) = row.map_err(failed)?;
+            let ((region, epoch), (when_ns, pages, size)) = (key.value(), row.value());
+            names.log.push((RegionId(region), LogRow { epoch, when_ns, pages, size }));
+        }
         for row in read.open_table(DIRECTORIES).map_err(failed)?.iter().map_err(failed)? {
             let (name, row) = row.map_err(failed)?;
             names.directories.push((name.value().to_owned(), decode(row.value(), "a directory")?));
@@ -351,19 +398,32 @@ impl Index {
         Ok(names)
     }
 
-    /// Calls `each` with every leaf: region, leaf, epoch, pages.
-    pub fn leaves(
-        &self,
-        mut each: impl FnMut(RegionId, u64, u64, &[PageRow; FAN_OUT]) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    /// A region's leaves in the order in which they were written: epoch, leaf, pages.
+    pub fn leaves(&self, region: RegionId) -> Result<Vec<(u64, u64, [PageRow; FAN_OUT])>, StoreError> {
         let read = self.database.begin_read().map_err(failed)?;
-        for row in read.open_table(LEAVES).map_err(failed)?.iter().map_err(failed)? {
+        let table = read.open_table(LEAVES).map_err(failed)?;
+        let mut leaves = Vec::new();
+        for row in table.range((region.0, 0, 0)..(region.0 + 1, 0, 0)).map_err(failed)? {
             let (key, row) = row.map_err(failed)?;
-            let (region, leaf, epoch) = key.value();
-            let pages = decode_leaf(row.value()).ok_or_else(|| damaged("a leaf"))?;
-            each(RegionId(region), leaf, epoch, &pages)?;
+            let (_, leaf, epoch) = key.value();
+            leaves.push((epoch, leaf, decode_leaf(row.value()).ok_or_else(|| damaged("a leaf"))?));
         }
-        Ok(())
+        leaves.sort_unstable_by_key(|(epoch, leaf, _)| (*epoch, *leaf));
+        Ok(leaves)
+    }
+
+    /// Regions that have leaves.
+    pub fn regions_with_leaves(&self) -> Result<Vec<RegionId>, StoreError> {
+        let read = self.database.begin_read().map_err(failed)?;
+        let table = read.open_table(LEAVES).map_err(failed)?;
+        let (mut regions, mut from) = (Vec::new(), 0);
+        loop {
+            let next = table.range((from, 0, 0)..).map_err(failed)?.next().transpose().map_err(failed)?;
+            let Some((key, _)) = next else { return Ok(regions) };
+            let (region, ..) = key.value();
+            regions.push(RegionId(region));
+            from = region + 1;
+        }
     }
 
     /// Whether all of its pages have the checksums that they must have. May mend what a crash left.
@@ -388,6 +448,7 @@ fn write_update(write: &WriteTransaction, update: &Update) -> Result<(), StoreEr
     for commit in &update.commits {
         write_commit(write, commit)?;
     }
+    write_snapshots(write, update)?;
     write_names(write, update)
 }
 
@@ -399,13 +460,39 @@ fn write_commit(write: &WriteTransaction, commit: &CommitRows) -> Result<(), Sto
     }
     regions.insert(region, &encode(&commit.row)?[..]).map_err(failed)?;
     let mut leaves = write.open_table(LEAVES).map_err(failed)?;
-    if let Some(first) = commit.cut {
-        leaves.retain_in((region, first, 0)..(region + 1, 0, 0), |_, _| false).map_err(failed)?;
-    }
     for (leaf, row) in &commit.leaves {
-        leaves.retain_in((region, *leaf, 0)..(region, leaf + 1, 0), |_, _| false).map_err(failed)?;
-        if let Some(row) = row {
-            leaves.insert((region, *leaf, commit.row.epoch), &row[..]).map_err(failed)?;
+        let newest = leaves
+            .range((region, *leaf, 0)..(region, leaf + 1, 0))
+            .map_err(failed)?
+            .next_back()
+            .transpose()
+            .map_err(failed)?
+            .map(|(key, _)| key.value());
+        // A row is of its epoch and all later ones up to the next row's.
+        let mut is_below = commit.row.origin.is_some();
+        if let Some(key) = newest {
+            if commit.kept.iter().any(|epoch| *epoch >= key.2) {
+                is_below = true;
+            } else {
+                leaves.remove(key).map_err(failed)?;
+                let older = leaves.range((region, *leaf, 0)..(region, leaf + 1, 0)).map_err(failed)?.next();
+                is_below |= older.is_some();
+            }
+        }
+        match row {
+            Some(row) => drop(leaves.insert((region, *leaf, commit.row.epoch), &row[..]).map_err(failed)?),
+            // What lies below must not show.
+            None if is_below => {
+                drop(leaves.insert((region, *leaf, commit.row.epoch), &NOTHING[..]).map_err(failed)?);
+            }
+            None => {}
+        }
+    }
+    if let Some(LogRow { epoch, when_ns, pages, size }) = commit.log {
+        let mut log = write.open_table(LOG).map_err(failed)?;
+        log.insert((region, epoch), (when_ns, pages, size)).map_err(failed)?;
+        if let Some(old) = epoch.checked_sub(LOG_MAX as u64) {
+            log.remove((region, old)).map_err(failed)?;
         }
     }
     let mut applied = write.open_table(APPLIED).map_err(failed)?;
@@ -423,6 +510,41 @@ fn write_commit(write: &WriteTransaction, commit: &CommitRows) -> Result<(), Sto
     Ok(())
 }
 
+fn write_snapshots(write: &WriteTransaction, update: &Update) -> Result<(), StoreError> {
+    if !update.snapshots.is_empty() {
+        let regions = write.open_table(REGIONS).map_err(failed)?;
+        let mut snapshots = write.open_table(SNAPSHOTS).map_err(failed)?;
+        for (RegionId(region), name, row) in &update.snapshots {
+            match row {
+                Some(row) if regions.get(region).map_err(failed)?.is_some() => {
+                    drop(snapshots.insert((*region, &name[..]), &encode(row)?[..]).map_err(failed)?);
+                }
+                Some(_) => {}
+                None => drop(snapshots.remove((*region, &name[..])).map_err(failed)?),
+            }
+        }
+    }
+    for (RegionId(region), kept) in &update.pruned {
+        let mut leaves = write.open_table(LEAVES).map_err(failed)?;
+        let range = (*region, 0, 0)..(region + 1, 0, 0);
+        let mut gone = Vec::new();
+        let mut before: Option<(u64, u64, u64)> = None;
+        for row in leaves.range(range).map_err(failed)? {
+            let key = row.map_err(failed)?.0.value();
+            if let Some(old) = before.filter(|old| old.1 == key.1)
+                && !kept.iter().any(|epoch| (old.2..key.2).contains(epoch))
+            {
+                gone.push(old);
+            }
+            before = Some(key);
+        }
+        for key in gone {
+            leaves.remove(key).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 fn write_region(write: &WriteTransaction, region: u64, row: Option<&RegionRow>) -> Result<(), StoreError> {
     let mut regions = write.open_table(REGIONS).map_err(failed)?;
     if let Some(row) = row {
@@ -434,6 +556,10 @@ fn write_region(write: &WriteTransaction, region: u64, row: Option<&RegionRow>) 
     attributes.retain_in((region, 0)..(region + 1, 0), |_, _| false).map_err(failed)?;
     let mut leaves = write.open_table(LEAVES).map_err(failed)?;
     leaves.retain_in((region, 0, 0)..(region + 1, 0, 0), |_, _| false).map_err(failed)?;
+    let mut snapshots = write.open_table(SNAPSHOTS).map_err(failed)?;
+    snapshots.retain_in((region, "")..(region + 1, ""), |_, _| false).map_err(failed)?;
+    let mut log = write.open_table(LOG).map_err(failed)?;
+    log.retain_in((region, 0)..(region + 1, 0), |_, _| false).map_err(failed)?;
     let mut applied = write.open_table(APPLIED).map_err(failed)?;
     applied.retain_in((region, [0; 16])..(region + 1, [0; 16]), |_, _| false).map_err(failed)?;
     Ok(())
@@ -461,6 +587,8 @@ fn write_names(write: &WriteTransaction, update: &Update) -> Result<(), StoreErr
     }
     if let Some(last) = update.last_region {
         let mut meta = write.open_table(META).map_err(failed)?;
+        let there = meta.get("last region").map_err(failed)?.and_then(|value| value.value().try_into().ok());
+        let last = last.max(there.map_or(0, u64::from_le_bytes));
         meta.insert("last region", &last.to_le_bytes()[..]).map_err(failed)?;
     }
     Ok(())

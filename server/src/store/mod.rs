@@ -16,7 +16,8 @@ use std::io::{self, ErrorKind};
 use netmem_protocol::{ClientId, Epoch, ErrorCode, RegionId, StoreId};
 use thiserror::Error;
 
-use crate::region::Root;
+use crate::history::LogRow;
+use crate::region::{Region, Root};
 use index::{Ended, Update};
 
 /// A commit that is about to become visible.
@@ -26,6 +27,10 @@ pub struct Record<'a> {
     /// The region as it will be. What the commit changed is `root.tree.changed_since(previous)`, and what it cut. A store that keeps pages
     /// elsewhere puts there where they are.
     pub root: &'a mut Root,
+    /// The region, for its row.
+    pub of: &'a Region,
+    /// The region as it is.
+    pub before: &'a Root,
     /// The epoch before it.
     pub previous: Epoch,
     /// Whole pages that are left of those before it, if some were cut away.
@@ -34,6 +39,10 @@ pub struct Record<'a> {
     pub modified_ns: u64,
     /// How the last commits of its client ended, this one included; of a client that is forgotten, nothing.
     pub applied: Vec<(ClientId, Option<Ended>)>,
+    /// Older epochs that are kept, in order.
+    pub kept: Vec<u64>,
+    /// Its line in the region's log.
+    pub log: LogRow,
 }
 
 /// The store could not take a change.

@@ -204,7 +204,8 @@ impl DiskFile for SimulatedFile {
     }
 
     fn write_at(&self, slices: &mut [IoSlice<'_>], at: u64) -> io::Result<()> {
-        let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let mut bytes = Vec::new();
+        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
         let failed = self.disk.count();
         if failed.is_some() {
             bytes.truncate(bytes.len() / 2);
@@ -219,8 +220,9 @@ impl DiskFile for SimulatedFile {
             Some((_, error)) => Err(error),
             None => {
                 self.with(|image| {
-                    image.synced = image.now.clone();
-                    image.since.clear();
+                    for change in image.since.drain(..) {
+                        change.apply(&mut image.synced);
+                    }
                 });
                 Ok(())
             }

@@ -48,6 +48,7 @@ pub fn refused(name: &str, error: &RemoteError) -> Errno {
                 | ErrorCode::NotDirectory
                 | ErrorCode::Link
                 | ErrorCode::TooManyLinks
+                | ErrorCode::ReadOnly
         )
     );
     if !everyday {
@@ -71,10 +72,14 @@ pub fn lookup(runtime: &'static Runtime, name: &Name) -> Result<(String, Entry),
         Ok(entry) => {
             let (local, entry) = bring_in_line_again(runtime, &name.0, entry)?;
             match entry.kind {
-                EntryKind::Region if name.is_of_directory() => Err(Errno(libc::ENOTDIR)),
+                EntryKind::Region | EntryKind::Snapshot if name.is_of_directory() => {
+                    Err(Errno(libc::ENOTDIR))
+                }
                 // It is what the link leads to that must be one.
                 EntryKind::Symlink if name.is_of_directory() => Err(Errno(libc::ELOOP)),
-                EntryKind::Region | EntryKind::Directory | EntryKind::Symlink => Ok((local, entry)),
+                EntryKind::Region | EntryKind::Snapshot | EntryKind::Directory | EntryKind::Symlink => {
+                    Ok((local, entry))
+                }
             }
         }
         Err(error) => {
@@ -118,11 +123,15 @@ pub fn open(runtime: &'static Runtime, name: &Name, flags: i32, mode: u32) -> Re
         let answer =
             if is_root { runtime.remote.lookup("") } else { runtime.remote.open(&name.0, create, mode) };
         match answer {
-            Ok(entry) if entry.kind == EntryKind::Region && flags & libc::O_DIRECTORY != 0 => {
+            Ok(entry) if entry.kind.has_pages() && flags & libc::O_DIRECTORY != 0 => {
                 let _ = runtime.remote.close(entry.region);
                 return Err(Errno(libc::ENOTDIR));
             }
-            Ok(entry) if entry.kind == EntryKind::Region => {
+            Ok(entry) if entry.kind == EntryKind::Snapshot && would_write(flags) => {
+                let _ = runtime.remote.close(entry.region);
+                return Err(Errno(libc::EROFS));
+            }
+            Ok(entry) if entry.kind.has_pages() => {
                 // Found as long as the name is this entry's: a moment later it may be another's, here or on another host.
                 let found = tree::bring_in_line(runtime, &name.0, &entry)
                     .and_then(|local| Ok((attach::find_file(runtime, &local)?, local)));
@@ -163,6 +172,11 @@ pub fn open(runtime: &'static Runtime, name: &Name, flags: i32, mode: u32) -> Re
             Ok(Opened::Directory(runtime.directory.local(&name.0)))
         }
     }
+}
+
+/// Whether an open is for more than reading.
+fn would_write(flags: i32) -> bool {
+    flags & libc::O_PATH == 0 && (flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0)
 }
 
 /// The open of a name with a symbolic link on the way, or at its end: ELOOP, unless the link itself is meant.
@@ -319,8 +333,7 @@ fn rename_refused(runtime: &Runtime, rename: &Rename, error: &RemoteError) -> Er
     };
     match error.code() {
         Some(ErrorCode::NotFound)
-            if parent(&rename.from).is_ok()
-                && parent(&rename.to).is_ok_and(|kind| kind == EntryKind::Region) =>
+            if parent(&rename.from).is_ok() && parent(&rename.to).is_ok_and(EntryKind::has_pages) =>
         {
             Errno(libc::ENOTDIR)
         }

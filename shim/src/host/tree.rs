@@ -50,7 +50,7 @@ pub fn replaced(runtime: &Runtime, name: &str) -> Result<String, Errno> {
 pub fn bring_in_line(runtime: &'static Runtime, name: &str, entry: &Entry) -> Result<String, Errno> {
     let local = place(runtime, name);
     match entry.kind {
-        EntryKind::Region => {}
+        EntryKind::Region | EntryKind::Snapshot => {}
         EntryKind::Directory => {
             make_directory(runtime, name)?;
             dress_directory(&local, entry)?;
