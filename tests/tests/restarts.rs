@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netmem_tests::built::compile;
-use netmem_tests::cli::{bytes_at, exported, netmem};
+use netmem_tests::cli::{bytes_at, exported, import, netmem};
 use netmem_tests::engine::best;
 use netmem_tests::hang::{kill_group, patient};
 use netmem_tests::real::{have, run_script_on};
@@ -318,4 +318,94 @@ fn a_directory_that_is_in_use_is_refused_with_a_line_that_names_it() {
     let output = second.output();
     assert_eq!(output.code(), 1, "{output}");
     assert!(output.stderr.contains(&directory) && output.stderr.contains("in use"), "{output}");
+}
+
+#[test]
+fn damage_on_the_disk_is_named_by_scrub_and_by_check_and_nothing_else_is() {
+    let mut server = Server::durable(&[]);
+    import(&server, "good", &[b'g'; 40_000]);
+    import(&server, "bad", &[b'b'; 40_000]);
+    let clean = netmem(&server, &["scrub"]).ok();
+    assert_eq!(clean.stdout, "20 pages, all as they were written\n");
+    let store = server.store();
+    let check = |store: &std::path::Path| {
+        Run::plain(&netmem_tests::built::built().server).arg("check").arg(store).output()
+    };
+    let busy = check(&store);
+    assert!(busy.code() == 1 && busy.stderr.contains("in use"), "{busy}");
+    assert_eq!(server.stop().code(), Some(0));
+    let fine = check(&store);
+    assert_eq!(fine.code(), 0, "{fine}");
+    assert!(fine.stdout.ends_with("2 regions, 20 pages, all as they were written\n"), "{fine}");
+    // One bit of a page of `bad`.
+    let pages = store.join("pages");
+    let mut bytes = std::fs::read(&pages).expect("the file of pages");
+    let at = bytes.iter().rposition(|byte| *byte == b'b').expect("a page of it");
+    bytes[at - 100] ^= 4;
+    std::fs::write(&pages, bytes).expect("the file of pages");
+    let damaged = check(&store);
+    assert_eq!(damaged.code(), 1, "{damaged}");
+    assert_eq!(damaged.stdout.lines().count(), 1, "{damaged}");
+    assert!(damaged.stdout.starts_with("bad, page ") && damaged.stdout.contains("damaged"), "{damaged}");
+    server.restart();
+    let scrubbed = netmem(&server, &["scrub"]).output();
+    assert_eq!(scrubbed.code(), 1, "{scrubbed}");
+    assert!(
+        scrubbed.stdout.starts_with("bad: page ") && scrubbed.stderr.contains("1 of 20 pages"),
+        "{scrubbed}"
+    );
+    // It is an error to who reads it, and never data; what else there is can be read.
+    let host = Host::new(best());
+    let mut agent = Agent::start(&host, server.url());
+    let (good, bad) = (agent.ok("open /netmem/good r"), agent.ok("open /netmem/bad r"));
+    assert_eq!(agent.ok(&format!("pread {good} 39999 1")), "g");
+    let read = |page: usize| format!("pread {bad} {} 1", page * PAGE);
+    let answers: Vec<_> = (0..10).map(|page| agent.ask(&read(page))).collect();
+    assert_eq!(answers.iter().filter(|answer| **answer == Err("EIO".to_owned())).count(), 1, "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| **answer == Ok("b".to_owned())).count(), 9, "{answers:?}");
+    // And by loads, on a host that has none of the pages.
+    for engine in netmem_tests::engine::RUNGS.into_iter().filter_map(|engine| engine.require()) {
+        let cold = Host::new(engine);
+        let mut agent = Agent::start(&cold, server.url());
+        let fd = agent.ok("open /netmem/bad r");
+        agent.ok(&format!("map {fd} 0 40960 shared r"));
+        let answers: Vec<_> = (0..10).map(|page| agent.ask(&format!("load 0 {} 1", page * PAGE))).collect();
+        let count =
+            |wanted: &Result<String, String>| answers.iter().filter(|answer| *answer == wanted).count();
+        let wanted = (count(&Ok("b".to_owned())), count(&Err("SIGBUS".to_owned())));
+        assert_eq!(wanted, (9, 1), "{engine}: {answers:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_enospc_for_the_sync_and_the_server_and_the_stores_stay() {
+    let place = tempfile::TempDir::new().expect("a directory");
+    let mounted =
+        Run::plain("mount").args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"]).arg(place.path()).output();
+    if mounted.code() != 0 {
+        netmem_tests::skip::skip("mount", "mounting a small file system needs root");
+        return;
+    }
+    let store = place.path().join("store").display().to_string();
+    let server = Server::with(&["--store", &store]);
+    let host = Host::new(best());
+    let mut agent = Agent::start(&host, server.url());
+    let fd = agent.ok("open /netmem/a rwc");
+    agent.ok(&format!("truncate {fd} 33554432"));
+    agent.ok(&format!("map {fd} 0 33554432 shared w"));
+    agent.ok("fill 0 0 1048576 1");
+    agent.ok("sync 0 0 4096 s");
+    agent.ok("fill 0 1048576 16777216 2");
+    assert_eq!(agent.ask("sync 0 0 4096 s"), Err("ENOSPC".to_owned()), "{}", agent.stderr());
+    assert_eq!(agent.ask("sync 0 0 4096 s"), Err("ENOSPC".to_owned()), "{}", agent.stderr());
+    assert_eq!(exported(&server, "a")[0], b'1', "the server serves on, and has the last commit");
+    assert_eq!(exported(&server, "a")[1_048_576], 0, "and nothing of the one that it refused");
+    // What is too much goes; the rest is committed.
+    agent.ok(&format!("truncate {fd} 2097152"));
+    agent.ok("sync 0 0 4096 s");
+    let bytes = exported(&server, "a");
+    assert_eq!((bytes.len(), bytes[1_048_576], bytes[2_097_151]), (2_097_152, b'2', b'2'));
+    assert_eq!(agent.end("exit 0").code(), Some(0));
+    drop(server);
+    let _ = Run::plain("umount").arg(place.path()).output();
 }

@@ -172,24 +172,25 @@ impl Durable {
     }
 
     /// Writes a commit's pages, and puts into the tree where they are.
-    fn write_pages(&self, record: &mut Record<'_>) -> Result<(), StoreError> {
+    fn write_pages(&self, record: &mut Record<'_>) -> Result<Vec<Arc<Stored>>, StoreError> {
         let since = record.previous.0;
         let mut here = Vec::new();
         record.root.tree.changed_leaves(since, &mut |_, leaf| {
             here.extend(leaf.contents().iter().flatten().filter_map(|content| content.here().cloned()));
         });
         if here.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let mut stored = self.pages.write(&here)?.into_iter();
+        let written = self.pages.write(&here)?;
+        let mut stored = written.iter();
         record.root.tree.replace_changed(since, &mut |content| {
             if content.here().is_some()
                 && let Some(stored) = stored.next()
             {
-                *content = Content::Stored(stored);
+                *content = Content::Stored(Arc::clone(stored));
             }
         });
-        Ok(())
+        Ok(written)
     }
 }
 
@@ -203,7 +204,7 @@ impl Store for Durable {
     }
 
     fn commit(&self, record: &mut Record<'_>) -> Result<(), StoreError> {
-        self.write_pages(record)?;
+        let written = self.write_pages(record)?;
         let tree = &record.root.tree;
         let mut leaves = BTreeMap::new();
         if let Some(kept) = record.cut {
@@ -226,7 +227,13 @@ impl Store for Durable {
             applied: std::mem::take(&mut record.applied),
         };
         let attributes = vec![(record.region, Attribute::Modified, record.modified_ns)];
-        self.submit(Update { commits: vec![rows], attributes, ..Update::default() })?;
+        let result = self.submit(Update { commits: vec![rows], attributes, ..Update::default() });
+        if let Err(error) = result {
+            if error.full {
+                self.pages.discard(&written);
+            }
+            return Err(error);
+        }
         self.pages.punch();
         Ok(())
     }

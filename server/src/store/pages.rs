@@ -44,6 +44,8 @@ pub struct Stored {
     pages: Arc<Pages>,
     /// Read since it was last looked at as one that could leave memory.
     touched: AtomicBool,
+    /// The log has it that it is damaged.
+    told: AtomicBool,
     /// Its copy in memory. Locked while it is read from the disk, so that it is read once.
     copy: Mutex<Option<PageRef>>,
 }
@@ -83,7 +85,9 @@ impl Stored {
         }
         let mut page = memory.fresh()?;
         self.read(&mut page).map_err(|damage| {
-            tracing::error!("{damage}");
+            if !self.told.swap(true, Ordering::Relaxed) {
+                tracing::error!("{damage}");
+            }
             Refusal::new(ErrorCode::Internal, damage)
         })?;
         let page = page.seal();
@@ -219,6 +223,20 @@ impl Slots {
     }
 }
 
+/// Runs of slots: the first, and how many; in one write each.
+fn side_by_side(stored: &[Arc<Stored>]) -> Vec<(u64, usize)> {
+    let mut runs: Vec<(u64, usize)> = Vec::new();
+    for page in stored {
+        match runs.last_mut() {
+            Some((first, count)) if *first + *count as u64 == page.slot && *count < WRITE_PAGES_MAX => {
+                *count += 1
+            }
+            _ => runs.push((page.slot, 1)),
+        }
+    }
+    runs
+}
+
 /// The file of pages.
 pub struct Pages {
     file: Arc<dyn DiskFile>,
@@ -296,7 +314,14 @@ impl Pages {
 
     fn stored(self: &Arc<Self>, slot: u64, sum: u64, copy: Option<PageRef>) -> Stored {
         let pages = Arc::clone(self);
-        Stored { slot, sum, pages, touched: AtomicBool::new(false), copy: Mutex::new(copy) }
+        Stored {
+            slot,
+            sum,
+            pages,
+            touched: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+            copy: Mutex::new(copy),
+        }
     }
 
     /// Writes pages into free slots. They are on the disk after [`Pages::sync`].
@@ -309,17 +334,28 @@ impl Pages {
             .map(|(slot, page)| Arc::new(self.stored(slot, sum_of(page), Some(page.clone()))))
             .collect();
         let mut at = 0;
-        while at < stored.len() {
-            let first = stored[at].slot;
-            let rest = stored[at..].iter().take(WRITE_PAGES_MAX).enumerate();
-            let count = rest.take_while(|(i, page)| page.slot == first + *i as u64).count();
+        for (first, count) in side_by_side(&stored) {
             let mut slices: Vec<IoSlice<'_>> =
                 pages[at..at + count].iter().map(|page| IoSlice::new(&page[..])).collect();
-            self.file.write_at(&mut slices, first * PAGE_SIZE as u64)?;
+            if let Err(error) = self.file.write_at(&mut slices, first * PAGE_SIZE as u64) {
+                self.discard(&stored);
+                return Err(error);
+            }
             at += count;
         }
         self.cached(stored.iter());
         Ok(stored)
+    }
+
+    /// Gives the room of pages back that nobody will read: a disk that they filled has none for anything else.
+    pub fn discard(&self, stored: &[Arc<Stored>]) {
+        for (first, count) in side_by_side(stored) {
+            self.file.punch(first * PAGE_SIZE as u64, (count * PAGE_SIZE) as u64);
+        }
+        let mut slots = self.slots();
+        for page in stored {
+            set_bit(&mut slots.filled, page.slot, false);
+        }
     }
 
     /// Returns when everything that was written is on the disk.

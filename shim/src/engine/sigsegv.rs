@@ -204,18 +204,26 @@ impl Sigsegv {
                 (page, page + 1)
             }
         };
-        let (first, end) = (first.max(mapping.first_page), end.min(inside));
-        let (from, to) = (mapping.address_of(first), mapping.address_of(end - 1) + mem::PAGE);
+        let (mut first, mut end) = (first.max(mapping.first_page), end.min(inside));
         let state = mapping.state;
         let guarded = self.guarded(mapping);
-        if guarded {
-            handle.bring_in(first, end)?;
+        let needed = if guarded {
+            (page, page + 1)
         } else {
             // Without guards the block comes in whole, in the same request.
             let (start, stop) = state.range(state.number(address), mapping.start, mapping.end);
-            let block = (mapping.page_at(start), (mapping.page_at(stop - 1) + 1).min(PAGES_MAX));
-            handle.bring_in(first.min(block.0), end.max(block.1))?;
+            (mapping.page_at(start), (mapping.page_at(stop - 1) + 1).min(PAGES_MAX))
+        };
+        let all = (first.min(needed.0), end.max(needed.1));
+        if let Err(errno) = handle.bring_in(all.0, all.1) {
+            if all == needed {
+                return Err(errno);
+            }
+            // What one page lacks that was asked for ahead is no reason to give up another.
+            handle.bring_in(needed.0, needed.1)?;
+            (first, end) = (page, page + 1);
         }
+        let (from, to) = (mapping.address_of(first), mapping.address_of(end - 1) + mem::PAGE);
         self.open(mapping, handle, (address, address + 1), Access { write, again })?;
         if !again {
             crate::stats::FAULT_TIME.note(began);

@@ -353,8 +353,16 @@ impl Server {
             first.first += u64::from(taken);
             first.count -= taken;
         }
-        for page in missing.iter().flat_map(|wanted| wanted.first..wanted.end()) {
-            region.settle(page, Event::Release);
+        let demanded =
+            |wanted: &Wanted| wanted.demanded.map(|(page, _)| page).filter(|page| *page >= wanted.first);
+        // What one page lacks that was asked for ahead is no reason to give up another.
+        let is_alone = missing.iter().map(|wanted| wanted.count).sum::<u32>() <= 1;
+        let one_by_one = error.is_answer() && !error.is_stale() && !is_alone;
+        for wanted in &missing {
+            let kept = if one_by_one { demanded(wanted) } else { None };
+            for page in (wanted.first..wanted.end()).filter(|page| Some(*page) != kept) {
+                region.settle(page, Event::Release);
+            }
         }
         if error.is_stale() {
             if region.view() == epoch {
@@ -368,8 +376,21 @@ impl Server {
             return;
         }
         for wanted in &missing {
-            if let Some(page) = wanted.demanded.map(|(page, _)| page).filter(|page| *page >= wanted.first) {
-                self.give_up(&wanted.mapping, wanted.mapping.address_of(page), &error);
+            let Some(page) = demanded(wanted) else { continue };
+            let mut failed = Some(&error);
+            let again;
+            if one_by_one {
+                let run = [Run::new(page, 1)];
+                let deliver = &mut |span: PageSpan<'_>, _| self.deliver(wanted, span);
+                again = runtime.remote.fetch(region.id, epoch, &run, deliver).map_err(PagerError::from);
+                failed = again.as_ref().err();
+                if failed.is_some() {
+                    region.settle(page, Event::Release);
+                }
+            }
+            match failed {
+                Some(error) => self.give_up(&wanted.mapping, wanted.mapping.address_of(page), error),
+                None => self.wake(),
             }
         }
     }

@@ -55,6 +55,11 @@ impl PagerError {
     pub fn is_stale(&self) -> bool {
         matches!(self, PagerError::Remote(RemoteError::Answer { code: ErrorCode::Stale, .. }))
     }
+
+    /// Whether the server is there, and says no.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, PagerError::Remote(RemoteError::Answer { .. }))
+    }
 }
 
 /// What someone who needs a page has to do.
