@@ -1,5 +1,8 @@
 //! Holds, leases, and the end of regions.
 
+use netmem_protocol::TARGET_BYTES_MAX;
+use netmem_protocol::control::{Link, Lookup, MakeDir, MakeSymlink, Remove, Rename, SetAttr};
+
 use super::*;
 use crate::config::LEASE;
 use crate::reaper::Reaper;

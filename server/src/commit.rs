@@ -17,7 +17,7 @@ use crate::region::{Applied, Region, Root, Who, now_ns};
 use crate::slab::{PageBytes, PageRef, is_zero};
 use crate::staging::Staged;
 use crate::stats::Counts;
-use crate::store::index::Ended;
+use crate::store::rows::Ended;
 use crate::store::{Record, Store};
 use crate::tree::Tree;
 

@@ -419,7 +419,7 @@ impl Store for Watching {
         Ok(())
     }
 
-    fn change(&self, _update: crate::store::index::Update) -> Result<(), StoreError> {
+    fn change(&self, _update: crate::store::rows::Update) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use netmem_protocol::control::{History as Told, Logged, Snapshotted};
 use netmem_protocol::{Epoch, RegionId};
 
 use crate::region::Root;
-use crate::store::index::SnapshotRow;
+use crate::store::rows::SnapshotRow;
 
 /// Snapshots of a region.
 pub const SNAPSHOTS_MAX: usize = 1024;

@@ -3,7 +3,7 @@
 //! Owns: a running server. Called by: main, tests. Must not: read arguments or touch signals.
 //!
 //! The arrow, one way only: main → listen → shards → session → requests → catalog, region, commit → tree → slab; store beside them.
-//! Lock order: a region's turn, or the catalog's lock (never both); the list of regions; a region's views; the slabs.
+//! Lock order: a region's turn; the catalog's lock; the list of regions; a region's history; its views; the store's; the slabs.
 
 #![deny(unsafe_code)]
 

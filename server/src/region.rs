@@ -15,7 +15,7 @@ use crate::history::History;
 use crate::reaper::Reaper;
 use crate::refusal::{Answer, Refusal};
 use crate::stats::Counts;
-use crate::store::index::{Ended, RegionRow};
+use crate::store::rows::{Ended, RegionRow};
 use crate::tree::Tree;
 use crate::views::Views;
 
@@ -167,7 +167,7 @@ pub struct Region {
     pub counts: Counts,
     mode: AtomicU32,
     modified_ns: AtomicU64,
-    /// Held by one commit at a time, from start to end. Lock order: before `views`, never with the catalog's.
+    /// Held by one commit at a time, from start to end. Lock order: first of all.
     turn: Mutex<Applied>,
     /// A snapshot: it never changes.
     frozen: bool,

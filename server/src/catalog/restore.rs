@@ -14,7 +14,7 @@ use crate::memory::Memory;
 use crate::namespace::Namespace;
 use crate::region::Region;
 use crate::store::durable::Loaded;
-use crate::store::index::Attribute;
+use crate::store::rows::Attribute;
 use crate::store::{Store, StoreError};
 
 impl Catalog {

@@ -13,7 +13,7 @@ use crate::history::{self, SNAPSHOTS_MAX};
 use crate::namespace::Child;
 use crate::refusal::{Answer, Refusal};
 use crate::region::{Region, Root, Who, now_ns};
-use crate::store::index::{Attribute, CommitRows, Update};
+use crate::store::rows::{Attribute, CommitRows, Update};
 use crate::tree::Tree;
 
 /// A region's name, and what stands behind its `@`.

@@ -12,8 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use netmem_protocol::{RegionId, StoreId};
 
 use super::disk::Disk;
-use super::index::{Attribute, CommitRows, Index, Names, PageRow, Update, encode_leaf};
+use super::index::Index;
 use super::pages::{self, Pages, Stored};
+use super::rows::{Attribute, CommitRows, Names, PageRow, Update, encode_leaf};
 use super::{Record, Store, StoreError};
 use crate::content::Content;
 use crate::tree::{FAN_OUT, Tree};
@@ -375,6 +376,9 @@ impl Loader<'_> {
     }
 }
 
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod snapshot_tests;
 #[cfg(test)]
 #[path = "durable_tests.rs"]
 mod tests;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use netmem_protocol::StoreId;
 
-use super::index::Update;
+use super::rows::Update;
 use super::{Record, Store, StoreError};
 
 /// Hands on to another store, except for one commit.

@@ -5,28 +5,31 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `meta` | a name | the format, the store's identity, the number of the last transaction, the last region's number |
-//! | `regions` | region | [`RegionRow`] |
-//! | `attributes` | region, [`Attribute`] | a number |
-//! | `leaves` | region, leaf, epoch | 64 pages: versions, slots and checksums ([`encode_leaf`]) |
+//! | `regions` | region | `RegionRow` |
+//! | `attributes` | region, `Attribute` | a number |
+//! | `leaves` | region, leaf, epoch | 64 pages: versions, slots and checksums (`encode_leaf`) |
 //! | `applied` | region, client | the client's last commits |
-//! | `snapshots` | region, name | [`SnapshotRow`] |
+//! | `snapshots` | region, name | `SnapshotRow` |
 //! | `log` | region, epoch | when, pages changed, size |
 //! | `directories` | full name | mode and time |
-//! | `children` | directory, NUL, name | [`ChildRow`] |
+//! | `children` | directory, NUL, name | `ChildRow` |
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use netmem_protocol::control::Committed;
 use netmem_protocol::{ClientId, CommitId, Epoch, RegionId, StoreId};
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 use super::disk::{Disk, DiskFile};
-use crate::history::{LOG_MAX, LogRow};
+use super::rows::{Names, PageRow, Update, decode_leaf};
+use crate::history::LogRow;
 use crate::tree::FAN_OUT;
+
+mod write;
 
 /// Its name on the disk.
 pub const FILE: &str = "index";
@@ -46,135 +49,6 @@ const SNAPSHOTS: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new(
 const LOG: TableDefinition<'_, (u64, u64), (u64, u64, u64)> = TableDefinition::new("log");
 const DIRECTORIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("directories");
 const CHILDREN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("children");
-
-/// A region, without its pages and attributes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegionRow {
-    /// Bytes.
-    pub size: u64,
-    /// The newest epoch.
-    pub epoch: u64,
-    /// Epoch, pages left, pages before, of each cut that is remembered.
-    pub cuts: Vec<(u64, u64, u64)>,
-    /// The region and the epoch that it began as: its leaves that are not here are there.
-    pub origin: Option<(u64, u64)>,
-}
-
-/// A snapshot of a region.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnapshotRow {
-    /// The epoch that it keeps.
-    pub epoch: u64,
-    /// Bytes.
-    pub size: u64,
-    /// Nanoseconds since 1970.
-    pub made_ns: u64,
-    /// The number of the region that shows it.
-    pub shown_by: u64,
-    /// It goes with the last hold on it.
-    pub automatic: bool,
-}
-
-/// What of a region changes beside its commits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attribute {
-    /// Permission bits.
-    Mode = 0,
-    /// Nanoseconds since 1970 of the last change.
-    Modified = 1,
-}
-
-/// What is in a directory under a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ChildRow {
-    /// A region's number.
-    Region(u64),
-    /// A directory, which is in its own table.
-    Directory,
-    /// A symbolic link: what it says, and when it was changed.
-    Symlink(Vec<u8>, u64),
-}
-
-/// A directory's mode and time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DirectoryRow {
-    /// Permission bits.
-    pub mode: u32,
-    /// Nanoseconds since 1970.
-    pub modified_ns: u64,
-}
-
-/// A page in the index.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PageRow {
-    /// The epoch that last changed it; 0: none did.
-    pub version: u64,
-    /// Its slot; 0: zeros.
-    pub slot: u64,
-    /// Its checksum.
-    pub sum: u64,
-}
-
-/// What one transaction changes: rows that are written, and with `None` rows that go.
-#[derive(Default)]
-pub struct Update {
-    /// Regions that are new, and those that go, with all that is theirs.
-    pub regions: Vec<(RegionId, Option<RegionRow>)>,
-    /// Attributes of regions that are there.
-    pub attributes: Vec<(RegionId, Attribute, u64)>,
-    /// Commits. One to a region that went meanwhile is left out.
-    pub commits: Vec<CommitRows>,
-    /// Snapshots of regions that are there, by name.
-    pub snapshots: Vec<(RegionId, String, Option<SnapshotRow>)>,
-    /// Regions of which no other epochs than these, in order, and the newest are kept any more.
-    pub pruned: Vec<(RegionId, Vec<u64>)>,
-    /// Directories.
-    pub directories: Vec<(String, Option<DirectoryRow>)>,
-    /// What is in directories.
-    pub children: Vec<(String, String, Option<ChildRow>)>,
-    /// The last number that a region got.
-    pub last_region: Option<u64>,
-}
-
-/// The last commits of a client.
-pub type Ended = Vec<(CommitId, Committed)>;
-
-/// What a commit changes.
-pub struct CommitRows {
-    /// Its region.
-    pub region: RegionId,
-    /// The region after it.
-    pub row: RegionRow,
-    /// Leaves that changed; `None` for one that has nothing any more.
-    pub leaves: Vec<(u64, Option<Vec<u8>>)>,
-    /// Older epochs that are kept, in order.
-    pub kept: Vec<u64>,
-    /// Its line in the log.
-    pub log: Option<LogRow>,
-    /// The last commits of its client, and with `None` of one that is forgotten.
-    pub applied: Vec<(ClientId, Option<Ended>)>,
-}
-
-/// All that the index says, but for the leaves.
-#[derive(Default)]
-pub struct Names {
-    /// Regions.
-    pub regions: Vec<(RegionId, RegionRow)>,
-    /// Their attributes: number of the attribute, and what it is.
-    pub attributes: Vec<(RegionId, u8, u64)>,
-    /// The last commits of clients.
-    pub applied: Vec<(RegionId, ClientId, Ended)>,
-    /// Snapshots, by name.
-    pub snapshots: Vec<(RegionId, String, SnapshotRow)>,
-    /// The logs of regions, in order.
-    pub log: Vec<(RegionId, LogRow)>,
-    /// Directories.
-    pub directories: Vec<(String, DirectoryRow)>,
-    /// What is in directories.
-    pub children: Vec<(String, String, ChildRow)>,
-    /// The last number that a region got.
-    pub last_region: u64,
-}
 
 fn failed(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
@@ -197,50 +71,6 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, StoreError
         Ok((row, read)) if read == bytes.len() => Ok(row),
         _ => Err(damaged(what)),
     }
-}
-
-/// A leaf's row: a bit for each page that has a version, a bit for each that has a slot; versions; slots and checksums. `None` if there
-/// is nothing to say.
-pub fn encode_leaf(pages: &[PageRow; FAN_OUT]) -> Option<Vec<u8>> {
-    let bits = |has: fn(&PageRow) -> bool| {
-        pages.iter().enumerate().fold(0, |bits, (at, page)| bits | u64::from(has(page)) << at)
-    };
-    let (versions, slots) = (bits(|page| page.version != 0), bits(|page| page.slot != 0));
-    if versions == 0 {
-        return None;
-    }
-    let mut row = Vec::with_capacity(16 + FAN_OUT * 24);
-    row.extend(versions.to_le_bytes());
-    row.extend(slots.to_le_bytes());
-    for page in pages.iter().filter(|page| page.version != 0) {
-        row.extend(page.version.to_le_bytes());
-    }
-    for page in pages.iter().filter(|page| page.slot != 0) {
-        row.extend(page.slot.to_le_bytes());
-        row.extend(page.sum.to_le_bytes());
-    }
-    Some(row)
-}
-
-/// The row of a leaf that has nothing.
-const NOTHING: [u8; 16] = [0; 16];
-
-/// Undoes [`encode_leaf`].
-pub fn decode_leaf(row: &[u8]) -> Option<[PageRow; FAN_OUT]> {
-    let (words, rest) = row.as_chunks::<8>();
-    let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
-    let (versions, slots) = (words.next()?, words.next()?);
-    if !rest.is_empty() || slots & !versions != 0 {
-        return None;
-    }
-    let mut pages = [PageRow::default(); FAN_OUT];
-    for (_, page) in pages.iter_mut().enumerate().filter(|(at, _)| versions >> at & 1 != 0) {
-        page.version = words.next()?;
-    }
-    for (_, page) in pages.iter_mut().enumerate().filter(|(at, _)| slots >> at & 1 != 0) {
-        (page.slot, page.sum) = (words.next()?, words.next()?);
-    }
-    words.next().is_none().then_some(pages)
 }
 
 #[derive(Debug)]
@@ -344,7 +174,7 @@ impl Index {
     pub fn apply(&self, transaction: u64, updates: &[Update]) -> Result<(), StoreError> {
         let write = self.database.begin_write().map_err(failed)?;
         for update in updates {
-            write_update(&write, update)?;
+            write::write_update(&write, update)?;
         }
         {
             let mut meta = write.open_table(META).map_err(failed)?;
@@ -430,166 +260,4 @@ impl Index {
     pub fn check(&mut self) -> Result<bool, StoreError> {
         self.database.check_integrity().map_err(failed)
     }
-}
-
-fn write_update(write: &WriteTransaction, update: &Update) -> Result<(), StoreError> {
-    for (region, row) in &update.regions {
-        write_region(write, region.0, row.as_ref())?;
-    }
-    if !update.attributes.is_empty() {
-        let regions = write.open_table(REGIONS).map_err(failed)?;
-        let mut attributes = write.open_table(ATTRIBUTES).map_err(failed)?;
-        for (region, which, value) in &update.attributes {
-            if regions.get(region.0).map_err(failed)?.is_some() {
-                attributes.insert((region.0, *which as u8), value).map_err(failed)?;
-            }
-        }
-    }
-    for commit in &update.commits {
-        write_commit(write, commit)?;
-    }
-    write_snapshots(write, update)?;
-    write_names(write, update)
-}
-
-fn write_commit(write: &WriteTransaction, commit: &CommitRows) -> Result<(), StoreError> {
-    let RegionId(region) = commit.region;
-    let mut regions = write.open_table(REGIONS).map_err(failed)?;
-    if regions.get(region).map_err(failed)?.is_none() {
-        return Ok(());
-    }
-    regions.insert(region, &encode(&commit.row)?[..]).map_err(failed)?;
-    let mut leaves = write.open_table(LEAVES).map_err(failed)?;
-    for (leaf, row) in &commit.leaves {
-        let newest = leaves
-            .range((region, *leaf, 0)..(region, leaf + 1, 0))
-            .map_err(failed)?
-            .next_back()
-            .transpose()
-            .map_err(failed)?
-            .map(|(key, _)| key.value());
-        // A row is of its epoch and all later ones up to the next row's.
-        let mut is_below = commit.row.origin.is_some();
-        if let Some(key) = newest {
-            if commit.kept.iter().any(|epoch| *epoch >= key.2) {
-                is_below = true;
-            } else {
-                leaves.remove(key).map_err(failed)?;
-                let older = leaves.range((region, *leaf, 0)..(region, leaf + 1, 0)).map_err(failed)?.next();
-                is_below |= older.is_some();
-            }
-        }
-        match row {
-            Some(row) => drop(leaves.insert((region, *leaf, commit.row.epoch), &row[..]).map_err(failed)?),
-            // What lies below must not show.
-            None if is_below => {
-                drop(leaves.insert((region, *leaf, commit.row.epoch), &NOTHING[..]).map_err(failed)?);
-            }
-            None => {}
-        }
-    }
-    if let Some(LogRow { epoch, when_ns, pages, size }) = commit.log {
-        let mut log = write.open_table(LOG).map_err(failed)?;
-        log.insert((region, epoch), (when_ns, pages, size)).map_err(failed)?;
-        if let Some(old) = epoch.checked_sub(LOG_MAX as u64) {
-            log.remove((region, old)).map_err(failed)?;
-        }
-    }
-    let mut applied = write.open_table(APPLIED).map_err(failed)?;
-    for (ClientId(client), commits) in &commit.applied {
-        let Some(commits) = commits else {
-            applied.remove((region, *client)).map_err(failed)?;
-            continue;
-        };
-        let ended = |(commit, ended): &(CommitId, Committed)| {
-            (commit.0, [ended.epoch.0, ended.previous.0, ended.size])
-        };
-        let row: Vec<(u64, [u64; 3])> = commits.iter().map(ended).collect();
-        applied.insert((region, *client), &encode(&row)?[..]).map_err(failed)?;
-    }
-    Ok(())
-}
-
-fn write_snapshots(write: &WriteTransaction, update: &Update) -> Result<(), StoreError> {
-    if !update.snapshots.is_empty() {
-        let regions = write.open_table(REGIONS).map_err(failed)?;
-        let mut snapshots = write.open_table(SNAPSHOTS).map_err(failed)?;
-        for (RegionId(region), name, row) in &update.snapshots {
-            match row {
-                Some(row) if regions.get(region).map_err(failed)?.is_some() => {
-                    drop(snapshots.insert((*region, &name[..]), &encode(row)?[..]).map_err(failed)?);
-                }
-                Some(_) => {}
-                None => drop(snapshots.remove((*region, &name[..])).map_err(failed)?),
-            }
-        }
-    }
-    for (RegionId(region), kept) in &update.pruned {
-        let mut leaves = write.open_table(LEAVES).map_err(failed)?;
-        let range = (*region, 0, 0)..(region + 1, 0, 0);
-        let mut gone = Vec::new();
-        let mut before: Option<(u64, u64, u64)> = None;
-        for row in leaves.range(range).map_err(failed)? {
-            let key = row.map_err(failed)?.0.value();
-            if let Some(old) = before.filter(|old| old.1 == key.1)
-                && !kept.iter().any(|epoch| (old.2..key.2).contains(epoch))
-            {
-                gone.push(old);
-            }
-            before = Some(key);
-        }
-        for key in gone {
-            leaves.remove(key).map_err(failed)?;
-        }
-    }
-    Ok(())
-}
-
-fn write_region(write: &WriteTransaction, region: u64, row: Option<&RegionRow>) -> Result<(), StoreError> {
-    let mut regions = write.open_table(REGIONS).map_err(failed)?;
-    if let Some(row) = row {
-        regions.insert(region, &encode(row)?[..]).map_err(failed)?;
-        return Ok(());
-    }
-    regions.remove(region).map_err(failed)?;
-    let mut attributes = write.open_table(ATTRIBUTES).map_err(failed)?;
-    attributes.retain_in((region, 0)..(region + 1, 0), |_, _| false).map_err(failed)?;
-    let mut leaves = write.open_table(LEAVES).map_err(failed)?;
-    leaves.retain_in((region, 0, 0)..(region + 1, 0, 0), |_, _| false).map_err(failed)?;
-    let mut snapshots = write.open_table(SNAPSHOTS).map_err(failed)?;
-    snapshots.retain_in((region, "")..(region + 1, ""), |_, _| false).map_err(failed)?;
-    let mut log = write.open_table(LOG).map_err(failed)?;
-    log.retain_in((region, 0)..(region + 1, 0), |_, _| false).map_err(failed)?;
-    let mut applied = write.open_table(APPLIED).map_err(failed)?;
-    applied.retain_in((region, [0; 16])..(region + 1, [0; 16]), |_, _| false).map_err(failed)?;
-    Ok(())
-}
-
-fn write_names(write: &WriteTransaction, update: &Update) -> Result<(), StoreError> {
-    if !update.directories.is_empty() {
-        let mut directories = write.open_table(DIRECTORIES).map_err(failed)?;
-        for (name, row) in &update.directories {
-            match row {
-                Some(row) => drop(directories.insert(&name[..], &encode(row)?[..]).map_err(failed)?),
-                None => drop(directories.remove(&name[..]).map_err(failed)?),
-            }
-        }
-    }
-    if !update.children.is_empty() {
-        let mut children = write.open_table(CHILDREN).map_err(failed)?;
-        for (directory, name, row) in &update.children {
-            let key = format!("{directory}\0{name}");
-            match row {
-                Some(row) => drop(children.insert(&key[..], &encode(row)?[..]).map_err(failed)?),
-                None => drop(children.remove(&key[..]).map_err(failed)?),
-            }
-        }
-    }
-    if let Some(last) = update.last_region {
-        let mut meta = write.open_table(META).map_err(failed)?;
-        let there = meta.get("last region").map_err(failed)?.and_then(|value| value.value().try_into().ok());
-        let last = last.max(there.map_or(0, u64::from_le_bytes));
-        meta.insert("last region", &last.to_le_bytes()[..]).map_err(failed)?;
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@
 
 use netmem_protocol::StoreId;
 
-use super::index::Update;
+use super::rows::Update;
 use super::{Record, Store, StoreError};
 
 /// Memory, and nothing else.

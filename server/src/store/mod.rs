@@ -9,6 +9,7 @@ pub mod faulty;
 pub mod index;
 pub mod memory;
 pub mod pages;
+pub mod rows;
 pub mod simulated;
 
 use std::io::{self, ErrorKind};
@@ -18,7 +19,7 @@ use thiserror::Error;
 
 use crate::history::LogRow;
 use crate::region::{Region, Root};
-use index::{Ended, Update};
+use rows::{Ended, Update};
 
 /// A commit that is about to become visible.
 pub struct Record<'a> {

@@ -38,6 +38,8 @@ const WAKE_BYTES_MAX: usize = 4 << 20;
 /// How often the thread looks whether a page that could not be had can be had again.
 const HEAL_POLL_MS: i64 = 500;
 
+mod missing;
+
 /// Pages side by side that we claimed and will fetch.
 #[derive(Clone, Copy)]
 struct Wanted {
@@ -353,46 +355,7 @@ impl Server {
             first.first += u64::from(taken);
             first.count -= taken;
         }
-        let demanded =
-            |wanted: &Wanted| wanted.demanded.map(|(page, _)| page).filter(|page| *page >= wanted.first);
-        // What one page lacks that was asked for ahead is no reason to give up another.
-        let is_alone = missing.iter().map(|wanted| wanted.count).sum::<u32>() <= 1;
-        let one_by_one = error.is_answer() && !error.is_stale() && !is_alone;
-        for wanted in &missing {
-            let kept = if one_by_one { demanded(wanted) } else { None };
-            for page in (wanted.first..wanted.end()).filter(|page| Some(*page) != kept) {
-                region.settle(page, Event::Release);
-            }
-        }
-        if error.is_stale() {
-            if region.view() == epoch {
-                let _ = region.refresh(&runtime.remote);
-            }
-            // Who waits looks again and asks at the new epoch.
-            for wanted in &missing {
-                let length = wanted.count as usize * PAGE_SIZE;
-                let _ = self.uffd.wake(wanted.mapping.address_of(wanted.first), length);
-            }
-            return;
-        }
-        for wanted in &missing {
-            let Some(page) = demanded(wanted) else { continue };
-            let mut failed = Some(&error);
-            let again;
-            if one_by_one {
-                let run = [Run::new(page, 1)];
-                let deliver = &mut |span: PageSpan<'_>, _| self.deliver(wanted, span);
-                again = runtime.remote.fetch(region.id, epoch, &run, deliver).map_err(PagerError::from);
-                failed = again.as_ref().err();
-                if failed.is_some() {
-                    region.settle(page, Event::Release);
-                }
-            }
-            match failed {
-                Some(error) => self.give_up(&wanted.mapping, wanted.mapping.address_of(page), error),
-                None => self.wake(),
-            }
-        }
+        self.did_not_come(runtime, handle, epoch, &missing, &error);
     }
 
     /// Installs pages that came for a mapping, and ends their claims. Who waits for a page that was asked for goes on at once; for one

@@ -9,7 +9,6 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use netmem_protocol::control::{Inherit, Reclaim};
 use netmem_protocol::{
@@ -22,10 +21,11 @@ use serde::de::DeserializeOwned;
 use super::address::resolve;
 use super::connection::{Ask, Connection, Trouble};
 use super::error::{Applied, RemoteError, Why};
+use super::patience::Patience;
 use super::pool::{Lease, Place, Pool, Taken};
 use super::{RemoteConfig, RemoteStats};
 use crate::sync::QuietMutex;
-use crate::sys::net::{Deadline, Socket, random_u32, sleep};
+use crate::sys::net::{Deadline, Socket};
 
 /// How long the very first connection is tried for: a wrong address is told at once, not after the timeout.
 pub const FIRST_CONTACT: Duration = Duration::from_secs(1);
@@ -33,10 +33,6 @@ pub const FIRST_CONTACT: Duration = Duration::from_secs(1);
 const FIRST_GREETING: Duration = Duration::from_secs(3);
 /// How long one attempt to connect and say hello may take, if the request has that long.
 const ATTEMPT_MAX: Duration = Duration::from_secs(5);
-/// The first pause between two attempts to connect; each is twice as long as the one before.
-const BACKOFF_MIN: Duration = Duration::from_millis(1);
-/// The longest pause.
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// The server of this process.
 pub struct Remote {
@@ -466,54 +462,6 @@ impl Remote {
     }
 
     pub(super) fn patience(&self) -> Patience {
-        let started = Instant::now();
-        Patience {
-            started,
-            limit: self.config.timeout,
-            deadline: Deadline::at(started, self.config.timeout),
-            first_contact: Deadline::at(started, Some(FIRST_CONTACT)),
-            delay: Duration::ZERO,
-        }
-    }
-}
-
-/// How long one request has taken, and may still take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    started: Instant,
-    limit: Option<Duration>,
-    pub(super) deadline: Deadline,
-    first_contact: Deadline,
-    delay: Duration,
-}
-
-impl Patience {
-    /// Time since the start.
-    pub(super) fn waited(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    /// The server has done something: from here on it has its whole time again.
-    pub(super) fn renew(&mut self) {
-        self.deadline = Deadline::after(self.limit);
-        self.delay = Duration::ZERO;
-    }
-
-    /// Before the next attempt: none at first, then a pause of a random length between half of the step and all of it. Err
-    /// when `limit` is over.
-    pub(super) fn pause(&mut self, limit: Deadline) -> Result<(), ()> {
-        if limit.expired() {
-            return Err(());
-        }
-        if !self.delay.is_zero() {
-            let half = self.delay / 2;
-            let jitter = half.mul_f64(f64::from(random_u32()) / f64::from(u32::MAX));
-            sleep(limit.remaining().map_or(half + jitter, |left| left.min(half + jitter)));
-            if limit.expired() {
-                return Err(());
-            }
-        }
-        self.delay = (self.delay * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
-        Ok(())
+        Patience::new(self.config.timeout)
     }
 }

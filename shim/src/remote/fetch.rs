@@ -13,10 +13,11 @@ use netmem_protocol::{
     RequestId, Run,
 };
 
-use super::client::{Patience, Remote};
+use super::client::Remote;
 use super::commit::run_commit;
 use super::connection::{Connection, Trouble};
 use super::error::{CommitFailure, RemoteError, Why};
+use super::patience::Patience;
 use super::{CommitBody, PageSink, PageSource};
 
 /// Requests sent ahead of the answer that is being read: enough to keep the wire busy while pages are installed.

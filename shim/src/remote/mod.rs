@@ -13,6 +13,7 @@ mod connection;
 mod error;
 mod fetch;
 mod names;
+mod patience;
 mod pool;
 
 #[cfg(test)]
