@@ -6,10 +6,10 @@
 use std::collections::{HashMap, VecDeque};
 
 use netmem_protocol::control::{Commit, Committed};
-use netmem_protocol::pages::{self, PAGE_BODY_HEAD_BYTES, RUN_BYTES};
+use netmem_protocol::pages::{self, PAGE_BODY_HEAD_BYTES, RUN_BYTES, SUM_BYTES};
 use netmem_protocol::{
     CommitId, Epoch, FRAME_PAGES_MAX, Header, Kind, PAGE_SIZE, PageBody, PageBodyBuilder, RegionId,
-    RequestId, Run, RunKind,
+    RequestId, Run, RunKind, page_sum,
 };
 
 use crate::client::Client;
@@ -114,7 +114,8 @@ impl Client {
     ) -> Result<(), E> {
         let frame = std::mem::take(&mut self.body);
         let result = (|| {
-            let body = PageBody::parse(&frame).map_err(|source| self.protocol(source))?;
+            let body = PageBody::parse(&frame, self.with_sums()).map_err(|source| self.protocol(source))?;
+            body.verify().map_err(|source| self.protocol(source))?;
             if body.commit != CommitId(0) {
                 return Err(self.lie("named a commit in a fetch's answer".to_owned()).into());
             }
@@ -141,7 +142,7 @@ impl Client {
     /// Pages that fit into one frame of this server.
     fn frame_pages_max(&self) -> u32 {
         let room = self.hello().frame_body_max as usize - PAGE_BODY_HEAD_BYTES;
-        FRAME_PAGES_MAX.min((room / (PAGE_SIZE + RUN_BYTES)) as u32)
+        FRAME_PAGES_MAX.min((room / (PAGE_SIZE + RUN_BYTES + SUM_BYTES)) as u32)
     }
 
     /// Starts a commit of `region`: push pages, then finish it. Dropped unfinished, nothing becomes visible.
@@ -205,7 +206,7 @@ impl Staging<'_> {
         }
         match data {
             Some(data) => {
-                self.front.push(page, RunKind::Data);
+                self.front.push_data(page, page_sum(data));
                 self.data.extend_from_slice(data);
             }
             None => self.front.push(page, RunKind::Zero),
@@ -226,7 +227,7 @@ impl Staging<'_> {
         }
         let request = self.client.next_request();
         let mut front = Vec::new();
-        let length = self.front.encode_front(self.commit, &mut front);
+        let length = self.front.encode(self.commit, self.client.with_sums(), &mut front);
         let kind = Kind::Stage as u16;
         let header = Header { length, kind, flags: 0, request, region: self.region, epoch: Epoch(0) };
         let mut head = header.encode().to_vec();

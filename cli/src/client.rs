@@ -16,9 +16,9 @@ use netmem_protocol::control::{
 };
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
-    CacheId, ClientHello, ClientId, CommitId, Epoch, ErrorCode, FRAME_BODY_MAX, Header, HelloStatus, Kind,
-    LIST_ENTRIES_MAX, ProtocolError, REGION_BYTES_MAX, RegionId, RegionName, RequestId, ServerHello,
-    decode_body, encode_frame,
+    CAPABILITY_SUMS, CacheId, ClientHello, ClientId, CommitId, Epoch, ErrorCode, FRAME_BODY_MAX, Header,
+    HelloStatus, Kind, LIST_ENTRIES_MAX, ProtocolError, REGION_BYTES_MAX, RegionId, RegionName, RequestId,
+    ServerHello, decode_body, encode_frame,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -122,7 +122,8 @@ impl Client {
     fn greet(&mut self, identity: Identity) -> Result<(), ClientError> {
         let deadline = Instant::now() + self.timeouts.connect;
         let hello = ClientHello::new(identity.client, identity.cache);
-        let ours = ClientHello { capabilities: CAPABILITY_ACTIVITY, ..hello }.encode();
+        let capabilities = CAPABILITY_ACTIVITY | CAPABILITY_SUMS;
+        let ours = ClientHello { capabilities, ..hello }.encode();
         let mut theirs = [0; HELLO_BYTES];
         let exchange = self.link.write_all_by(&ours, deadline);
         // A peer that speaks another protocol may say little and wait: its first bytes are enough to tell.
@@ -155,6 +156,11 @@ impl Client {
     /// The server's hello.
     pub fn hello(&self) -> &ServerHello {
         &self.hello
+    }
+
+    /// Whether page bodies have checksums.
+    pub(crate) fn with_sums(&self) -> bool {
+        self.hello.capabilities & CAPABILITY_SUMS != 0
     }
 
     /// The server's address.

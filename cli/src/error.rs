@@ -152,6 +152,7 @@ fn advise_protocol(error: &ProtocolError) -> &'static str {
     match error {
         ProtocolError::NotNetmem(_) => "something else listens there: correct --server or NETMEM_SERVER",
         ProtocolError::Version { .. } => "install the same netmem release on both machines",
+        ProtocolError::Corrupt { .. } => "try again; if it stays, the network or a memory changes bits",
         ProtocolError::FrameTooLong { .. }
         | ProtocolError::Malformed { .. }
         | ProtocolError::UnexpectedKind { .. } => "this is a bug in the server, or it is not netmem-server",

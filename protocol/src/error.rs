@@ -46,11 +46,13 @@ pub enum ErrorCode {
     TooManyLinks = 18,
     /// A snapshot, which does not change.
     ReadOnly = 19,
+    /// A page came with other bytes than its checksum is of.
+    Corrupt = 20,
 }
 
 impl ErrorCode {
     /// All codes.
-    pub const ALL: [ErrorCode; 19] = [
+    pub const ALL: [ErrorCode; 20] = [
         ErrorCode::NotFound,
         ErrorCode::Exists,
         ErrorCode::NotEmpty,
@@ -70,6 +72,7 @@ impl ErrorCode {
         ErrorCode::Link,
         ErrorCode::TooManyLinks,
         ErrorCode::ReadOnly,
+        ErrorCode::Corrupt,
     ];
 
     /// The code with this number, `Internal` for one that a newer server may have.
@@ -80,7 +83,7 @@ impl ErrorCode {
     /// What the one who asked should do.
     pub const fn disposition(self) -> Disposition {
         match self {
-            ErrorCode::Closing => Disposition::Reconnect,
+            ErrorCode::Closing | ErrorCode::Corrupt => Disposition::Reconnect,
             ErrorCode::Malformed | ErrorCode::Unsupported => Disposition::Fatal,
             ErrorCode::NotFound
             | ErrorCode::Exists
@@ -123,6 +126,7 @@ impl ErrorCode {
             ErrorCode::Link => 40,           // ELOOP
             ErrorCode::TooManyLinks => 31,   // EMLINK
             ErrorCode::ReadOnly => 30,       // EROFS
+            ErrorCode::Corrupt => 5,         // EIO
         }
     }
 }
@@ -169,6 +173,12 @@ pub enum ProtocolError {
     Malformed {
         /// The part that is wrong.
         what: &'static str,
+    },
+    /// The bytes of a page are not those that its checksum is of.
+    #[error("page {page} was changed on its way: its checksum is another")]
+    Corrupt {
+        /// Which page.
+        page: u64,
     },
     /// A frame that does not belong here.
     #[error("unexpected message kind {kind:#06x}")]

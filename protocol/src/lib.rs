@@ -25,7 +25,7 @@ pub use hello::{ClientHello, HelloStatus, ServerHello};
 pub use ids::{CacheId, ClientId, CommitId, Epoch, PageIndex, RegionId, RequestId, Run, StoreId};
 pub use message::Kind;
 pub use name::RegionName;
-pub use pages::{PageBody, PageBodyBuilder, PageSpan, RunKind, WireRun};
+pub use pages::{CAPABILITY_SUMS, PageBody, PageBodyBuilder, PageSpan, RunKind, WireRun, page_sum};
 
 /// Bytes in a page: the unit of fetching, dirtiness and storage.
 pub const PAGE_SIZE: usize = 4096;

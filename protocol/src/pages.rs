@@ -4,12 +4,26 @@
 //! a builder makes the front, a reader hands out slices, and the caller sends and receives pages where they lie.
 //!
 //! A page body is: commit 8 bytes (0 in answers to `Fetch`), run count 4, data page count 4; then a run each 16 bytes: first
-//! page 8, count 4, kind 4; then the pages of the data runs, 4,096 bytes each, in the order of the runs. A `Fetch` body is the
-//! same without pages, with every run of kind [`RunKind::Data`] and a data page count of 0.
+//! page 8, count 4, kind 4; then, where both hellos have [`CAPABILITY_SUMS`], the checksum of each data page, 8 bytes ([`page_sum`]); then the
+//! pages of the data runs, 4,096 bytes each, in the order of the runs. A `Fetch` body is the same without pages and checksums, with every run of
+//! kind [`RunKind::Data`] and a data page count of 0.
 
 use crate::error::ProtocolError;
 use crate::ids::{CommitId, Run};
 use crate::{FRAME_PAGES_MAX, FRAME_RUNS_MAX, PAGE_SIZE};
+
+/// Capability bit: page bodies have checksums.
+pub const CAPABILITY_SUMS: u64 = 2;
+/// Bytes of a checksum.
+pub const SUM_BYTES: usize = 8;
+
+/// The checksum of a page: XXH3, 64 bits, seed 0; 1 where that is 0 or all ones, which mean something to those who keep checksums.
+pub fn page_sum(data: &[u8]) -> u64 {
+    match twox_hash::XxHash3_64::oneshot(data) {
+        0 | u64::MAX => 1,
+        sum => sum,
+    }
+}
 
 /// Bytes before the runs.
 pub const PAGE_BODY_HEAD_BYTES: usize = 16;
@@ -41,6 +55,8 @@ pub struct WireRun {
 #[derive(Clone, Debug, Default)]
 pub struct PageBodyBuilder {
     runs: Vec<WireRun>,
+    /// Of the data pages, if the caller gave them.
+    sums: Vec<u64>,
     pages: u32,
     data_pages: u32,
 }
@@ -49,6 +65,7 @@ impl PageBodyBuilder {
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
         self.runs.clear();
+        self.sums.clear();
         self.pages = 0;
         self.data_pages = 0;
     }
@@ -85,7 +102,32 @@ impl PageBodyBuilder {
         self.runs.push(WireRun { run: Run::new(page, 1), kind });
     }
 
-    /// Appends the front to `out`; the data pages are for the caller to send. Returns the bytes the whole body takes.
+    /// Adds a page with content, and its checksum.
+    pub fn push_data(&mut self, page: u64, sum: u64) {
+        self.push(page, RunKind::Data);
+        self.sums.push(sum);
+    }
+
+    /// The checksums that came with data pages, in order.
+    pub fn sums(&self) -> &[u64] {
+        &self.sums
+    }
+
+    /// Appends the front to `out`, with checksums if the peers agreed on them; the data pages are for the caller to send. Returns the bytes
+    /// the whole body takes. With checksums, every data page must have come with one.
+    pub fn encode(&self, commit: CommitId, with_sums: bool, out: &mut Vec<u8>) -> u32 {
+        let length = self.encode_front(commit, out);
+        if !with_sums {
+            return length;
+        }
+        debug_assert_eq!(self.sums.len(), self.data_pages as usize);
+        for sum in &self.sums {
+            out.extend_from_slice(&sum.to_le_bytes());
+        }
+        length + (self.sums.len() * SUM_BYTES) as u32
+    }
+
+    /// The same without checksums.
     pub fn encode_front(&self, commit: CommitId, out: &mut Vec<u8>) -> u32 {
         out.extend_from_slice(&commit.0.to_le_bytes());
         out.extend_from_slice(&(self.runs.len() as u32).to_le_bytes());
@@ -119,21 +161,42 @@ pub struct PageBody<'a> {
     /// The commit it belongs to; 0 in an answer.
     pub commit: CommitId,
     runs: &'a [u8],
+    /// Empty if there are none.
+    sums: &'a [u8],
     data: &'a [u8],
 }
 
 impl<'a> PageBody<'a> {
     /// Checks the body of a `Stage` or of the answer to a `Fetch`: every count within its limit, every run inside the largest
     /// region, and exactly as many bytes as the runs say.
-    pub fn parse(body: &'a [u8]) -> Result<Self, ProtocolError> {
-        let (front, data_pages) = Self::parse_front(body)?;
+    pub fn parse(body: &'a [u8], with_sums: bool) -> Result<Self, ProtocolError> {
+        let (front, data_pages) = Self::parse_front(body, with_sums)?;
         front.check_data(data_pages, front.data.len())?;
         Ok(front)
     }
 
+    /// Compares every page with its checksum, if there are checksums.
+    pub fn verify(&self) -> Result<(), ProtocolError> {
+        if self.sums.is_empty() {
+            return Ok(());
+        }
+        let pages = self.pages().filter_map(|(page, data)| Some((page, data?)));
+        for ((page, data), sum) in pages.zip(self.sums()) {
+            if page_sum(data) != sum {
+                return Err(ProtocolError::Corrupt { page });
+            }
+        }
+        Ok(())
+    }
+
+    /// The checksums of the data pages, in order; none if there are none.
+    pub fn sums(&self) -> impl Iterator<Item = u64> + 'a {
+        self.sums.as_chunks::<SUM_BYTES>().0.iter().map(|sum| u64::from_le_bytes(*sum))
+    }
+
     /// Checks the body of a `Fetch`.
     pub fn parse_fetch(body: &'a [u8]) -> Result<Self, ProtocolError> {
-        let (front, data_pages) = Self::parse_front(body)?;
+        let (front, data_pages) = Self::parse_front(body, false)?;
         if data_pages != 0 || !front.data.is_empty() {
             return Err(ProtocolError::Malformed { what: "fetch: data" });
         }
@@ -146,12 +209,18 @@ impl<'a> PageBody<'a> {
     /// Checks the front of the body of a `Stage`, as [`Self::parse`] does, before its pages are here: `start` is how it starts, `length`
     /// how long the whole of it is. Returns the body, for its runs alone, how many pages of data follow, and how many bytes go before
     /// them. `None` if more of it is needed.
-    pub fn parse_start(start: &'a [u8], length: usize) -> Result<Option<(Self, u32, usize)>, ProtocolError> {
+    pub fn parse_start(
+        start: &'a [u8],
+        length: usize,
+        with_sums: bool,
+    ) -> Result<Option<(Self, u32, usize)>, ProtocolError> {
         let Some(head) = start.first_chunk::<PAGE_BODY_HEAD_BYTES>() else { return Ok(None) };
         let runs = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
-        let front = PAGE_BODY_HEAD_BYTES + runs.min(FRAME_RUNS_MAX as usize + 1) * RUN_BYTES;
+        let pages = u32::from_le_bytes([head[12], head[13], head[14], head[15]]) as usize;
+        let sums = if with_sums { pages.min(FRAME_PAGES_MAX as usize + 1) * SUM_BYTES } else { 0 };
+        let front = PAGE_BODY_HEAD_BYTES + runs.min(FRAME_RUNS_MAX as usize + 1) * RUN_BYTES + sums;
         let Some(start) = start.get(..front) else { return Ok(None) };
-        let (body, data_pages) = Self::parse_front(start)?;
+        let (body, data_pages) = Self::parse_front(start, with_sums)?;
         body.check_data(data_pages, length.wrapping_sub(front))?;
         Ok(Some((body, data_pages, front)))
     }
@@ -165,7 +234,7 @@ impl<'a> PageBody<'a> {
         Ok(())
     }
 
-    fn parse_front(body: &'a [u8]) -> Result<(Self, u32), ProtocolError> {
+    fn parse_front(body: &'a [u8], with_sums: bool) -> Result<(Self, u32), ProtocolError> {
         let Some((head, rest)) = body.split_first_chunk::<PAGE_BODY_HEAD_BYTES>() else {
             return Err(ProtocolError::Malformed { what: "page body: head" });
         };
@@ -177,10 +246,14 @@ impl<'a> PageBody<'a> {
         if run_count > FRAME_RUNS_MAX || data_pages > FRAME_PAGES_MAX {
             return Err(ProtocolError::Malformed { what: "page body: counts" });
         }
-        let Some((runs, data)) = rest.split_at_checked(run_count as usize * RUN_BYTES) else {
+        let Some((runs, rest)) = rest.split_at_checked(run_count as usize * RUN_BYTES) else {
             return Err(ProtocolError::Malformed { what: "page body: runs" });
         };
-        let front = PageBody { commit, runs, data };
+        let sums = if with_sums { data_pages as usize * SUM_BYTES } else { 0 };
+        let Some((sums, data)) = rest.split_at_checked(sums) else {
+            return Err(ProtocolError::Malformed { what: "page body: checksums" });
+        };
+        let front = PageBody { commit, runs, sums, data };
         let mut pages = 0u64;
         for chunk in runs.chunks_exact(RUN_BYTES) {
             let wire = decode_run(chunk).ok_or(ProtocolError::Malformed { what: "page body: run kind" })?;
@@ -203,14 +276,16 @@ impl<'a> PageBody<'a> {
 
     /// Every run with the bytes of its pages, in order.
     pub fn spans(&self) -> impl Iterator<Item = PageSpan<'a>> + 'a {
-        let mut data = self.data;
+        let (mut data, mut sums) = (self.data, self.sums);
         self.runs().map(move |wire| {
             if wire.kind != RunKind::Data {
-                return PageSpan { run: wire.run, data: None };
+                return PageSpan { run: wire.run, data: None, sums: &[] };
             }
             let (mine, rest) = data.split_at(wire.run.count as usize * PAGE_SIZE);
             data = rest;
-            PageSpan { run: wire.run, data: Some(mine) }
+            let (its, rest) = sums.split_at(sums.len().min(wire.run.count as usize * SUM_BYTES));
+            sums = rest;
+            PageSpan { run: wire.run, data: Some(mine), sums: its }
         })
     }
 
@@ -227,9 +302,16 @@ pub struct PageSpan<'a> {
     pub run: Run,
     /// `run.count` pages; `None` if all of them are zeros.
     pub data: Option<&'a [u8]>,
+    /// Their checksums, 8 bytes each; empty if there are none.
+    pub sums: &'a [u8],
 }
 
 impl<'a> PageSpan<'a> {
+    /// The checksum of its page number `at`, from 0, if it came with one.
+    pub fn sum(&self, at: usize) -> Option<u64> {
+        self.sums.as_chunks::<SUM_BYTES>().0.get(at).map(|sum| u64::from_le_bytes(*sum))
+    }
+
     /// Page by page.
     pub fn pages(self) -> impl Iterator<Item = (u64, Option<&'a [u8; PAGE_SIZE]>)> + 'a {
         (0..self.run.count as usize).map(move |i| {
@@ -241,11 +323,12 @@ impl<'a> PageSpan<'a> {
     /// Its first `count` pages, and the rest. `count` is at most the run's.
     pub fn split_at(self, count: u32) -> (PageSpan<'a>, PageSpan<'a>) {
         let parts = self.data.map(|data| data.split_at(count as usize * PAGE_SIZE));
+        let sums = self.sums.split_at(self.sums.len().min(count as usize * SUM_BYTES));
         let front = Run { first: self.run.first, count };
         let back = Run::new(self.run.first.0 + u64::from(count), self.run.count - count);
         (
-            PageSpan { run: front, data: parts.map(|parts| parts.0) },
-            PageSpan { run: back, data: parts.map(|parts| parts.1) },
+            PageSpan { run: front, data: parts.map(|parts| parts.0), sums: sums.0 },
+            PageSpan { run: back, data: parts.map(|parts| parts.1), sums: sums.1 },
         )
     }
 }

@@ -9,7 +9,7 @@ use netmem_protocol::pages::encode_fetch;
 use netmem_protocol::{
     CacheId, ClientHello, ClientId, CommitId, Epoch, FRAME_BODY_MAX, FrameParser, Header, HelloStatus, Kind,
     PAGE_SIZE, PageBody, PageBodyBuilder, ProtocolError, RegionId, RequestId, Run, RunKind, ServerHello,
-    StoreId, decode_body, encode_frame,
+    StoreId, decode_body, encode_frame, page_sum,
 };
 use proptest::prelude::*;
 
@@ -158,9 +158,31 @@ fn page_bodies_have_these_bytes() {
     out.clear();
     assert_eq!(builder.encode_front(CommitId(1), &mut out) as usize, out.len() + PAGE_SIZE);
     out.extend_from_slice(&[0xab; PAGE_SIZE]);
-    let body = PageBody::parse(&out).unwrap();
+    let body = PageBody::parse(&out, false).unwrap();
     let pages: Vec<_> = body.pages().collect();
     assert_eq!(pages, vec![(3, None), (4, Some(&[0xab; PAGE_SIZE]))]);
+}
+
+#[test]
+fn page_bodies_with_checksums_have_these_bytes_and_a_changed_bit_is_named() {
+    let page = [0xab; PAGE_SIZE];
+    let mut builder = PageBodyBuilder::default();
+    builder.push(3, RunKind::Zero);
+    builder.push_data(4, page_sum(&page));
+    let mut out = Vec::new();
+    assert_eq!(builder.encode(CommitId(1), true, &mut out) as usize, out.len() + PAGE_SIZE);
+    assert_eq!(hex(&out[48..]), "e8421458d640d798");
+    out.extend_from_slice(&page);
+    let body = PageBody::parse(&out, true).unwrap();
+    assert_eq!(body.verify(), Ok(()));
+    assert_eq!(body.spans().map(|span| span.sum(0)).collect::<Vec<_>>(), [None, Some(page_sum(&page))]);
+    assert!(PageBody::parse(&out, false).is_err(), "it is longer than one without");
+    assert!(PageBody::parse(&out[..out.len() - 1], true).is_err());
+    let (start, pages, front) = PageBody::parse_start(&out[..60], out.len(), true).unwrap().unwrap();
+    assert_eq!((pages, front, start.sums().count()), (1, 56, 1));
+    assert!(PageBody::parse_start(&out[..55], out.len(), true).unwrap().is_none(), "a checksum is missing");
+    out[2000] ^= 1;
+    assert_eq!(PageBody::parse(&out, true).unwrap().verify(), Err(ProtocolError::Corrupt { page: 4 }));
 }
 
 #[test]
@@ -239,7 +261,7 @@ proptest! {
         let _ = decode_body::<RegionActivities>(&bytes, "regions").map(|body| body.check(RegionId(0)));
         let _ = decode_body::<ClientActivities>(&bytes, "clients").map(|body| body.check(None));
         let _ = PageBody::parse_fetch(&bytes);
-        if let Ok(body) = PageBody::parse(&bytes) {
+        if let Ok(body) = PageBody::parse(&bytes, false) {
             let _ = body.pages().count();
         }
         if let Some(hello) = bytes.first_chunk::<64>() {
@@ -260,7 +282,7 @@ proptest! {
         let length = builder.encode_front(CommitId(0), &mut out);
         out.extend_from_slice(&data);
         prop_assert_eq!(length as usize, out.len());
-        let back: Vec<_> = PageBody::parse(&out).unwrap().pages().map(|(page, data)| (page, data.map(|d| d[0]))).collect();
+        let back: Vec<_> = PageBody::parse(&out, false).unwrap().pages().map(|(page, data)| (page, data.map(|d| d[0]))).collect();
         prop_assert_eq!(back, pages.into_iter().collect::<Vec<_>>());
     }
 }

@@ -64,6 +64,14 @@ impl Content {
         }
     }
 
+    /// Its checksum.
+    pub fn sum(&self) -> u64 {
+        match self {
+            Content::Here(page) => page.sum(),
+            Content::Stored(stored) => stored.sum(),
+        }
+    }
+
     /// Whether it can be had without the disk.
     pub fn is_at_hand(&self) -> bool {
         match self {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use netmem_protocol::activity::CAPABILITY_ACTIVITY;
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
-    ClientHello, CommitId, ErrorCode, Header, HelloStatus, Kind, PAGE_SIZE, PageBody, PageBodyBuilder,
-    ProtocolError, RunKind, ServerHello, VERSION_MAX, VERSION_MIN,
+    CAPABILITY_SUMS, ClientHello, CommitId, ErrorCode, Header, HelloStatus, Kind, PAGE_SIZE, PageBody,
+    PageBodyBuilder, ProtocolError, RunKind, ServerHello, VERSION_MAX, VERSION_MIN,
 };
 
 use crate::content::{Content, Lent};
@@ -37,8 +37,8 @@ const SHORT_STAGE_BYTES: u32 = 64 << 10;
 /// Milliseconds that a thread waits for the rest of a frame.
 const REST_OF_A_FRAME_MS: u8 = 2;
 
-/// Reads the hello and answers it. `None`: the connection is over.
-pub fn greet(shared: &Shared, socket: &Socket, status: HelloStatus) -> io::Result<Option<Who>> {
+/// Reads the hello and answers it. Returns who it is, and the capabilities that both have; `None`: the connection is over.
+pub fn greet(shared: &Shared, socket: &Socket, status: HelloStatus) -> io::Result<Option<(Who, u64)>> {
     let mut bytes = [0; HELLO_BYTES];
     read_by(socket, &mut bytes, Instant::now() + shared.hello_timeout)?;
     let hello = match ClientHello::decode(&bytes) {
@@ -53,7 +53,7 @@ pub fn greet(shared: &Shared, socket: &Socket, status: HelloStatus) -> io::Resul
         status,
         version_min: VERSION_MIN,
         version_max: VERSION_MAX,
-        capabilities: hello.capabilities & CAPABILITY_ACTIVITY,
+        capabilities: hello.capabilities & (CAPABILITY_ACTIVITY | CAPABILITY_SUMS),
         store: shared.store.id(),
         frame_body_max: shared.limits.frame_body,
         region_bytes_max: shared.limits.region_bytes,
@@ -66,7 +66,7 @@ pub fn greet(shared: &Shared, socket: &Socket, status: HelloStatus) -> io::Resul
         return Ok(None);
     }
     socket.set_read_timeout(None)?;
-    Ok(Some(Who { client: hello.client, cache: hello.cache }))
+    Ok(Some((Who { client: hello.client, cache: hello.cache }, answer.capabilities)))
 }
 
 /// Fills `bytes` before the deadline, however slowly they come.
@@ -99,6 +99,8 @@ pub struct Session {
     shared: Arc<Shared>,
     socket: Arc<Socket>,
     who: Who,
+    /// Its page bodies have checksums.
+    with_sums: bool,
     reader: Option<FrameReader>,
     staging: Staging,
     /// A `Stage` that is being received.
@@ -127,13 +129,16 @@ impl Drop for Session {
 impl Session {
     /// Exchanges hellos. `None`: the connection is over.
     pub fn open(shared: &Arc<Shared>, socket: Arc<Socket>, place: Place) -> io::Result<Option<Session>> {
-        let Some(who) = greet(shared, &socket, HelloStatus::Welcome)? else { return Ok(None) };
+        let Some((who, capabilities)) = greet(shared, &socket, HelloStatus::Welcome)? else {
+            return Ok(None);
+        };
         tracing::debug!(client = %who.client, cache = %who.cache, "connected");
         let traffic = shared.catalog.enter(who, socket.peer());
         Ok(Some(Session {
             shared: Arc::clone(shared),
             socket,
             who,
+            with_sums: capabilities & CAPABILITY_SUMS != 0,
             reader: Some(FrameReader::new(shared.limits.frame_body)),
             staging: Staging::default(),
             intake: None,
@@ -237,7 +242,7 @@ impl Session {
             return;
         }
         let length = header.length as usize;
-        self.intake = Intake::begin(header.region, start, length, &self.shared.memory);
+        self.intake = Intake::begin(header.region, (start, length), self.with_sums, &self.shared.memory);
         if self.intake.is_some() {
             reader.take_part();
             turn.may_take_long();
@@ -288,7 +293,7 @@ impl Session {
     }
 
     fn stage(&mut self, header: &Header, body: &[u8]) -> Next {
-        let body = match PageBody::parse(body) {
+        let body = match PageBody::parse(body, self.with_sums) {
             Ok(body) if body.commit != CommitId(0) => body,
             Ok(_) => {
                 self.refuse(header, &malformed(&ProtocolError::Malformed { what: "Stage: commit 0" }));
@@ -344,7 +349,10 @@ impl Session {
         for wire in body.runs() {
             for page in wire.run.first.0..wire.run.end() {
                 let content = cursor.get(page);
-                self.builder.push(page, if content.is_some() { RunKind::Data } else { RunKind::Zero });
+                match content {
+                    Some(content) => self.builder.push_data(page, content.sum()),
+                    None => self.builder.push(page, RunKind::Zero),
+                }
                 contents.extend(content);
             }
         }
@@ -363,7 +371,7 @@ impl Session {
         };
         self.out.extend_from_slice(&answer.encode());
         let at = self.out.len();
-        answer.length = self.builder.encode_front(CommitId(0), &mut self.out);
+        answer.length = self.builder.encode(CommitId(0), self.with_sums, &mut self.out);
         self.out[front..at].copy_from_slice(&answer.encode());
         if pages.is_empty() {
             return Ok(Ok(()));

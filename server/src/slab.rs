@@ -1,4 +1,4 @@
-//! Page memory: pages of 4096 bytes in aligned slabs of 2 MiB, their reference counts beside them.
+//! Page memory: pages of 4096 bytes in aligned slabs of 2 MiB, their reference counts and checksums beside them.
 //!
 //! Owns: the memory of every stored page and the count of them. Called by: tree, memory. Must not: know what a page
 //! holds. The only file of this crate with `unsafe`.
@@ -10,10 +10,10 @@ use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use netmem_protocol::PAGE_SIZE;
+use netmem_protocol::{PAGE_SIZE, page_sum};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// The bytes of one page.
@@ -21,8 +21,10 @@ pub type PageBytes = [u8; PAGE_SIZE];
 
 /// Bytes in a slab, and its alignment: a page's slab is its address rounded down.
 const SLAB_BYTES: usize = 2 << 20;
-/// Pages of data in a slab: the first of its 512 pages is the head.
-const SLAB_PAGES: usize = SLAB_BYTES / PAGE_SIZE - 1;
+/// Pages at the front of a slab that its head takes.
+const HEAD_PAGES: usize = 2;
+/// Pages of data in a slab: the first two of its 512 pages are the head.
+const SLAB_PAGES: usize = SLAB_BYTES / PAGE_SIZE - HEAD_PAGES;
 /// Slabs without a page in use that are kept for the next allocation: 64 × 2 MiB = 128 MiB, or as many as are in use. A region that
 /// is written all over again, commit for commit, finds its new pages where its old ones were; clearing fresh ones costs the kernel
 /// more than all else that a commit does. More go back to the kernel.
@@ -34,13 +36,15 @@ const PAGE_REFERENCES_MAX: u32 = i32::MAX as u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfPages;
 
-/// The front page of a slab.
+/// The front of a slab.
 #[repr(C)]
 struct Head {
     /// Keeps the pool alive while the slab is mapped.
     pool: ManuallyDrop<Arc<Pool>>,
     /// References to each page.
     references: [AtomicU32; SLAB_PAGES],
+    /// The checksum of each page, written before there is more than one reference.
+    sums: [AtomicU64; SLAB_PAGES],
     /// Read and written with the pool's lock held.
     free: UnsafeCell<Free>,
 }
@@ -55,7 +59,7 @@ struct Free {
     stack: [u16; SLAB_PAGES],
 }
 
-const _: () = assert!(size_of::<Head>() <= PAGE_SIZE);
+const _: () = assert!(size_of::<Head>() <= HEAD_PAGES * PAGE_SIZE);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Slab(NonNull<Head>);
@@ -237,9 +241,10 @@ impl Slab {
         let head = Head {
             pool: ManuallyDrop::new(Arc::clone(pool)),
             references: [const { AtomicU32::new(0) }; SLAB_PAGES],
+            sums: [const { AtomicU64::new(0) }; SLAB_PAGES],
             free: UnsafeCell::new(Free { count: SLAB_PAGES, place: 0, stack }),
         };
-        // SAFETY: the front page is mapped, writable, aligned, large enough (asserted above) and not in use.
+        // SAFETY: the front is mapped, writable, aligned, large enough (asserted above) and not in use.
         unsafe { base.write(head) };
         Ok(Slab(base))
     }
@@ -269,7 +274,7 @@ impl Slab {
     fn page(self, number: usize) -> NonNull<PageBytes> {
         debug_assert!(number < SLAB_PAGES);
         // SAFETY: page `number` is behind the head, inside the slab.
-        unsafe { self.0.byte_add((number + 1) * PAGE_SIZE).cast() }
+        unsafe { self.0.byte_add((number + HEAD_PAGES) * PAGE_SIZE).cast() }
     }
 }
 
@@ -288,7 +293,18 @@ impl PageRef {
         let within = self.page.addr().get() % SLAB_BYTES;
         // SAFETY: pages lie inside slabs, slabs are aligned to their size: rounding down gives the head.
         let head = unsafe { self.page.byte_sub(within) };
-        (Slab(head.cast()), within / PAGE_SIZE - 1)
+        (Slab(head.cast()), within / PAGE_SIZE - HEAD_PAGES)
+    }
+
+    /// Its checksum ([`page_sum`]).
+    pub fn sum(&self) -> u64 {
+        self.sum_place().load(Ordering::Relaxed)
+    }
+
+    fn sum_place(&self) -> &AtomicU64 {
+        let (slab, number) = self.slab();
+        // SAFETY: a slab stays mapped while one of its pages is in use, and this one is.
+        unsafe { &slab.head().sums[number] }
     }
 
     fn references(&self) -> &AtomicU32 {
@@ -339,8 +355,10 @@ pub struct FreshPage {
 }
 
 impl FreshPage {
-    /// Ends the writing.
+    /// Ends the writing, and takes the page's checksum.
     pub fn seal(self) -> PageRef {
+        let sum = page_sum(&self[..]);
+        self.page.sum_place().store(sum, Ordering::Relaxed);
         self.page
     }
 }

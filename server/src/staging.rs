@@ -34,6 +34,7 @@ enum Content<'a> {
 /// A `Stage` whose pages are received where they will stay. It is begun only if nothing can be said against it yet.
 pub struct Intake {
     region: RegionId,
+    with_sums: bool,
     /// What goes before the pages.
     front: Vec<u8>,
     pages: Vec<FreshPage>,
@@ -44,14 +45,19 @@ pub struct Intake {
 impl Intake {
     /// Begins with how the body starts, if its front is there, and takes the bytes of pages that are there already. `None`: it is for
     /// [`Staging::add`], which will say why.
-    pub fn begin(region: RegionId, start: &[u8], length: usize, memory: &Memory) -> Option<Intake> {
-        let (body, data_pages, front) = PageBody::parse_start(start, length).ok().flatten()?;
+    pub fn begin(
+        region: RegionId,
+        (start, length): (&[u8], usize),
+        with_sums: bool,
+        memory: &Memory,
+    ) -> Option<Intake> {
+        let (body, data_pages, front) = PageBody::parse_start(start, length, with_sums).ok().flatten()?;
         if body.commit == CommitId(0) {
             return None;
         }
         let pages = (0..data_pages).map(|_| memory.fresh().ok()).collect::<Option<Vec<FreshPage>>>()?;
         let (front, mut here) = start.split_at_checked(front)?;
-        let mut intake = Intake { region, front: front.to_vec(), pages, filled: 0 };
+        let mut intake = Intake { region, with_sums, front: front.to_vec(), pages, filled: 0 };
         for slice in intake.rest() {
             let (now, later) = here.split_at(here.len().min(slice.len()));
             slice[..now.len()].copy_from_slice(now);
@@ -82,7 +88,8 @@ impl Intake {
     pub fn end(self, staging: &mut Staging, region_pages_max: u64, memory: &Memory) {
         let length = self.front.len() + self.pages.len() * PAGE_SIZE;
         // It was parsed when this was begun.
-        let Ok(Some((body, ..))) = PageBody::parse_start(&self.front, length) else { return };
+        let parsed = PageBody::parse_start(&self.front, length, self.with_sums);
+        let Ok(Some((body, ..))) = parsed else { return };
         let mut received = self.pages.into_iter();
         let mut content =
             |kind| if kind == RunKind::Data { received.next().map(Content::Received) } else { None };
@@ -166,15 +173,27 @@ impl StagedCommit {
             );
             return Err(Refusal::new(ErrorCode::TooLarge, text));
         }
+        let mut sums = body.sums();
         for (page, content) in pages {
-            match content {
-                Some(Content::Here(bytes)) if !is_zero(bytes) => {
-                    self.parts.push(Staged::Data(page, memory.copy_of(bytes)?));
-                }
-                Some(Content::Received(fresh)) if !is_zero(&fresh[..]) => {
-                    self.parts.push(Staged::Data(page, fresh.seal()));
-                }
-                _ => self.add_zero(page)?,
+            let Some(content) = content else {
+                self.add_zero(page)?;
+                continue;
+            };
+            let sum = sums.next();
+            let sealed = match content {
+                Content::Here(bytes) => memory.copy_of(bytes)?,
+                Content::Received(fresh) => fresh.seal(),
+            };
+            if sum.is_some_and(|sum| sum != sealed.sum()) {
+                let text = format!(
+                    "page {page} was changed on its way here: its checksum is another; send it again"
+                );
+                return Err(Refusal::new(ErrorCode::Corrupt, text));
+            }
+            if is_zero(&sealed[..]) {
+                self.add_zero(page)?;
+            } else {
+                self.parts.push(Staged::Data(page, sealed));
             }
         }
         Ok(())
@@ -229,7 +248,7 @@ mod tests {
     }
 
     fn add(staging: &mut Staging, memory: &Memory, bytes: &[u8]) {
-        let body = PageBody::parse(bytes).expect("a page body");
+        let body = PageBody::parse(bytes, false).expect("a page body");
         staging.add(REGION, &body, 1 << 32, memory);
     }
 
@@ -304,7 +323,7 @@ mod tests {
         let whole = staged(&mut whole);
         assert_eq!(whole.iter().filter(|(_, data)| data.is_some()).count(), 3);
         for cut in 0..bytes.len() {
-            let Some(mut intake) = Intake::begin(REGION, &bytes[..cut], bytes.len(), &memory) else {
+            let Some(mut intake) = Intake::begin(REGION, (&bytes[..cut], bytes.len()), false, &memory) else {
                 assert!(cut < front, "the front is there");
                 continue;
             };
@@ -331,7 +350,7 @@ mod tests {
     fn what_is_wrong_with_a_body_is_not_received_in_pieces() {
         let memory = memory();
         let good = body(1, (0..20).map(|page| (page, RunKind::Data)));
-        let begin = |bytes: &[u8], length| Intake::begin(REGION, bytes, length, &memory).is_some();
+        let begin = |bytes: &[u8], length| Intake::begin(REGION, (bytes, length), false, &memory).is_some();
         assert!(begin(&good[..100], good.len()));
         assert!(!begin(&good[..100], good.len() - 1), "fewer bytes than pages");
         assert!(!begin(&good[..100], good.len() + 1), "more");

@@ -1,7 +1,7 @@
 //! A wire that can be cut, between a program and its server.
 //!
 //! Owns: a listener and two threads for each connection. Called by: tests of what happens when the server is away. Must
-//! not: change a byte.
+//! not: change a byte, unless it is told to.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -33,6 +33,8 @@ struct State {
     left: [Option<u64>; 2],
     /// Bytes that go on at a time; 0: as many as came.
     piece: usize,
+    /// A bit of the next part that is longer than a page is changed, towards the server, and back.
+    flips: [bool; 2],
     /// The bytes until the cut were counted, and the last of them are on their way.
     spent: bool,
     live: Vec<TcpStream>,
@@ -84,6 +86,18 @@ impl Wire {
         // Not to wait for something: the delay is what is tested.
         thread::sleep(delay);
         open.then_some(go)
+    }
+
+    /// Changes a bit of a part, if one is to be changed and the part has one that lies in a page.
+    fn flip(&self, part: &mut [u8], towards_server: bool) {
+        const BEHIND_FRONT: usize = 4096 + 1024;
+        let mut state = self.lock();
+        let flip = &mut state.flips[usize::from(!towards_server)];
+        if *flip && part.len() >= BEHIND_FRONT {
+            *flip = false;
+            let at = part.len() - 1000;
+            part[at] ^= 0x10;
+        }
     }
 
     /// The bytes until the cut have gone.
@@ -157,6 +171,16 @@ impl Proxy {
             (state, _) = self.wire.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         }
         true
+    }
+
+    /// Changes a bit of the next pages that go to the server, or that come from it.
+    pub fn flip_a_bit(&self, towards_server: bool) {
+        self.wire.lock().flips[usize::from(!towards_server)] = true;
+    }
+
+    /// Whether that is still to come.
+    pub fn is_to_flip(&self) -> bool {
+        self.wire.lock().flips.contains(&true)
     }
 
     /// Passes on so many bytes at a time from now on; 0: as they come.
@@ -245,6 +269,7 @@ fn pump(wire: &Wire, mut from: TcpStream, mut to: TcpStream, towards_server: boo
         };
         let Ok(count @ 1..) = from.read(&mut part[..piece]) else { break };
         let Some(go) = wire.pass(count, towards_server) else { break };
+        wire.flip(&mut part[..go], towards_server);
         let written = to.write_all(&part[..go]);
         if go < count {
             wire.end_if_spent();

@@ -11,8 +11,7 @@ use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use netmem_protocol::{ErrorCode, PAGE_SIZE};
-use twox_hash::XxHash3_64;
+use netmem_protocol::{ErrorCode, PAGE_SIZE, page_sum};
 
 use super::disk::DiskFile;
 use crate::memory::Memory;
@@ -31,11 +30,6 @@ const WRITE_PAGES_MAX: usize = 1024;
 const FREED_BEFORE_PUNCH: u64 = 4096;
 /// Free slots side by side that are worth a hole: 64 × 4 KiB = 256 KiB.
 const PUNCH_SLOTS_LEAST: u64 = 64;
-
-/// A checksum of a page: XXH3, 64 bits, seed 0.
-pub fn sum_of(bytes: &PageBytes) -> u64 {
-    XxHash3_64::oneshot(bytes)
-}
 
 /// A page in the file.
 pub struct Stored {
@@ -102,7 +96,7 @@ impl Stored {
         let slot = self.slot;
         let read = self.pages.file.read_at(bytes, slot * PAGE_SIZE as u64);
         read.map_err(|error| format!("slot {slot} of the file of pages can't be read: {error}"))?;
-        let sum = sum_of(bytes);
+        let sum = page_sum(bytes);
         if sum != self.sum {
             return Err(format!(
                 "slot {slot} of the file of pages is damaged: its checksum is {sum:016x}, and {:016x} was stored",
@@ -331,7 +325,7 @@ impl Pages {
         let stored: Vec<Arc<Stored>> = slots
             .into_iter()
             .zip(pages)
-            .map(|(slot, page)| Arc::new(self.stored(slot, sum_of(page), Some(page.clone()))))
+            .map(|(slot, page)| Arc::new(self.stored(slot, page.sum(), Some(page.clone()))))
             .collect();
         let mut at = 0;
         for (first, count) in side_by_side(&stored) {

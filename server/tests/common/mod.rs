@@ -265,7 +265,7 @@ impl Client {
         let mut body = Vec::new();
         encode_fetch(runs, &mut body);
         let (epoch, body) = self.raw(Kind::Fetch, region, epoch, &body)?;
-        let parsed = PageBody::parse(&body).expect("a page body");
+        let parsed = PageBody::parse(&body, false).expect("a page body");
         let pages = parsed.pages().map(|(page, content)| (page, content.copied())).collect();
         Ok(Fetched { epoch, pages, bytes: body.len() })
     }

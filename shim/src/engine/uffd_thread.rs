@@ -20,7 +20,7 @@ use crate::log;
 use crate::pager::page::Event;
 use crate::pager::prefetch::AHEAD_MAX;
 use crate::pager::region::{Need, PagerError};
-use crate::pager::table::{SUM_ZERO, page_sum};
+use crate::pager::table::{SUM_ZERO, sum_of_page};
 use crate::remote::PageSource;
 use crate::sys::clock::Deadline;
 use crate::sys::errno::Errno;
@@ -377,11 +377,11 @@ impl Server {
             Some(data) => self.install(&wanted.mapping, first, data, wake),
             None => (first..end).flat_map(|page| self.install(&wanted.mapping, page, &ZEROS, wake)).collect(),
         };
-        for (page, data) in span.pages() {
+        for (at, (page, data)) in span.pages().enumerate() {
             if failed.contains(&page) {
                 region.settle(page, Event::Release);
             } else {
-                region.settle_installed(page, data.map_or(SUM_ZERO, |data| page_sum(data)));
+                region.settle_installed(page, sum_of_page(data, span.sum(at)));
             }
         }
         if let Some((_, waits)) = wanted.demanded.filter(|_| is_demanded) {

@@ -101,7 +101,7 @@ impl<C: Board + Frames> Capture<'_, C> {
             if sum == SUM_ZERO {
                 self.builder.push(*page, RunKind::Zero);
             } else {
-                self.builder.push(*page, RunKind::Data);
+                self.builder.push_data(*page, sum);
                 buffer.copy_within(i * PAGE_SIZE..(i + 1) * PAGE_SIZE, kept * PAGE_SIZE);
                 kept += 1;
             }

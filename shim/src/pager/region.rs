@@ -10,7 +10,7 @@ use netmem_protocol::{Epoch, ErrorCode, PAGE_SIZE, RegionId, Run};
 use thiserror::Error;
 
 use super::page::{Event, State};
-use super::table::{Board, CHUNK_PAGES, Claim, Entry, Frames, SUM_ZERO, page_sum, window_bit};
+use super::table::{Board, CHUNK_PAGES, Claim, Entry, Frames, SUM_ZERO, page_sum, sum_of_page, window_bit};
 use crate::remote::{PageSource, RemoteError};
 use crate::sync::QuietMutex;
 use crate::sys::clock::Deadline;
@@ -381,9 +381,9 @@ impl<C: Board + Frames> Region<C> {
             let installed = span.data.map_or(Ok(()), |data| self.cache.install(span.run.first.0, data));
             let there = installed.map_or_else(|(there, _)| there, |()| u64::from(span.run.count));
             failed = installed.err().map(|(_, errno)| errno);
-            for (page, data) in span.pages().take(there as usize) {
+            for (at, (page, data)) in span.pages().take(there as usize).enumerate() {
                 claims.settled += 1;
-                self.settle_installed(page, data.map_or(SUM_ZERO, |data| page_sum(data)));
+                self.settle_installed(page, sum_of_page(data, span.sum(at)));
             }
         })?;
         failed.map_or(Ok(()), |errno| Err(PagerError::Cache(errno)))

@@ -36,9 +36,15 @@ pub fn page_sum(data: &[u8]) -> u64 {
     if is_zero(data) {
         return SUM_ZERO;
     }
-    match twox_hash::XxHash3_64::oneshot(data) {
-        SUM_ZERO | SUM_UNKNOWN => 1,
-        sum => sum,
+    netmem_protocol::page_sum(data)
+}
+
+/// The checksum of a page that came, with its own if it did.
+pub fn sum_of_page(data: Option<&[u8; PAGE_SIZE]>, came_with: Option<u64>) -> u64 {
+    match (data, came_with) {
+        (None, _) => SUM_ZERO,
+        (Some(_), Some(sum)) => sum,
+        (Some(data), None) => page_sum(data),
     }
 }
 

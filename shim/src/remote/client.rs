@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use netmem_protocol::control::{Inherit, Reclaim};
 use netmem_protocol::{
-    CacheId, ClientHello, ClientId, CommitId, Disposition, Epoch, HelloStatus, Kind, REGION_BYTES_MAX,
-    RegionId, ServerHello,
+    CAPABILITY_SUMS, CacheId, ClientHello, ClientId, CommitId, Disposition, Epoch, HelloStatus, Kind,
+    REGION_BYTES_MAX, RegionId, ServerHello,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -319,7 +319,7 @@ impl Remote {
     ) -> Result<(Lease<'a>, ServerHello), Trouble> {
         let broken = |why| Trouble::Broken { sent: false, why };
         let client = self.identity.lock().client;
-        let hello = ClientHello::new(client, self.cache);
+        let hello = ClientHello { capabilities: CAPABILITY_SUMS, ..ClientHello::new(client, self.cache) };
         let mut last = Why::NoAddress;
         for endpoint in resolve(&self.config.address).map_err(broken)? {
             let socket = match Socket::new(&endpoint, self.config.timeout) {

@@ -4,7 +4,7 @@
 //! not: repeat anything: the pager still has the pages, and starts again.
 
 use netmem_protocol::control::{Commit, Committed};
-use netmem_protocol::pages::{PAGE_BODY_HEAD_BYTES, RUN_BYTES};
+use netmem_protocol::pages::{PAGE_BODY_HEAD_BYTES, RUN_BYTES, SUM_BYTES};
 use netmem_protocol::{
     CommitId, Disposition, Epoch, ErrorCode, Kind, PAGE_SIZE, PageBody, PageBodyBuilder, ProtocolError,
     RegionId, RunKind,
@@ -82,7 +82,8 @@ impl CommitStream<'_> {
         let id = self.id;
         let lost = || self.remote.lost(Why::Closed, Applied::No);
         let connection = self.lease.get().ok_or_else(lost)?;
-        let front = |out: &mut Vec<u8>| builder.encode_front(id, out);
+        let with_sums = connection.with_sums;
+        let front = |out: &mut Vec<u8>| builder.encode(id, with_sums, out);
         match connection.send_raw((Kind::Stage, self.region, Epoch(0)), front, data, patience.deadline) {
             Ok(_) => {
                 self.staged_pages += u64::from(builder.pages());
@@ -125,6 +126,13 @@ impl CommitStream<'_> {
             Trouble::Answer(ErrorCode::Internal, _) | Trouble::Protocol(_) => Applied::Maybe,
             Trouble::Answer(..) | Trouble::Refused(_) => Applied::No,
         };
+        if let Trouble::Answer(ErrorCode::Corrupt, text) = &trouble {
+            // The pages are as they were captured: the commit starts over, on another connection.
+            crate::log::error!("{}: {text}", self.remote.server());
+            let error = self.remote.lost(Why::Closed, Applied::No);
+            self.remote.broke(self.lease);
+            return Err(CommitFailure { error, id, applied: Applied::No });
+        }
         if let Trouble::Answer(code, text) = trouble {
             if code.disposition() == Disposition::Answer {
                 self.remote.answered(self.lease);
@@ -157,7 +165,8 @@ impl CommitStream<'_> {
 
 /// Bytes that a frame's body takes, if each of its pages is a run of its own.
 fn body_bytes_most(builder: &PageBodyBuilder) -> u32 {
-    PAGE_BODY_HEAD_BYTES as u32 + builder.pages() * RUN_BYTES as u32 + builder.data_pages() * PAGE_SIZE as u32
+    let pages = builder.data_pages() * (PAGE_SIZE + SUM_BYTES) as u32;
+    PAGE_BODY_HEAD_BYTES as u32 + builder.pages() * RUN_BYTES as u32 + pages
 }
 
 /// The same pages in frames that a server with a lower limit takes; at least one page each.
@@ -168,12 +177,17 @@ fn split(builder: &PageBodyBuilder, data: &[u8], limit: u32) -> Result<Vec<PageB
     whole.extend_from_slice(data);
     let mut parts = Vec::new();
     let mut part = PageBodyBuilder::default();
-    for (page, content) in PageBody::parse(&whole)?.pages() {
-        let kind = if content.is_some() { RunKind::Data } else { RunKind::Zero };
-        if part.pages() > 0 && body_bytes_most(&part) + (RUN_BYTES + PAGE_SIZE) as u32 > limit {
+    let mut sums = builder.sums().iter();
+    for (page, content) in PageBody::parse(&whole, false)?.pages() {
+        if part.pages() > 0 && body_bytes_most(&part) + (RUN_BYTES + PAGE_SIZE + SUM_BYTES) as u32 > limit {
             parts.push(core::mem::take(&mut part));
         }
-        part.push(page, kind);
+        let sum = content.and_then(|_| sums.next());
+        match (content, sum) {
+            (None, _) => part.push(page, RunKind::Zero),
+            (Some(_), Some(sum)) => part.push_data(page, *sum),
+            (Some(_), None) => part.push(page, RunKind::Data),
+        }
     }
     parts.push(part);
     Ok(parts)

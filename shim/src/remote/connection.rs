@@ -7,8 +7,8 @@ use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::control::ErrorBody;
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
-    ClientHello, Epoch, ErrorCode, FRAME_BODY_MAX, Header, HelloStatus, Kind, ProtocolError, RegionId,
-    RequestId, Run, ServerHello, decode_body, encode_frame,
+    CAPABILITY_SUMS, ClientHello, Epoch, ErrorCode, FRAME_BODY_MAX, Header, HelloStatus, Kind, ProtocolError,
+    RegionId, RequestId, Run, ServerHello, decode_body, encode_frame,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -45,7 +45,11 @@ impl Trouble {
 
 impl From<ProtocolError> for Trouble {
     fn from(error: ProtocolError) -> Self {
-        Trouble::Protocol(error)
+        match error {
+            // Not the peer's fault, perhaps; another time it may come whole.
+            ProtocolError::Corrupt { page } => Trouble::Broken { sent: true, why: Why::Corrupt(page) },
+            error => Trouble::Protocol(error),
+        }
     }
 }
 
@@ -61,6 +65,8 @@ pub(super) struct Connection {
     pub(super) slot: usize,
     /// Bytes of body that the server takes in one frame.
     pub(super) frame_body_max: u32,
+    /// Page bodies have checksums.
+    pub(super) with_sums: bool,
     requests: u64,
     /// Where requests are put together.
     out: Vec<u8>,
@@ -81,6 +87,7 @@ impl Connection {
             socket,
             slot,
             frame_body_max: 0,
+            with_sums: false,
             requests: 0,
             out: Vec::new(),
             inbox: Vec::with_capacity(FIRST_RECEIVE_BYTES),
@@ -107,6 +114,7 @@ impl Connection {
         }
         self.inbox.clear();
         self.frame_body_max = server.frame_body_max;
+        self.with_sums = server.capabilities & hello.capabilities & CAPABILITY_SUMS != 0;
         Ok(server)
     }
 

@@ -151,6 +151,8 @@ pub enum Why {
     Os(i32),
     /// No address is known for the host.
     NoAddress,
+    /// A page came with other bytes than its checksum is of.
+    Corrupt(u64),
 }
 
 impl From<NetError> for Why {
@@ -169,6 +171,7 @@ impl core::fmt::Display for Why {
             Why::Closed => "the connection was closed",
             Why::Silent => "nothing answers",
             Why::Busy => "all connections are in use",
+            Why::Corrupt(page) => return write!(f, "page {page} is changed on its way, again and again"),
             Why::NoAddress => {
                 "the host name is in no hosts file; write its address, such as tcp://192.0.2.1:7117"
             }

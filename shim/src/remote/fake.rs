@@ -210,7 +210,7 @@ impl PageSource for FakeSource {
                 let bytes: Vec<u8> =
                     alike.iter().flat_map(|(_, page)| *page).flat_map(|page| **page).collect();
                 let run = Run::new(alike[0].0, alike.len() as u32);
-                sink(PageSpan { run, data: alike[0].1.is_some().then_some(&bytes[..]) }, false);
+                sink(PageSpan { run, data: alike[0].1.is_some().then_some(&bytes[..]), sums: &[] }, false);
             }
         }
         lost.map_or(Ok(()), |_| Err(self::lost(Applied::Maybe)))
@@ -274,7 +274,7 @@ impl StageSink for FakeStage<'_> {
         let mut whole = Vec::new();
         builder.encode_front(self.id, &mut whole);
         whole.extend_from_slice(data);
-        let body = netmem_protocol::PageBody::parse(&whole)
+        let body = netmem_protocol::PageBody::parse(&whole, false)
             .map_err(|error| refused(ErrorCode::Malformed, &error.to_string()))?;
         for (page, content) in body.pages() {
             self.staged.insert(page, Box::new(content.copied().unwrap_or([0; PAGE_SIZE])));

@@ -151,7 +151,9 @@ impl Job<'_, '_> {
             }
             wanted.clear();
             let next = done.frame(self.runs, wanted);
-            self.deliver(connection.body(), wanted, remote).map_err(|error| (error.into(), in_flight))?;
+            let with_sums = connection.with_sums;
+            self.deliver((connection.body(), with_sums), wanted, remote)
+                .map_err(|error| (error.into(), in_flight))?;
             *done = next;
             oldest = RequestId(oldest.0 + 1);
             in_flight -= 1;
@@ -163,13 +165,22 @@ impl Job<'_, '_> {
     }
 
     /// Hands a frame's pages on if they are exactly those that were asked for.
-    fn deliver(&mut self, body: &[u8], wanted: &[Run], remote: &Remote) -> Result<(), ProtocolError> {
-        let pages = PageBody::parse(body)?;
+    fn deliver(
+        &mut self,
+        (body, with_sums): (&[u8], bool),
+        wanted: &[Run],
+        remote: &Remote,
+    ) -> Result<(), ProtocolError> {
+        let pages = PageBody::parse(body, with_sums)?;
         let came = pages.runs().flat_map(|wire| wire.run.first.0..wire.run.end());
         if !came.eq(wanted.iter().flat_map(|run| run.first.0..run.end())) {
             return Err(ProtocolError::Malformed {
                 what: "answer to a fetch: not the pages that were asked for",
             });
+        }
+        if let Err(error) = pages.verify() {
+            crate::log::error!("{}: {error}; it is asked for again", remote.server());
+            return Err(error);
         }
         // Counted first: whoever waits for a page may be gone when the sink returns.
         let count: u64 = wanted.iter().map(|run| u64::from(run.count)).sum();

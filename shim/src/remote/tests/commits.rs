@@ -10,7 +10,7 @@ use crate::remote::{Applied, CommitFailure, PageSource, Remote, RemoteError, Sta
 fn expect_stage(peer: &mut Peer, pages: impl IntoIterator<Item = u64>) -> CommitId {
     let (header, body) = peer.request(Kind::Stage);
     assert_eq!(header.region, REGION);
-    let body = PageBody::parse(&body).expect("a stage that decodes");
+    let body = PageBody::parse(&body, false).expect("a stage that decodes");
     let mut staged = Vec::new();
     for (page, data) in body.pages() {
         assert_eq!(data.copied(), content(page), "page {page}");
