@@ -52,7 +52,7 @@ pub const VERSION_MAX: u16 = Version::V2 as u16;
 pub const FRAME_PAGES_MAX: u32 = 256;
 /// Runs in one `Fetch`, `Pages` or `Stage` at the most: each run has at least one page.
 pub const FRAME_RUNS_MAX: u32 = FRAME_PAGES_MAX;
-/// Bytes of body in one frame at the most: a full page frame, 16 + 256 × 16 + 256 × 4096 = 1,052,688,
+/// Bytes of body in one frame at the most: a full page frame, 16 + 256 × 16 + 256 × 8 + 256 × 4096 = 1,054,736,
 /// rounded up to leave room for control bodies.
 pub const FRAME_BODY_MAX: u32 = 1_114_112;
 /// Bytes in a region's name at the most, `/` included (Linux PATH_MAX is 4096 with the prefix before it).
