@@ -15,6 +15,7 @@ fn catalog() -> Catalog {
         region_bytes: 1 << 30,
         regions: 5,
         connections: 5,
+        keep_epochs: 0,
     };
     let store = crate::store::memory::Memory::new(netmem_protocol::StoreId([7; 16]));
     Catalog::new(memory, Arc::new(store), limits, LEASE)

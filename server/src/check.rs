@@ -48,11 +48,11 @@ pub fn check_disk(disk: Box<dyn Disk>) -> Result<Found, String> {
         found.wrong.push("the index had pages that were not as they were written, and was mended".to_owned());
     }
     drop(index);
-    let (store, loaded) = Durable::open(disk, id).map_err(text)?;
+    let (store, loaded) = Durable::open(disk, id, limits_of_a_check().keep_epochs).map_err(text)?;
     found.regions = loaded.names.regions.len();
     let memory = Arc::new(Memory::with_store(0, Reaper::start(), Arc::clone(store.pages())));
     let store: Arc<dyn Store> = Arc::new(store);
-    let limits = Limits { memory_bytes: 0, frame_body: 0, region_bytes: 0, regions: 0, connections: 0 };
+    let limits = limits_of_a_check();
     let catalog = Catalog::restored(Arc::clone(&memory), store, limits, Default::default(), loaded);
     let catalog = catalog.map_err(text)?;
     let mut after = Some(ScrubAfter { region: RegionId(0), page: 0 });
@@ -67,4 +67,10 @@ pub fn check_disk(disk: Box<dyn Disk>) -> Result<Found, String> {
         after = part.next;
     }
     Ok(found)
+}
+
+/// Nothing is served; and what was kept stays.
+fn limits_of_a_check() -> Limits {
+    let keep_epochs = usize::from(u8::MAX);
+    Limits { memory_bytes: 0, frame_body: 0, region_bytes: 0, regions: 0, connections: 0, keep_epochs }
 }

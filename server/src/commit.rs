@@ -17,7 +17,7 @@ use crate::region::{Applied, Region, Root, Who, now_ns};
 use crate::slab::{PageBytes, PageRef, is_zero};
 use crate::staging::Staged;
 use crate::stats::Counts;
-use crate::store::rows::Ended;
+use crate::store::rows::{Ended, Update};
 use crate::store::{Record, Store};
 use crate::tree::Tree;
 
@@ -34,6 +34,8 @@ pub struct Commits<'a> {
     pub counts: [&'a Counts; 2],
     /// Bytes allowed in a region.
     pub region_bytes_max: u64,
+    /// Epochs before the newest that stay readable.
+    pub keep_epochs: usize,
 }
 
 /// What a commit changes.
@@ -135,6 +137,7 @@ impl Commits<'_> {
                 (change.base != 0).then(|| views.at(change.base).cloned()).flatten(),
             )
         };
+        let base = base.or_else(|| region.history().root(change.base).cloned());
         if change.base > current.epoch {
             let text = format!(
                 "region {}: base {} is behind the newest epoch {}",
@@ -165,7 +168,7 @@ impl Commits<'_> {
         &self,
         region: &Region,
         who: Who,
-        current: &Root,
+        current: &Arc<Root>,
         mut root: Root,
         change: &Change<'_>,
         moves: bool,
@@ -186,7 +189,7 @@ impl Commits<'_> {
             cut,
             modified_ns,
             applied,
-            kept: region.history().epochs(),
+            kept: self.kept(region, current.epoch),
             log,
         };
         self.store.commit(&mut record).map_err(|error| {
@@ -197,7 +200,10 @@ impl Commits<'_> {
             Refusal::new(error.code(), text)
         })?;
         region.touch(modified_ns);
-        region.history().note(log);
+        let mut history = region.history();
+        history.note(log);
+        let pruned = history.replaced(current, self.keep_epochs).then(|| history.epochs());
+        drop(history);
         let mut views = region.views();
         if moves && change.base != current.epoch {
             // What others had changed comes to the cache from here.
@@ -210,8 +216,28 @@ impl Commits<'_> {
             views.pin(who.cache, committed.epoch.0);
         }
         drop(views);
+        if let Some(kept) = pruned {
+            let update = Update { pruned: vec![(region.id, kept)], ..Update::default() };
+            if let Err(error) = self.store.change(update) {
+                tracing::warn!(
+                    region = region.id.0,
+                    "epochs that nobody needs stay on the disk for now: {error}"
+                );
+            }
+        }
         self.counts.into_iter().chain([&region.counts]).for_each(|counts| counts.committed(pages));
         Ok(committed)
+    }
+}
+
+impl Commits<'_> {
+    /// Epochs of a region that are kept when its newest one is replaced.
+    fn kept(&self, region: &Region, newest: u64) -> Vec<u64> {
+        let mut kept = region.history().epochs();
+        if self.keep_epochs > 0 && kept.last() != Some(&newest) {
+            kept.push(newest);
+        }
+        kept
     }
 }
 

@@ -59,6 +59,7 @@ impl Bench {
             store: &*self.store,
             counts: self.counts.each_ref(),
             region_bytes_max: 1 << 30,
+            keep_epochs: 0,
         };
         commits.commit(&self.region, who, request, &staged)
     }

@@ -61,6 +61,9 @@ pub struct Arguments {
     /// Connections at the most; each has a thread
     #[arg(long, value_name = "N", default_value_t = CONNECTIONS_DEFAULT)]
     max_connections: u64,
+    /// Epochs of a region before its newest that can be read, as REGION@EPOCH; snapshots are kept besides
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    keep_epochs: u8,
     /// Allow a --bind address that other machines reach: there is no authentication and no encryption
     #[arg(long)]
     insecure: bool,
@@ -113,6 +116,8 @@ pub struct Limits {
     pub regions: u64,
     /// Connections.
     pub connections: u64,
+    /// Epochs of a region before its newest that stay readable.
+    pub keep_epochs: usize,
 }
 
 /// How a server runs.
@@ -154,6 +159,7 @@ impl Arguments {
                 region_bytes: self.max_region,
                 regions: self.max_regions,
                 connections: self.max_connections,
+                keep_epochs: usize::from(self.keep_epochs),
             },
             lease: LEASE,
             hello_timeout: HELLO_TIMEOUT,

@@ -19,6 +19,9 @@ pub const SNAPSHOTS_MAX: usize = 1024;
 /// Commits in a region's log.
 pub const LOG_MAX: usize = 256;
 
+/// Epochs that are given up before the rows that only they needed go.
+const PRUNE_LEAST: usize = 16;
+
 /// A snapshot.
 pub struct Kept {
     /// What it keeps.
@@ -64,6 +67,10 @@ pub struct History {
     pub snapshots: BTreeMap<String, Kept>,
     /// By epoch: the root, for its pages alone, and how many clones began with it.
     pub clones: BTreeMap<u64, (Arc<Root>, u32)>,
+    /// The last epochs before the current one, if the server keeps some; the newest last.
+    pub recent: VecDeque<Arc<Root>>,
+    /// Epochs that left `recent` since the store was told.
+    unpruned: usize,
     /// The newest last.
     log: VecDeque<LogRow>,
 }
@@ -73,6 +80,7 @@ impl History {
     pub fn epochs(&self) -> Vec<u64> {
         let snapshots = self.snapshots.values().map(|kept| kept.root.epoch);
         let mut epochs: Vec<u64> = snapshots.chain(self.clones.keys().copied()).collect();
+        epochs.extend(self.recent.iter().map(|root| root.epoch));
         epochs.sort_unstable();
         epochs.dedup();
         epochs
@@ -80,7 +88,8 @@ impl History {
 
     /// The root of an epoch that can be read.
     pub fn root(&self, epoch: u64) -> Option<&Arc<Root>> {
-        self.snapshots.values().map(|kept| &kept.root).find(|root| root.epoch == epoch)
+        let snapshots = self.snapshots.values().map(|kept| &kept.root);
+        snapshots.chain(&self.recent).find(|root| root.epoch == epoch)
     }
 
     /// Whether anything depends on the region's old epochs that can't be given up with it.
@@ -94,6 +103,22 @@ impl History {
             self.log.pop_front();
         }
         self.log.push_back(row);
+    }
+
+    /// Keeps a root that was replaced, one of `keep`. Returns whether enough of them have gone since that their rows are worth a transaction.
+    pub fn replaced(&mut self, root: &Arc<Root>, keep: usize) -> bool {
+        if keep > 0 {
+            self.recent.push_back(Arc::clone(root));
+        }
+        while self.recent.len() > keep {
+            self.recent.pop_front();
+            self.unpruned += 1;
+        }
+        let enough = self.unpruned >= keep.max(PRUNE_LEAST);
+        if enough {
+            self.unpruned = 0;
+        }
+        enough
     }
 
     /// One clone fewer began with an epoch.

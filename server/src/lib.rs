@@ -116,7 +116,7 @@ impl Server {
     pub fn start_on(config: &Config, disk: Box<dyn Disk>, id: StoreId) -> Result<Self, StartError> {
         let (name, started) = (disk.name(), Instant::now());
         let failed = |error| StartError::Store(format!("the store in {name} can't be opened: {error}"));
-        let (store, loaded) = Durable::open(disk, id).map_err(failed)?;
+        let (store, loaded) = Durable::open(disk, id, config.limits.keep_epochs).map_err(failed)?;
         let (regions, (pages, _)) = (loaded.names.regions.len(), store.pages().usage());
         let took = started.elapsed();
         tracing::info!("{name}: {regions} regions, {pages} pages, opened in {} ms", took.as_millis());

@@ -283,8 +283,12 @@ impl Region {
 
     /// The region at an epoch, to read from. Epoch 0 is the current one.
     pub fn root(&self, epoch: Epoch) -> Answer<Arc<Root>> {
-        let views = self.views();
-        views.at(epoch.0).cloned().ok_or_else(|| self.stale(epoch, views.current().epoch))
+        let (viewed, current) = {
+            let views = self.views();
+            (views.at(epoch.0).cloned(), views.current().epoch)
+        };
+        // A host's view outlives a restart of the server if its epoch is kept.
+        viewed.or_else(|| self.history().root(epoch.0).cloned()).ok_or_else(|| self.stale(epoch, current))
     }
 
     pub(crate) fn stale(&self, epoch: Epoch, current: u64) -> Refusal {

@@ -287,6 +287,7 @@ impl Shared {
             store: &*self.store,
             counts: asker.counts,
             region_bytes_max: self.limits.region_bytes,
+            keep_epochs: self.limits.keep_epochs,
         }
     }
 

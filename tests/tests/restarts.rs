@@ -409,3 +409,44 @@ fn a_full_disk_is_enospc_for_the_sync_and_the_server_and_the_stores_stay() {
     drop(server);
     let _ = Run::plain("umount").arg(place.path()).output();
 }
+
+/// Two hosts change different bytes of a page, and the server is restarted in between. Returns what the first's syncs answered, and those bytes.
+fn two_hosts_over_a_restart(keep: &str) -> (Vec<Result<String, String>>, [u8; 2]) {
+    let mut server = Server::durable(&["--keep-epochs", keep]);
+    let hosts = [Host::new(best()), Host::new(best())];
+    let mut agents = hosts.each_ref().map(|host| Agent::start(host, server.url()));
+    for agent in &mut agents {
+        let fd = agent.ok("open /netmem/a rwc");
+        agent.ok(&format!("truncate {fd} 8192"));
+        agent.ok(&format!("map {fd} 0 8192 shared w"));
+        agent.ok("sync 0 0 8192 s");
+    }
+    let [one, other] = &mut agents;
+    one.ok("fill 0 0 4096 .");
+    one.ok("sync 0 0 8192 s");
+    other.ok("sync 0 0 8192 si");
+    other.ok("fill 0 100 1 o");
+    other.ok("sync 0 0 8192 s");
+    one.ok("fill 0 0 1 m");
+    server.restart();
+    let mut answers = Vec::new();
+    while answers.len() < 3 && !matches!(answers.last(), Some(Ok(_))) {
+        answers.push(one.ask("sync 0 0 8192 s"));
+    }
+    let bytes = exported(&server, "a");
+    (answers, [bytes[0], bytes[100]])
+}
+
+#[test]
+fn two_hosts_merge_over_a_restart_where_the_server_keeps_epochs() {
+    let (answers, bytes) = two_hosts_over_a_restart("8");
+    assert_eq!((answers.len(), bytes), (1, [b'm', b'o']), "{answers:?}");
+}
+
+#[test]
+fn a_host_whose_base_is_gone_with_a_restart_is_told_and_loses_nothing_of_its_own() {
+    let (answers, bytes) = two_hosts_over_a_restart("0");
+    assert_eq!(answers[0], Err("ESTALE".to_owned()), "{answers:?}");
+    assert!(answers[1].is_ok(), "{answers:?}");
+    assert_eq!(bytes[0], b'm');
+}

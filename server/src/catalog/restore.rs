@@ -50,6 +50,13 @@ impl Catalog {
         for (id, row) in &loaded.names.log {
             region(*id)?.history().note(*row);
         }
+        for (id, row) in loaded.names.recent(limits.keep_epochs) {
+            let of = region(id)?;
+            if let Some(tree) = loaded.trees.kept.get(&(id, row.epoch)).cloned() {
+                let root = Arc::new(of.as_it_was(row.epoch, row.size, tree));
+                of.history().recent.push_back(root);
+            }
+        }
         let mut shown = Vec::new();
         for (id, name, row) in &loaded.names.snapshots {
             let of = Arc::clone(region(*id)?);

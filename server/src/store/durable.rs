@@ -65,8 +65,13 @@ pub struct Durable {
 }
 
 impl Durable {
-    /// Opens what is on a disk, or begins anew if nothing is. `id` is the identity of a new store.
-    pub fn open(disk: Box<dyn Disk>, id: StoreId) -> Result<(Durable, Loaded), StoreError> {
+    /// Opens what is on a disk, or begins anew if nothing is. `id` is the identity of a new store; `keep_epochs` of each region's last epochs are
+    /// kept.
+    pub fn open(
+        disk: Box<dyn Disk>,
+        id: StoreId,
+        keep_epochs: usize,
+    ) -> Result<(Durable, Loaded), StoreError> {
         let new = !Index::is_there(&*disk);
         let pages = Pages::open(disk.open(pages::FILE)?, new)?;
         if new {
@@ -75,7 +80,7 @@ impl Durable {
         }
         let (index, id) = Index::open(&*disk)?;
         let names = index.names()?;
-        let mut trees = load_trees(&index, &pages, &names)?;
+        let mut trees = load_trees(&index, &pages, &names, keep_epochs)?;
         let mut queue = Queue { transaction: index.transaction()?, ..Queue::default() };
         let pruned = std::mem::take(&mut trees.pruned);
         if !pruned.is_empty() {
@@ -261,10 +266,18 @@ fn page_rows(tree: &Tree, leaf: u64) -> [PageRow; FAN_OUT] {
 }
 
 /// Loads the trees of all regions, and those of epochs that snapshots and clones keep.
-fn load_trees(index: &Index, pages: &Arc<Pages>, names: &Names) -> Result<Trees, StoreError> {
+fn load_trees(
+    index: &Index,
+    pages: &Arc<Pages>,
+    names: &Names,
+    keep_epochs: usize,
+) -> Result<Trees, StoreError> {
     let mut wanted: HashMap<RegionId, BTreeSet<u64>> = HashMap::new();
     for (region, _, row) in &names.snapshots {
         wanted.entry(*region).or_default().insert(row.epoch);
+    }
+    for (region, row) in names.recent(keep_epochs) {
+        wanted.entry(region).or_default().insert(row.epoch);
     }
     for (parent, epoch) in names.regions.iter().filter_map(|(_, row)| row.origin) {
         wanted.entry(RegionId(parent)).or_default().insert(epoch);

@@ -23,12 +23,13 @@ use crate::stats::Counts;
 use crate::store::simulated::{Fault, Simulated};
 
 pub(super) const ME: Who = Who { client: ClientId([1; 16]), cache: CacheId([1; 16]) };
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     memory_bytes: 1 << 20,
     frame_body: 1 << 20,
     region_bytes: 1 << 30,
     regions: 1000,
     connections: 5,
+    keep_epochs: 0,
 };
 
 /// What a server is without its sockets.
@@ -36,20 +37,23 @@ pub(super) struct Machine {
     pub(super) catalog: Catalog,
     pub(super) memory: Arc<Memory>,
     pub(super) store: Arc<Durable>,
+    keep_epochs: usize,
 }
 
 impl Machine {
     pub(super) fn start(disk: &Simulated) -> Result<Machine, StoreError> {
-        Self::with_memory(disk, LIMITS.memory_bytes)
+        Self::with(disk, LIMITS)
     }
 
-    fn with_memory(disk: &Simulated, bytes: u64) -> Result<Machine, StoreError> {
-        let (store, loaded) = Durable::open(Box::new(disk.clone()), StoreId([9; 16]))?;
+    /// With another memory, or with epochs that are kept.
+    pub(super) fn with(disk: &Simulated, limits: Limits) -> Result<Machine, StoreError> {
+        let (bytes, keep_epochs) = (limits.memory_bytes, limits.keep_epochs);
+        let (store, loaded) = Durable::open(Box::new(disk.clone()), StoreId([9; 16]), keep_epochs)?;
         let store = Arc::new(store);
         let memory = Arc::new(Memory::with_store(bytes, Reaper::start(), Arc::clone(store.pages())));
         let (holds, keeps) = (Arc::clone(&memory), Arc::clone(&store) as Arc<dyn Store>);
-        let catalog = Catalog::restored(holds, keeps, LIMITS, Duration::ZERO, loaded)?;
-        Ok(Machine { catalog, memory, store })
+        let catalog = Catalog::restored(holds, keeps, limits, Duration::ZERO, loaded)?;
+        Ok(Machine { catalog, memory, store, keep_epochs })
     }
 
     pub(super) fn open(&self, name: &str) -> Answer<RegionId> {
@@ -79,6 +83,7 @@ impl Machine {
             store: &*self.store,
             counts: counts.each_ref(),
             region_bytes_max: LIMITS.region_bytes,
+            keep_epochs: self.keep_epochs,
         };
         let base = region.entry().epoch;
         let commit = CommitId(number);
@@ -369,7 +374,8 @@ fn a_byte_that_changed_on_the_disk_is_an_error_that_names_the_slot_and_never_dat
 #[test]
 fn a_region_larger_than_the_servers_memory_is_read_back_whole() {
     let disk = Simulated::new(None);
-    let machine = Machine::with_memory(&disk, 64 * PAGE_SIZE as u64).expect("an empty disk");
+    let machine = Machine::with(&disk, Limits { memory_bytes: 64 * PAGE_SIZE as u64, ..LIMITS })
+        .expect("an empty disk");
     let id = machine.open("a").expect("a region");
     for (number, first) in (1..).zip((0..1000).step_by(20)) {
         let pages: Vec<_> = (first..first + 20).map(|page| (page, 1 + (page % 250) as u8)).collect();

@@ -66,6 +66,18 @@ pub struct DirectoryRow {
     pub modified_ns: u64,
 }
 
+impl Names {
+    /// The last `count` epochs of each region before its newest, in order, as far as the log has them.
+    pub fn recent(&self, count: usize) -> impl Iterator<Item = (RegionId, LogRow)> {
+        self.log.chunk_by(|one, next| one.0 == next.0).flat_map(move |log| {
+            let newest = self.regions.binary_search_by_key(&log[0].0, |(id, _)| *id);
+            let newest = newest.map_or(0, |at| self.regions[at].1.epoch);
+            let older = log.iter().filter(|(_, row)| row.epoch < newest).count();
+            log[..older].iter().skip(older.saturating_sub(count)).copied()
+        })
+    }
+}
+
 /// A page in the index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageRow {

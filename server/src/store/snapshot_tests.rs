@@ -5,7 +5,8 @@ use std::time::Instant;
 use netmem_protocol::control::{CloneRegion, Lookup, MakeDir, Remove, Rename, SetAttr, Snapshot};
 use netmem_protocol::{Epoch, ErrorCode};
 
-use super::tests::{ME, Machine};
+use super::tests::{LIMITS, ME, Machine};
+use crate::config::Limits;
 use crate::refusal::Answer;
 use crate::store::simulated::Simulated;
 
@@ -104,4 +105,46 @@ fn names_of_snapshots_are_refused_where_they_can_not_be() {
     assert_eq!(code(catalog.set_attributes(&mode).map(drop)), read_only);
     // A region may have an @ in its name all the same.
     assert_eq!(code(catalog.make_dir(&MakeDir { name: "a@t".into(), mode: 0o755 }).map(drop)), Ok(()));
+}
+
+#[test]
+fn the_last_epochs_stay_readable_over_a_restart_and_older_ones_give_their_room_back() {
+    let disk = Simulated::new(None);
+    let limits = Limits { keep_epochs: 3, ..LIMITS };
+    let machine = Machine::with(&disk, limits).expect("an empty disk");
+    let id = machine.open("a").expect("a region");
+    for number in 1..=60 {
+        machine.commit(id, number, &[(number % 4, number as u8)], None).expect("a commit");
+    }
+    let byte = |machine: &Machine, epoch: u64, page| {
+        let root = machine.memory.region(id).expect("a region").root(Epoch(epoch)).ok()?;
+        let content = root.tree.get(page).expect("a page").load(&machine.memory).expect("its bytes");
+        Some(content[9])
+    };
+    let look = |machine: &Machine| {
+        machine.memory.region(id).expect("a region").views().forget(ME.cache);
+        machine.memory.reaper.wait();
+        // Commit n made epoch n + 1.
+        assert_eq!([61, 60, 59, 58].map(|epoch| byte(machine, epoch, 0)), [60, 56, 56, 56].map(Some));
+        assert_eq!([61, 60, 59, 58].map(|epoch| byte(machine, epoch, 3)), [59, 59, 55, 55].map(Some));
+        assert_eq!(byte(machine, 57, 0), None, "one too many");
+        assert_eq!(
+            machine.store.pages().usage().0,
+            7,
+            "four pages, and one more for each epoch that is kept"
+        );
+        let told = machine.catalog.history(&Lookup { name: "a".into() }).expect("its history");
+        assert_eq!(told.log.iter().filter(|logged| logged.kept).count(), 4);
+    };
+    look(&machine);
+    let machine = Machine::with(&disk.after_kill(None), limits).expect("it opens");
+    look(&machine);
+    let shown = machine.open("a@59").expect("an epoch");
+    let entry = machine.catalog.lookup(&Lookup { name: "a@59".into() }).expect("it is shown");
+    assert_eq!((entry.region, entry.epoch), (shown, Epoch(59)));
+    // With fewer, at the next start.
+    let disk = disk.after_kill(None);
+    drop(machine);
+    let machine = Machine::start(&disk).expect("it opens");
+    assert_eq!((byte(&machine, 60, 0), machine.store.pages().usage().0), (None, 4));
 }
