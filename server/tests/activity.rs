@@ -13,7 +13,8 @@ use netmem_protocol::activity::{
 use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
-    CacheId, ClientHello, ClientId, FRAME_BODY_MAX, Header, Kind, RegionId, Run, ServerHello, decode_body,
+    CAPABILITY_SUMS, CacheId, ClientHello, ClientId, FRAME_BODY_MAX, Header, Kind, RegionId, Run,
+    ServerHello, decode_body,
 };
 
 fn whole(client: &mut Client) -> ServerActivity {
@@ -175,7 +176,10 @@ fn a_client_on_a_unix_socket_is_told_by_its_process_and_user() {
     let mut theirs = [0; HELLO_BYTES];
     stream.read_exact(&mut theirs).expect("the server's hello");
     // It answers the bits that both have.
-    assert_eq!(ServerHello::decode(&theirs).expect("a hello").capabilities, CAPABILITY_ACTIVITY);
+    assert_eq!(
+        ServerHello::decode(&theirs).expect("a hello").capabilities,
+        CAPABILITY_ACTIVITY | CAPABILITY_SUMS
+    );
     // A ping's answer is behind the moment in which the server knows the client.
     let ping = Header {
         length: 0,

@@ -5,6 +5,7 @@
  *
  *     open PATH r|w|rw[c][x][t]      a descriptor number     unlink PATH, rename A B, mkdir PATH, size PATH
  *     close FD  fsync FD             truncate FD BYTES       pread FD OFF COUNT   pwrite FD OFF TEXT
+ *     commit FD [strict]             netmem_commit: the epoch      refresh FD             netmem_refresh: the same
  *     punch FD OFF COUNT             fallocate, which makes a hole
  *     map FD OFF LENGTH shared|private r|w                   a mapping's number
  *     unmap M OFF LENGTH             protect M OFF LENGTH none|r|rw
@@ -21,6 +22,7 @@
  *     threads                        tasks of this process
  *     exit N, _exit N, abort, kill N, exec PROGRAM
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -133,7 +135,14 @@ static int file_call(char *word[6])
         answer(close(fd));
     else if (strcmp(call, "fsync") == 0)
         answer(fsync(fd));
-    else if (strcmp(call, "truncate") == 0)
+    else if (strcmp(call, "commit") == 0 || strcmp(call, "refresh") == 0) {
+        /* The library is preloaded, and not linked. */
+        uint64_t epoch = 0;
+        int (*commit)(int, unsigned, uint64_t *) = (int (*)(int, unsigned, uint64_t *))dlsym(RTLD_DEFAULT, "netmem_commit");
+        int (*refresh)(int, uint64_t *) = (int (*)(int, uint64_t *))dlsym(RTLD_DEFAULT, "netmem_refresh");
+        int failed = call[0] == 'c' ? commit(fd, word[2] && strcmp(word[2], "strict") == 0, &epoch) : refresh(fd, &epoch);
+        answer_number(failed ? -1 : (long)epoch);
+    } else if (strcmp(call, "truncate") == 0)
         answer(ftruncate(fd, strtoll(word[2], NULL, 0)));
     else if (strcmp(call, "punch") == 0)
         answer(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, strtoll(word[2], NULL, 0),

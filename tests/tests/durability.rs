@@ -25,6 +25,7 @@ on_each_rung! {
     a_refresh_keeps_the_stores_of_this_host
     two_hosts_change_different_bytes_of_a_page
     a_byte_that_both_hosts_changed_goes_to_the_later_commit
+    a_strict_commit_merges_nothing_and_keeps_what_was_stored
     a_new_size_is_part_of_the_commit
     a_sync_without_the_server_is_eio_and_loses_nothing
     a_load_without_the_server_is_sigbus_and_comes_back
@@ -257,6 +258,31 @@ fn a_byte_that_both_hosts_changed_goes_to_the_later_commit(engine: Engine) {
     one.ok("sync 0 0 4096 s");
     other.ok("sync 0 0 4096 s");
     assert_eq!(&exported(&server, "a")[..5], b"later");
+}
+
+fn a_strict_commit_merges_nothing_and_keeps_what_was_stored(engine: Engine) {
+    let (server, here, there) = (Server::start(), Host::new(engine), Host::new(engine));
+    let (mut one, first) = open(&here, server.url(), "a", 4);
+    let (mut other, second) = open(&there, server.url(), "a", 4);
+    one.ok(&format!("commit {first} strict"));
+    other.ok(&format!("refresh {second}"));
+    // Different pages: nothing to merge.
+    one.ok("fill 0 0 4096 1");
+    other.ok("fill 0 4096 4096 2");
+    one.ok(&format!("commit {first} strict"));
+    other.ok(&format!("commit {second} strict"));
+    one.ok(&format!("refresh {first}"));
+    // Different bytes of one page.
+    one.ok("fill 0 8192 1 3");
+    other.ok("fill 0 8193 1 4");
+    one.ok(&format!("commit {first} strict"));
+    assert_eq!(other.ask(&format!("commit {second} strict")), Err("ESTALE".to_owned()));
+    assert_eq!(bytes_at(&server, "a", 8192, 2), b"3\0", "nothing of it was committed");
+    assert_eq!(other.ok("load 0 8193 1"), "4", "and nothing of it is lost");
+    other.ok(&format!("refresh {second}"));
+    assert_eq!(other.ok("load 0 8192 2"), "34");
+    other.ok(&format!("commit {second} strict"));
+    assert_eq!(bytes_at(&server, "a", 8192, 2), b"34");
 }
 
 fn a_new_size_is_part_of_the_commit(engine: Engine) {
