@@ -108,6 +108,14 @@ impl PageBodyBuilder {
         self.sums.push(sum);
     }
 
+    /// Adds a page with its checksum; without one it is zeros.
+    pub fn push_page(&mut self, page: u64, sum: Option<u64>) {
+        match sum {
+            Some(sum) => self.push_data(page, sum),
+            None => self.push(page, RunKind::Zero),
+        }
+    }
+
     /// The checksums that came with data pages, in order.
     pub fn sums(&self) -> &[u64] {
         &self.sums

@@ -265,7 +265,7 @@ impl Catalog {
             return Ok(());
         }
         let text = format!(
-            "the server has {used} regions, directories and symbolic links, as many as it allows (--max-regions); remove some"
+            "the server has {used} regions, snapshots, directories and symbolic links, as many as it allows (--max-regions); remove some"
         );
         Err(Refusal::new(ErrorCode::TooManyRegions, text))
     }

@@ -12,7 +12,7 @@ use netmem_protocol::activity::CAPABILITY_ACTIVITY;
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
     CAPABILITY_SUMS, ClientHello, CommitId, ErrorCode, Header, HelloStatus, Kind, PAGE_SIZE, PageBody,
-    PageBodyBuilder, ProtocolError, RunKind, ServerHello, VERSION_MAX, VERSION_MIN,
+    PageBodyBuilder, ProtocolError, ServerHello, VERSION_MAX, VERSION_MIN,
 };
 
 use crate::content::{Content, Lent};
@@ -188,7 +188,7 @@ impl Session {
             while self.intake.is_none() {
                 match reader.next_frame() {
                     Ok(Some((header, body))) => {
-                        if may_take_long(&header) {
+                        if may_take_long(&header, body) {
                             turn.may_take_long();
                         }
                         if self.request(&header, body, turn)? == Next::End {
@@ -349,10 +349,7 @@ impl Session {
         for wire in body.runs() {
             for page in wire.run.first.0..wire.run.end() {
                 let content = cursor.get(page);
-                match content {
-                    Some(content) => self.builder.push_data(page, content.sum()),
-                    None => self.builder.push(page, RunKind::Zero),
-                }
+                self.builder.push_page(page, content.map(Content::sum));
                 contents.extend(content);
             }
         }
@@ -436,8 +433,10 @@ impl Session {
 }
 
 /// Whether other connections should not have to wait for a request: all but those that are a look into memory.
-fn may_take_long(header: &Header) -> bool {
+fn may_take_long(header: &Header, body: &[u8]) -> bool {
     match Kind::from_request(header.kind) {
+        // What stands behind an @ may be an epoch that has to be kept first, and a commit be waited for.
+        Some(Kind::Lookup) if body.contains(&b'@') => true,
         Some(
             Kind::Fetch | Kind::Ping | Kind::View | Kind::Lookup | Kind::CommitStatus | Kind::ServerStat,
         ) => false,

@@ -75,6 +75,7 @@ impl Catalog {
         let current = Arc::clone(region.views().current());
         let root = if current.epoch == epoch { Some(current) } else { region.history().root(epoch).cloned() };
         let Some(root) = root else { return Ok(None) };
+        self.check_room(&state)?;
         state.last_region += 1;
         let shown_by = RegionId(state.last_region);
         let kept = history::Kept { root, made_ns: now_ns(), shown_by, automatic: true };
@@ -127,6 +128,7 @@ impl Catalog {
                 format!("{:?} has {snapshots} snapshots, which is the limit; prune some", request.name);
             return Err(Refusal::new(ErrorCode::TooManyRegions, text));
         }
+        self.check_room(&state)?;
         state.last_region += 1;
         let shown_by = RegionId(state.last_region);
         let kept = history::Kept { root, made_ns: now_ns(), shown_by, automatic: false };

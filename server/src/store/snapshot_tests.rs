@@ -148,3 +148,25 @@ fn the_last_epochs_stay_readable_over_a_restart_and_older_ones_give_their_room_b
     let machine = Machine::start(&disk).expect("it opens");
     assert_eq!((byte(&machine, 60, 0), machine.store.pages().usage().0), (None, 4));
 }
+
+#[test]
+fn snapshots_and_epochs_that_are_opened_count_as_regions_do() {
+    let limits = Limits { regions: 3, ..LIMITS };
+    let machine = Machine::with(&Simulated::new(None), limits).expect("an empty disk");
+    machine.open("a").expect("a region");
+    let snapshot = |name: &str| {
+        let asked = Snapshot { name: "a".into(), snapshot: name.into() };
+        machine.catalog.snapshot(&asked).map(drop).map_err(|refusal| refusal.code)
+    };
+    assert_eq!(snapshot("s"), Ok(()));
+    machine.open("a@1").expect("its epoch");
+    let full = Err(ErrorCode::TooManyRegions);
+    assert_eq!(snapshot("t"), full);
+    let clone = CloneRegion { from: "a".into(), to: "b".into() };
+    assert_eq!(machine.catalog.clone_region(ME, &clone).map(drop).map_err(|refusal| refusal.code), full);
+    machine
+        .catalog
+        .remove_snapshot(&Snapshot { name: "a".into(), snapshot: "s".into() })
+        .expect("a snapshot");
+    assert_eq!(snapshot("t"), Ok(()));
+}
