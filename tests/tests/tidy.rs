@@ -246,10 +246,10 @@ fn the_headers_compile_in_every_standard_without_a_warning() {
         for standard in ["c99", "gnu99", "c11", "gnu11", "c17", "gnu17", "c2x", "gnu2x"] {
             compiles(c, "c", standard, "netmem.h");
         }
-        for standard in ["c++11", "gnu++11", "c++14", "c++17", "c++20", "c++23"] {
+        for standard in ["c++11", "gnu++11", "c++14", "c++17", "c++20", "c++2b"] {
             compiles(cpp, "c++", standard, "netmem.h");
         }
-        for standard in ["c++17", "gnu++17", "c++20", "c++23"] {
+        for standard in ["c++17", "gnu++17", "c++20", "c++2b"] {
             compiles(cpp, "c++", standard, "netmem.hpp");
         }
     }
