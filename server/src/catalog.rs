@@ -282,15 +282,15 @@ impl Catalog {
         Ok(entry)
     }
 
-    /// Makes a region, under a name if `name` gives it one.
+    /// Enters the region that `make` makes, under a name if `name` gives it one.
     fn new_region(
         &self,
         state: &mut State,
-        (mode, size): (u32, u64),
+        make: impl FnOnce(RegionId) -> Region,
         name: impl FnOnce(&mut Namespace, RegionId) -> Answer<()>,
-    ) -> Answer<RegionId> {
+    ) -> Answer<Arc<Region>> {
         let id = RegionId(state.last_region + 1);
-        let region = Arc::new(Region::new(id, mode, size, self.memory.reaper.clone()));
+        let region = Arc::new(make(id));
         self.change(state, |names, update| {
             name(names, id)?;
             update.regions.push((id, Some(region.row(region.views().current()))));
@@ -302,8 +302,8 @@ impl Catalog {
         })?;
         state.last_region = id.0;
         state.kept.insert(id, Kept { region: Arc::clone(&region), holds: 0 });
-        self.memory.regions_mut().insert(id, region);
-        Ok(id)
+        self.memory.regions_mut().insert(id, Arc::clone(&region));
+        Ok(region)
     }
 
     /// `Open`.
@@ -340,9 +340,9 @@ impl Catalog {
                 if state.names.directory_is_there(name.parent()) {
                     self.check_room(&state)?;
                 }
-                let id =
-                    self.new_region(&mut state, (request.mode, 0), |names, id| names.add_region(&name, id))?;
-                let entry = self.hold(&mut state, who, id)?;
+                let make = |id| Region::new(id, request.mode, 0, self.memory.reaper.clone());
+                let region = self.new_region(&mut state, make, |names, id| names.add_region(&name, id))?;
+                let entry = self.hold(&mut state, who, region.id)?;
                 Ok(Entry { created: true, ..entry })
             }
         }
@@ -394,8 +394,9 @@ impl Catalog {
         }
         let mut state = self.state();
         self.check_room(&state)?;
-        let id = self.new_region(&mut state, (UNNAMED_MODE, request.size), |_, _| Ok(()))?;
-        let entry = self.hold(&mut state, who, id)?;
+        let make = |id| Region::new(id, UNNAMED_MODE, request.size, self.memory.reaper.clone());
+        let region = self.new_region(&mut state, make, |_, _| Ok(()))?;
+        let entry = self.hold(&mut state, who, region.id)?;
         Ok(Entry { created: true, ..entry })
     }
 

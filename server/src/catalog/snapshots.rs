@@ -13,7 +13,7 @@ use crate::history::{self, SNAPSHOTS_MAX};
 use crate::namespace::Child;
 use crate::refusal::{Answer, Refusal};
 use crate::region::{Region, Root, Who, now_ns};
-use crate::store::rows::{Attribute, CommitRows, Update};
+use crate::store::rows::{CommitRows, Update};
 use crate::tree::Tree;
 
 /// A region's name, and what stands behind its `@`.
@@ -221,22 +221,10 @@ impl Catalog {
     ) -> Answer<Entry> {
         self.check_room(&state)?;
         self.refuse_snapshot(&state, to)?;
-        let id = RegionId(state.last_region + 1);
         let (mode, _) = parent.attributes();
-        let region = Arc::new(Region::clone_of(id, mode, (parent.id, root)));
-        self.change(&mut state, |names, update| {
-            names.add_region(to, id)?;
-            update.regions.push((id, Some(region.row(root))));
-            let (mode, modified_ns) = region.attributes();
-            update.attributes.push((id, Attribute::Mode, mode.into()));
-            update.attributes.push((id, Attribute::Modified, modified_ns));
-            update.last_region = Some(id.0);
-            Ok(())
-        })?;
+        let make = |id| Region::clone_of(id, mode, (parent.id, root));
+        let region = self.new_region(&mut state, make, |names, id| names.add_region(to, id))?;
         parent.history().clones.entry(root.epoch).or_insert_with(|| (Arc::clone(root), 0)).1 += 1;
-        state.last_region = id.0;
-        state.kept.insert(id, Kept { region: Arc::clone(&region), holds: 0 });
-        self.memory.regions_mut().insert(id, Arc::clone(&region));
         let entry = region.open_entry(who.cache);
         Ok(Entry { created: true, links: 1, ..entry })
     }
