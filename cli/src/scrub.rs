@@ -39,8 +39,13 @@ impl Scrub {
                 bar.suspend(|| writeln!(out, "{}", line(damage))).map_err(output_failed)?;
             }
             bar.set_position(pages * PAGE_SIZE as u64);
-            if part.next == after {
-                break;
+            if part.next.is_some_and(|next| (next.region, next.page) <= (from.region, from.page)) {
+                let why = "the scrub does not get on: the server names a place that was looked at before";
+                return Err(Failure::new(
+                    client.server(),
+                    why,
+                    "not all pages were compared; this is a bug in the server",
+                ));
             }
             after = part.next;
         }
