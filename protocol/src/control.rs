@@ -361,6 +361,32 @@ pub struct Committed {
     pub size: u64,
 }
 
+/// Commits of several regions that are one: each part has the same [`CommitId`], under which its pages were staged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitTogether {
+    /// 1 to [`crate::COMMIT_REGIONS_MAX`] regions and what each is to become, in the order of the regions' numbers, each once.
+    pub parts: Vec<(RegionId, Commit)>,
+}
+
+impl CommitTogether {
+    /// Their common number, after a look at number and order of the parts.
+    pub fn check(&self) -> Result<CommitId, ProtocolError> {
+        let ordered =
+            self.parts.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1.commit == two[1].1.commit);
+        match self.parts.first() {
+            Some((_, first)) if ordered && self.parts.len() <= crate::COMMIT_REGIONS_MAX => Ok(first.commit),
+            _ => Err(ProtocolError::Malformed { what: "CommitTogether" }),
+        }
+    }
+}
+
+/// Commits that happened together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommittedTogether {
+    /// One for each part, in their order.
+    pub parts: Vec<Committed>,
+}
+
 /// Asks after a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitStatus {

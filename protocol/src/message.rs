@@ -72,6 +72,9 @@ pub enum Kind {
     /// Whether a commit whose answer was lost has happened. Header: region. Body: [`crate::control::CommitStatus`]; answer
     /// [`crate::control::Committed`] or NotFound.
     CommitStatus = 0x0046,
+    /// The same for several regions at once: all of it happens, or nothing. Body: [`crate::control::CommitTogether`]; answer
+    /// [`crate::control::CommittedTogether`].
+    CommitTogether = 0x004c,
     /// What changed after an epoch. Header: region, epoch. Answer [`crate::control::Changes`]. The epoch named in the answer, and
     /// the one asked from, stay readable for this cache until `View`.
     Changes = 0x0048,
@@ -86,7 +89,7 @@ pub const ANSWER: u16 = 0x8000;
 
 impl Kind {
     /// All kinds of request, for tests and tables.
-    pub const REQUESTS: [Kind; 33] = [
+    pub const REQUESTS: [Kind; 34] = [
         Kind::Ping,
         Kind::Open,
         Kind::OpenId,
@@ -115,6 +118,7 @@ impl Kind {
         Kind::Stage,
         Kind::Commit,
         Kind::CommitStatus,
+        Kind::CommitTogether,
         Kind::Changes,
         Kind::View,
         Kind::ServerActivity,

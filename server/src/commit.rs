@@ -69,49 +69,98 @@ impl Change<'_> {
     }
 }
 
+/// A region's part of a commit.
+pub struct Part<'a> {
+    /// The region.
+    pub region: &'a Region,
+    /// What it is to become.
+    pub request: &'a control::Commit,
+    /// Its pages.
+    pub staged: &'a [Staged],
+}
+
+/// A region as a commit makes it, which nobody sees yet.
+struct Ready<'a> {
+    region: &'a Region,
+    change: Change<'a>,
+    current: Arc<Root>,
+    root: Root,
+    log: LogRow,
+}
+
+impl Ready<'_> {
+    fn committed(&self) -> Committed {
+        let previous = Epoch(self.current.epoch);
+        Committed { epoch: Epoch(self.root.epoch), previous, size: self.root.size }
+    }
+
+    fn record(&mut self, kept: Vec<u64>) -> Record<'_> {
+        let applied = self.change.remembered(self.committed());
+        let cut = self.root.cuts.last().filter(|cut| cut.epoch == self.root.epoch).map(|cut| cut.kept);
+        Record {
+            region: self.region.id,
+            root: &mut self.root,
+            of: self.region,
+            before: &self.current,
+            previous: Epoch(self.current.epoch),
+            cut,
+            modified_ns: self.log.when_ns,
+            applied,
+            kept,
+            log: self.log,
+        }
+    }
+}
+
+/// What becomes of a part.
+enum Prepared<'a> {
+    /// Nothing: it changes nothing.
+    Same(&'a Region, Committed),
+    /// A new root.
+    Ready(Box<Ready<'a>>),
+}
+
+impl<'a> Prepared<'a> {
+    fn region(&self) -> &'a Region {
+        match self {
+            Prepared::Same(region, _) => region,
+            Prepared::Ready(ready) => ready.region,
+        }
+    }
+}
+
 impl Commits<'_> {
-    /// Applies a commit, once for each id.
-    pub fn commit(
-        &self,
-        region: &Region,
-        who: Who,
-        request: &control::Commit,
-        staged: &[Staged],
-    ) -> Answer<Committed> {
-        let mut applied = region.turn();
-        if let Some(committed) = applied.find(who.client, request.commit) {
-            return Ok(committed);
+    /// Applies a commit to the regions that it is of, once for each id: to all, or to none. They are in the order of their numbers, which is
+    /// also the order of their turns.
+    pub fn commit(&self, who: Who, parts: &[Part<'_>]) -> Answer<Vec<Committed>> {
+        let mut turns: Vec<_> = parts.iter().map(|part| part.region.turn()).collect();
+        let each = || parts.iter().zip(&turns);
+        let ended = each().map(|(part, turn)| turn.find(who.client, part.request.commit));
+        if let Some(ended) = ended.collect::<Option<Vec<Committed>>>() {
+            return Ok(ended);
         }
-        if applied.is_settled(who.client, request.commit) {
-            let text = format!(
-                "region {}: commit {} comes too late: its client was told that it was not applied",
-                region.id, request.commit
-            );
-            return Err(Refusal::new(ErrorCode::Stale, text));
+        let mut changes = Vec::with_capacity(parts.len());
+        for (part, applied) in each() {
+            let Part { region, request, staged } = *part;
+            may_come(region, who, request, applied)?;
+            let change = Change {
+                base: request.base.0,
+                strict: request.strict,
+                cut: request.cut,
+                size: request.size,
+                staged,
+                identity: Some((who.client, request.commit, &**applied)),
+            };
+            changes.push((region, change));
         }
-        let newest = applied.newest_of(who.cache);
-        if (1..newest).contains(&request.base.0) {
-            // The processes of a host commit one after the other, each on the last. This one's is gone, and its commit was on the way.
-            let text = format!(
-                "region {}: base {} is older than epoch {newest}, which the same page cache made; refresh, and commit again",
-                region.id, request.base
-            );
-            return Err(Refusal::new(ErrorCode::Stale, text));
+        let done = self.apply(who, changes, true)?;
+        for ((part, turn), committed) in parts.iter().zip(&mut turns).zip(&done) {
+            turn.add(who.client, part.request.commit, *committed);
+            if committed.epoch != committed.previous {
+                turn.made(who.cache, committed.epoch.0);
+            }
         }
-        let change = Change {
-            base: request.base.0,
-            strict: request.strict,
-            cut: request.cut,
-            size: request.size,
-            staged,
-            identity: Some((who.client, request.commit, &applied)),
-        };
-        let committed = self.apply(region, who, &change, true)?;
-        applied.add(who.client, request.commit, committed);
-        if committed.epoch != committed.previous {
-            applied.made(who.cache, committed.epoch.0);
-        }
-        Ok(committed)
+        Ok(done)
     }
 
     /// Sets the size, as a commit of its own.
@@ -119,13 +168,36 @@ impl Commits<'_> {
         let turn = region.turn();
         let base = region.views().current().epoch;
         let change = Change { base, strict: false, cut: None, size: Some(size), staged: &[], identity: None };
-        let committed = self.apply(region, who, &change, false);
+        let committed = self.apply(who, vec![(region, change)], false)?;
         drop(turn);
-        committed
+        Ok(committed[0])
     }
 
-    /// The caller holds the region's turn. `moves` says whether the cache's view moves on from `base`.
-    fn apply(&self, region: &Region, who: Who, change: &Change<'_>, moves: bool) -> Answer<Committed> {
+    /// The caller holds the regions' turns. `moves` says whether the cache's views move on from the bases.
+    fn apply(&self, who: Who, changes: Vec<(&Region, Change<'_>)>, moves: bool) -> Answer<Vec<Committed>> {
+        let prepare = |(region, change)| self.prepare(region, change);
+        let mut prepared = changes.into_iter().map(prepare).collect::<Answer<Vec<Prepared<'_>>>>()?;
+        let mut records = Vec::new();
+        for part in &mut prepared {
+            if let Prepared::Ready(ready) = part {
+                let kept = self.kept(ready.region, ready.current.epoch);
+                records.push(ready.record(kept));
+            }
+        }
+        if !records.is_empty() {
+            let region = records[0].region;
+            self.store.commit(&mut records).map_err(|error| {
+                let text = format!(
+                    "region {region}: the store did not take the commit ({error}); nothing was changed"
+                );
+                Refusal::new(error.code(), text)
+            })?;
+        }
+        drop(records);
+        Ok(self.publish(who, prepared, moves))
+    }
+
+    fn prepare<'a>(&self, region: &'a Region, change: Change<'a>) -> Answer<Prepared<'a>> {
         if region.is_frozen() {
             let text = format!("region {} is a snapshot, which does not change; clone it", region.id);
             return Err(Refusal::new(ErrorCode::ReadOnly, text));
@@ -155,79 +227,85 @@ impl Commits<'_> {
         }
         let cut = change.cut.filter(|cut| *cut < current.size);
         if change.staged.is_empty() && cut.is_none() && size == current.size {
-            region.views().pin(who.cache, current.epoch);
             let epoch = Epoch(current.epoch);
-            return Ok(Committed { epoch, previous: epoch, size });
+            return Ok(Prepared::Same(region, Committed { epoch, previous: epoch, size }));
         }
-        let build = Build { region, memory: self.memory, current: &current, base: base.as_deref(), change };
+        let build =
+            Build { region, memory: self.memory, current: &current, base: base.as_deref(), change: &change };
         let root = build.root(cut, size)?;
-        self.publish(region, who, &current, root, change, moves)
+        let pages = change.staged.iter().map(Staged::pages).sum();
+        let log = LogRow { epoch: root.epoch, when_ns: now_ns(), pages, size: root.size };
+        Ok(Prepared::Ready(Box::new(Ready { region, change, current, root, log })))
     }
 
-    fn publish(
-        &self,
-        region: &Region,
-        who: Who,
-        current: &Arc<Root>,
-        mut root: Root,
-        change: &Change<'_>,
-        moves: bool,
-    ) -> Answer<Committed> {
-        let cut = root.cuts.last().filter(|cut| cut.epoch == root.epoch).map(|cut| cut.kept);
-        let previous = Epoch(current.epoch);
-        let committed = Committed { epoch: Epoch(root.epoch), previous, size: root.size };
-        let modified_ns = now_ns();
-        let applied = change.remembered(committed);
-        let pages = change.staged.iter().map(Staged::pages).sum();
-        let log = LogRow { epoch: root.epoch, when_ns: modified_ns, pages, size: root.size };
-        let mut record = Record {
-            region: region.id,
-            root: &mut root,
-            of: region,
-            before: current,
-            previous,
-            cut,
-            modified_ns,
-            applied,
-            kept: self.kept(region, current.epoch),
-            log,
-        };
-        self.store.commit(&mut record).map_err(|error| {
-            let text = format!(
-                "region {}: the store did not take the commit ({error}); nothing was changed",
-                region.id
-            );
-            Refusal::new(error.code(), text)
-        })?;
-        region.touch(modified_ns);
-        let mut history = region.history();
-        history.note(log);
-        let pruned = history.replaced(current, self.keep_epochs).then(|| history.epochs());
-        drop(history);
-        let mut views = region.views();
-        if moves && change.base != current.epoch {
-            // What others had changed comes to the cache from here.
-            views.pin(who.cache, current.epoch);
-        }
-        views.publish(Arc::new(root));
-        if moves {
-            views.committed(who.cache, change.base, current.epoch);
-        } else {
-            views.pin(who.cache, committed.epoch.0);
-        }
-        drop(views);
-        if let Some(kept) = pruned {
-            let update = Update { pruned: vec![(region.id, kept)], ..Update::default() };
-            if let Err(error) = self.store.change(update) {
-                tracing::warn!(
-                    region = region.id.0,
-                    "epochs that nobody needs stay on the disk for now: {error}"
-                );
+    /// Shows what the store has taken, of all regions in one step: who sees the new root of one finds those of the others.
+    fn publish(&self, who: Who, prepared: Vec<Prepared<'_>>, moves: bool) -> Vec<Committed> {
+        let mut pruned = Vec::new();
+        for part in &prepared {
+            if let Prepared::Ready(ready) = part {
+                ready.region.touch(ready.log.when_ns);
+                let mut history = ready.region.history();
+                history.note(ready.log);
+                if history.replaced(&ready.current, self.keep_epochs) {
+                    pruned.push((ready.region.id, history.epochs()));
+                }
             }
         }
-        self.counts.into_iter().chain([&region.counts]).for_each(|counts| counts.committed(pages));
-        Ok(committed)
+        let mut views: Vec<_> = prepared.iter().map(|part| part.region().views()).collect();
+        let mut done = Vec::with_capacity(prepared.len());
+        for (part, views) in prepared.into_iter().zip(&mut views) {
+            let ready = match part {
+                Prepared::Same(_, committed) => {
+                    views.pin(who.cache, committed.epoch.0);
+                    done.push(committed);
+                    continue;
+                }
+                Prepared::Ready(ready) => ready,
+            };
+            let committed = ready.committed();
+            let Ready { region, change, current, root, log } = *ready;
+            if moves && change.base != current.epoch {
+                // What others had changed comes to the cache from here.
+                views.pin(who.cache, current.epoch);
+            }
+            views.publish(Arc::new(root));
+            if moves {
+                views.committed(who.cache, change.base, current.epoch);
+            } else {
+                views.pin(who.cache, committed.epoch.0);
+            }
+            self.counts.into_iter().chain([&region.counts]).for_each(|counts| counts.committed(log.pages));
+            done.push(committed);
+        }
+        drop(views);
+        if !pruned.is_empty()
+            && let Err(error) = self.store.change(Update { pruned, ..Update::default() })
+        {
+            tracing::warn!("epochs that nobody needs stay on the disk for now: {error}");
+        }
+        done
     }
+}
+
+/// Whether a commit may still be applied.
+fn may_come(region: &Region, who: Who, request: &control::Commit, applied: &Applied) -> Answer<()> {
+    if applied.is_settled(who.client, request.commit) {
+        let text = format!(
+            "region {}: commit {} comes too late: its client was told that it was not applied",
+            region.id, request.commit
+        );
+        return Err(Refusal::new(ErrorCode::Stale, text));
+    }
+    let newest = applied.newest_of(who.cache);
+    if (1..newest).contains(&request.base.0) {
+        // The processes of a host commit one after the other, each on the last. This one's is gone, and its commit was on the way.
+        let text = format!(
+            "region {}: base {} is older than epoch {newest}, which the same page cache made; refresh, and commit again",
+            region.id, request.base
+        );
+        return Err(Refusal::new(ErrorCode::Stale, text));
+    }
+    Ok(())
 }
 
 impl Commits<'_> {

@@ -61,7 +61,8 @@ impl Bench {
             region_bytes_max: 1 << 30,
             keep_epochs: 0,
         };
-        commits.commit(&self.region, who, request, &staged)
+        let part = Part { region: &self.region, request, staged: &staged };
+        commits.commit(who, &[part]).map(|done| done[0])
     }
 
     fn put(&self, who: Who, base: u64, pages: &[(u64, PageBytes)]) -> Answer<Committed> {
@@ -248,6 +249,53 @@ fn a_commit_that_changes_nothing_keeps_the_epoch_and_a_repeated_one_is_applied_o
 }
 
 #[test]
+fn a_commit_of_several_regions_happens_to_all_of_them_or_to_none_and_once() {
+    let bench = bench_with(64, Arc::new(Faulty::new(MemoryStore::new(netmem_protocol::StoreId([7; 16])), 3)));
+    let other = Region::new(RegionId(2), 0o644, 0, bench.memory.reaper.clone());
+    let commits = Commits {
+        memory: &bench.memory,
+        store: &*bench.store,
+        counts: bench.counts.each_ref(),
+        region_bytes_max: 1 << 30,
+        keep_epochs: 0,
+    };
+    let together = |who, requests: [&control::Commit; 2], fill| {
+        let staged = [Staged::Data(0, bench.memory.copy_of(&page(fill, &[])).expect("room"))];
+        let parts = [(&*bench.region, requests[0]), (&other, requests[1])];
+        let parts = parts.map(|(region, request)| Part { region, request, staged: &staged });
+        commits.commit(who, &parts)
+    };
+    let epochs = |done: Answer<Vec<Committed>>| -> Vec<u64> {
+        done.expect("a commit").iter().map(|done| done.epoch.0).collect()
+    };
+    let now = || (bench.region.entry().epoch.0, other.entry().epoch.0);
+    let first = bench.request(1);
+    assert_eq!(epochs(together(ME, [&first, &first], 1)), [2, 2]);
+    assert_eq!(epochs(together(ME, [&first, &first], 9)), [2, 2], "the answer again");
+    assert_eq!(bench.put(OTHER, 2, &[(0, page(2, &[]))]).expect("a commit").epoch, Epoch(3));
+    // Stale in the one region: nothing happens to the other.
+    let mut late = bench.request(2);
+    late.strict = true;
+    assert_eq!(code(together(ME, [&late, &late], 3)), ErrorCode::Stale);
+    assert_eq!(now(), (3, 2));
+    // The client was told of one region that this commit did not happen: so it does not happen to the other either.
+    let denied = bench.request(2);
+    assert_eq!(code(other.commit_status(ME.client, denied.commit)), ErrorCode::NotFound);
+    assert_eq!(code(together(ME, [&denied, &denied], 4)), ErrorCode::Stale);
+    assert_eq!(now(), (3, 2));
+    // Each is merged with what others did to it.
+    let (mine, theirs) = (bench.request(2), bench.request(2));
+    let theirs = control::Commit { commit: mine.commit, ..theirs };
+    assert_eq!(epochs(together(ME, [&mine, &theirs], 5)), [4, 3]);
+    // The store fails.
+    let failed = bench.request(3);
+    let failed = [&control::Commit { base: Epoch(4), ..failed.clone() }, &failed];
+    assert_eq!(code(together(ME, failed, 6)), ErrorCode::Internal);
+    assert_eq!(now(), (4, 3));
+    assert_eq!(epochs(together(ME, failed, 6)), [5, 4]);
+}
+
+#[test]
 fn a_store_that_fails_any_commit_leaves_the_region_as_it_was() {
     for failing in 0.. {
         let store = Faulty::new(MemoryStore::new(netmem_protocol::StoreId([7; 16])), failing);
@@ -413,10 +461,12 @@ impl Store for Watching {
         self.0.id()
     }
 
-    fn commit(&self, record: &mut Record<'_>) -> Result<(), StoreError> {
-        let mut pages = Vec::new();
-        record.root.tree.changed_since(record.previous.0, &mut |page| pages.push(page));
-        self.1.lock().expect("no panic").push((record.root.epoch, pages));
+    fn commit(&self, records: &mut [Record<'_>]) -> Result<(), StoreError> {
+        for record in records {
+            let mut pages = Vec::new();
+            record.root.tree.changed_since(record.previous.0, &mut |page| pages.push(page));
+            self.1.lock().expect("no panic").push((record.root.epoch, pages));
+        }
         Ok(())
     }
 

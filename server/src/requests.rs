@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use netmem_protocol::activity::{Served, ServerActivity};
 use netmem_protocol::control::{
-    ChangesUntil, Commit, CommitStatus, Committed, Entry, ErrorBody, Inherit, Reclaim, Resize, ServerStat,
+    ChangesUntil, Commit, CommitStatus, CommitTogether, Committed, CommittedTogether, Entry, ErrorBody,
+    Inherit, Reclaim, Resize, ServerStat,
 };
 use netmem_protocol::{
     Epoch, ErrorCode, Header, Kind, PAGE_SIZE, ProtocolError, RegionId, decode_body, encode_frame,
@@ -16,11 +17,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::catalog::Catalog;
-use crate::commit::Commits;
+use crate::commit::{Commits, Part};
 use crate::config::Limits;
 use crate::memory::Memory;
 use crate::refusal::{Answer, Refusal};
-use crate::region::Who;
+use crate::region::{Region, Who};
 use crate::scrub::scrub;
 use crate::shutdown::Sessions;
 use crate::staging::Staging;
@@ -260,7 +261,16 @@ impl Shared {
                 nothing(bytes, "Names")?;
                 reply.body(id, Epoch(0), &catalog.names(id)?)
             }
-            Kind::Commit => reply.committed(&self.commit(asker, id, &body(bytes, "Commit")?, staging)?),
+            Kind::Commit => {
+                let committed = self.commit(asker, &[(id, body(bytes, "Commit")?)], staging)?;
+                reply.committed(&committed[0])
+            }
+            Kind::CommitTogether => {
+                let together: CommitTogether = body(bytes, "CommitTogether")?;
+                together.check()?;
+                let parts = self.commit(asker, &together.parts, staging)?;
+                reply.body(RegionId(0), Epoch(0), &CommittedTogether { parts })
+            }
             Kind::CommitStatus => {
                 let status: CommitStatus = body(bytes, "CommitStatus")?;
                 reply.committed(&region()?.commit_status(who.client, status.commit)?)
@@ -291,30 +301,35 @@ impl Shared {
         }
     }
 
+    /// Commits what was staged under one number for these regions, which are in order. One answer for each.
     fn commit(
         &self,
         asker: Asker<'_>,
-        id: RegionId,
-        request: &Commit,
+        asked: &[(RegionId, Commit)],
         staging: &mut Staging,
-    ) -> Answer<Committed> {
-        let staged = staging.take(id, request.commit);
-        let region = self.memory.region(id)?;
-        // A repeated commit is answered whatever became of its stages.
-        if let Some(committed) = region.turn().find(asker.who.client, request.commit) {
-            return Ok(committed);
+    ) -> Answer<Vec<Committed>> {
+        // Whatever comes of it, nothing stays staged.
+        let staged: Vec<_> = asked.iter().map(|(id, request)| staging.take(*id, request.commit)).collect();
+        let regions =
+            asked.iter().map(|(id, _)| self.memory.region(*id)).collect::<Answer<Vec<Arc<Region>>>>()?;
+        let mut parts = Vec::with_capacity(asked.len());
+        for (((_, request), staged), region) in asked.iter().zip(&staged).zip(&regions) {
+            // A repeated commit is answered whatever became of its stages.
+            if region.turn().find(asker.who.client, request.commit).is_none() {
+                if staged.pages != request.staged_pages {
+                    let text = format!(
+                        "commit {} says {} pages, {} were staged; stage them again under a new commit",
+                        request.commit, request.staged_pages, staged.pages
+                    );
+                    return Err(Refusal::new(ErrorCode::Malformed, text));
+                }
+                if let Some(refusal) = &staged.error {
+                    return Err(refusal.clone());
+                }
+            }
+            parts.push(Part { region, request, staged: &staged.parts });
         }
-        if staged.pages != request.staged_pages {
-            let text = format!(
-                "commit {} says {} pages, {} were staged; stage them again under a new commit",
-                request.commit, request.staged_pages, staged.pages
-            );
-            return Err(Refusal::new(ErrorCode::Malformed, text));
-        }
-        if let Some(refusal) = staged.error {
-            return Err(refusal);
-        }
-        self.commits(asker).commit(&region, asker.who, request, &staged.parts)
+        self.commits(asker).commit(asker.who, &parts)
     }
 
     fn stat(&self) -> ServerStat {

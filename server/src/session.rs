@@ -279,7 +279,7 @@ impl Session {
             Some(Kind::Fetch) => self.fetch(header, body, turn),
             Some(Kind::Stage) => Ok(self.stage(header, body)),
             Some(kind) => {
-                self.unsent.commits += u32::from(kind == Kind::Commit);
+                self.unsent.commits += u32::from(matches!(kind, Kind::Commit | Kind::CommitTogether));
                 let lane = self.shared.stats.lane(self.place.number());
                 let asker = Asker { who: self.who, counts: [&lane.traffic.counts, &self.traffic.counts] };
                 Ok(self.shared.serve(asker, kind, header, body, &mut self.staging, &mut self.out))

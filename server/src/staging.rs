@@ -4,14 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use netmem_protocol::{CommitId, ErrorCode, PAGE_SIZE, PageBody, RegionId, RunKind};
+use netmem_protocol::{COMMIT_REGIONS_MAX, CommitId, ErrorCode, PAGE_SIZE, PageBody, RegionId, RunKind};
 
 use crate::memory::Memory;
 use crate::refusal::{Answer, Refusal};
 use crate::slab::{FreshPage, PageBytes, PageRef, is_zero};
 
-/// Commits that one connection can have in the making. The oldest of more is forgotten, and its commit is Malformed.
-pub const COMMITS_STAGED_MAX: usize = 16;
+/// Regions that commits in the making can have on one connection, taken together. The oldest of more is forgotten, and its commit is Malformed.
+pub const COMMITS_STAGED_MAX: usize = 2 * COMMIT_REGIONS_MAX;
 /// Runs of zero pages that one commit can have.
 pub const ZERO_RUNS_STAGED_MAX: usize = 1 << 20;
 
@@ -230,7 +230,11 @@ mod tests {
     const REGION: RegionId = RegionId(1);
 
     fn memory() -> Memory {
-        let memory = Memory::new(100 * PAGE_SIZE as u64, Reaper::start());
+        memory_of(100)
+    }
+
+    fn memory_of(pages: u64) -> Memory {
+        let memory = Memory::new(pages * PAGE_SIZE as u64, Reaper::start());
         let region = Arc::new(Region::new(REGION, 0o644, 0, memory.reaper.clone()));
         memory.regions_mut().insert(REGION, region);
         memory
@@ -254,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_oldest_of_too_many_commits_in_the_making_is_forgotten_with_its_pages() {
-        let memory = memory();
+        let memory = memory_of(COMMITS_STAGED_MAX as u64 + 10);
         let mut staging = Staging::default();
         for commit in 1..=COMMITS_STAGED_MAX as u64 + 1 {
             add(&mut staging, &memory, &body(commit, std::iter::once((0, RunKind::Data))));

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use common::{Client, LIMIT, Process, dial};
 use netmem_protocol::activity::{ClientsAfter, RegionsAfter};
 use netmem_protocol::control::{
-    ChangesUntil, CloneRegion, Commit, CommitStatus, Create, CreateUnnamed, Inherit, Link, List, Lookup,
-    MakeDir, MakeSymlink, Open, Reclaim, Remove, Rename, Resize, Resolve, ScrubAfter, SetAttr, Snapshot,
+    ChangesUntil, CloneRegion, Commit, CommitStatus, CommitTogether, Create, CreateUnnamed, Inherit, Link,
+    List, Lookup, MakeDir, MakeSymlink, Open, Reclaim, Remove, Rename, Resize, Resolve, ScrubAfter, SetAttr,
+    Snapshot,
 };
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::pages::encode_fetch;
@@ -126,6 +127,15 @@ fn request(dice: &mut Dice, number: u64, with_sums: bool) -> Vec<u8> {
             let (staged_pages, base, strict) = (dice.below(4), Epoch(dice.below(5)), dice.below(4) == 0);
             let (cut, size) = (cut.then_some(value), size.then(|| dice.number()));
             frame(&body(Commit { commit, staged_pages, base, strict, cut, size }))
+        }
+        Kind::CommitTogether => {
+            let mut part = |region| {
+                let commit = if dice.below(20) == 0 { CommitId(dice.below(4)) } else { commit };
+                let (base, size) = (Epoch(dice.below(5)), (dice.below(3) == 0).then(|| dice.number()));
+                (region, Commit { commit, staged_pages: dice.below(2), base, strict: false, cut: None, size })
+            };
+            let parts = vec![part(region), part(RegionId(region.0.saturating_add(1)))];
+            frame(&body(CommitTogether { parts }))
         }
         Kind::CommitStatus => frame(&body(CommitStatus { commit })),
         Kind::Changes => frame(&body(ChangesUntil { until: Epoch(value) })),

@@ -209,32 +209,22 @@ impl Store for Durable {
         self.id
     }
 
-    fn commit(&self, record: &mut Record<'_>) -> Result<(), StoreError> {
-        let written = self.write_pages(record)?;
-        let tree = &record.root.tree;
-        let mut leaves = BTreeMap::new();
-        if let Some(kept) = record.cut {
-            // What was cut off has gone, and no version says so.
-            let mut from = kept / FAN_OUT as u64;
-            while let Some((leaf, _)) = record.before.tree.next_leaf(from) {
-                leaves.insert(leaf, encode_leaf(&page_rows(tree, leaf)));
-                from = leaf + 1;
+    fn commit(&self, records: &mut [Record<'_>]) -> Result<(), StoreError> {
+        let mut written = Vec::new();
+        let mut update = Update::default();
+        for record in records {
+            match self.write_pages(record) {
+                Ok(more) => written.extend(more),
+                Err(error) => {
+                    // Nothing names them, and nothing will.
+                    self.pages.discard(&written);
+                    return Err(error);
+                }
             }
+            update.commits.push(commit_rows(record));
+            update.attributes.push((record.region, Attribute::Modified, record.modified_ns));
         }
-        tree.changed_leaves(record.previous.0, &mut |leaf, _| {
-            leaves.insert(leaf, encode_leaf(&page_rows(tree, leaf)));
-        });
-        let rows = CommitRows {
-            region: record.region,
-            row: record.of.row(record.root),
-            leaves: leaves.into_iter().collect(),
-            kept: std::mem::take(&mut record.kept),
-            log: Some(record.log),
-            applied: std::mem::take(&mut record.applied),
-        };
-        let attributes = vec![(record.region, Attribute::Modified, record.modified_ns)];
-        let result = self.submit(Update { commits: vec![rows], attributes, ..Update::default() });
-        if let Err(error) = result {
+        if let Err(error) = self.submit(update) {
             if error.full {
                 self.pages.discard(&written);
             }
@@ -250,6 +240,31 @@ impl Store for Durable {
 
     fn is_durable(&self) -> bool {
         true
+    }
+}
+
+/// What a commit changes in the index.
+fn commit_rows(record: &mut Record<'_>) -> CommitRows {
+    let tree = &record.root.tree;
+    let mut leaves = BTreeMap::new();
+    if let Some(kept) = record.cut {
+        // What was cut off has gone, and no version says so.
+        let mut from = kept / FAN_OUT as u64;
+        while let Some((leaf, _)) = record.before.tree.next_leaf(from) {
+            leaves.insert(leaf, encode_leaf(&page_rows(tree, leaf)));
+            from = leaf + 1;
+        }
+    }
+    tree.changed_leaves(record.previous.0, &mut |leaf, _| {
+        leaves.insert(leaf, encode_leaf(&page_rows(tree, leaf)));
+    });
+    CommitRows {
+        region: record.region,
+        row: record.of.row(record.root),
+        leaves: leaves.into_iter().collect(),
+        kept: std::mem::take(&mut record.kept),
+        log: Some(record.log),
+        applied: std::mem::take(&mut record.applied),
     }
 }
 

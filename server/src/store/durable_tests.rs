@@ -11,7 +11,7 @@ use netmem_protocol::{CacheId, ClientId, CommitId, Epoch, ErrorCode, PAGE_SIZE};
 
 use super::*;
 use crate::catalog::Catalog;
-use crate::commit::Commits;
+use crate::commit::{Commits, Part};
 use crate::config::Limits;
 use crate::memory::Memory;
 use crate::reaper::Reaper;
@@ -69,13 +69,25 @@ impl Machine {
         pages: &[(u64, u8)],
         cut: Option<u64>,
     ) -> Answer<control::Committed> {
-        let region = self.memory.region(id)?;
-        let mut staged = Vec::new();
-        for (page, fill) in pages {
-            staged.push(match fill {
-                0 => Staged::Zero(*page, page + 1),
-                fill => Staged::Data(*page, self.memory.copy_of(&filled(*page, *fill))?),
-            });
+        self.commit_together(number, &[(id, pages, cut)]).map(|done| done[0])
+    }
+
+    /// The same in several regions at once, in the order of their numbers.
+    fn commit_together(&self, number: u64, parts: &[Changed<'_>]) -> Answer<Vec<control::Committed>> {
+        let mut regions = Vec::new();
+        for (id, pages, cut) in parts {
+            let region = self.memory.region(*id)?;
+            let mut staged = Vec::new();
+            for (page, fill) in *pages {
+                staged.push(match fill {
+                    0 => Staged::Zero(*page, page + 1),
+                    fill => Staged::Data(*page, self.memory.copy_of(&filled(*page, *fill))?),
+                });
+            }
+            let (commit, staged_pages, base) = (CommitId(number), pages.len() as u64, region.entry().epoch);
+            let request =
+                control::Commit { commit, staged_pages, base, strict: false, cut: *cut, size: None };
+            regions.push((region, request, staged));
         }
         let counts = [Counts::default(), Counts::default()];
         let commits = Commits {
@@ -85,11 +97,9 @@ impl Machine {
             region_bytes_max: LIMITS.region_bytes,
             keep_epochs: self.keep_epochs,
         };
-        let base = region.entry().epoch;
-        let commit = CommitId(number);
-        let staged_pages = pages.len() as u64;
-        let request = control::Commit { commit, staged_pages, base, strict: false, cut, size: None };
-        commits.commit(&region, ME, &request, &staged)
+        let parts: Vec<Part<'_>> =
+            regions.iter().map(|(region, request, staged)| Part { region, request, staged }).collect();
+        commits.commit(ME, &parts)
     }
 
     /// All that there is to see but times: names, sizes, epochs, and the first byte of each page.
@@ -148,6 +158,9 @@ impl Machine {
     }
 }
 
+/// A region, pages with what fills them, and where it is cut.
+type Changed<'a> = (RegionId, &'a [(u64, u8)], Option<u64>);
+
 /// A page that says which it is, all over.
 fn filled(page: u64, fill: u8) -> PageBytes {
     let mut bytes = [fill; PAGE_SIZE];
@@ -156,7 +169,7 @@ fn filled(page: u64, fill: u8) -> PageBytes {
 }
 
 /// The steps of the workload: all that a store takes. Each is one change.
-const STEPS: u64 = 38;
+const STEPS: u64 = 41;
 
 fn step(machine: &Machine, number: u64) -> Answer<()> {
     let name = |name: &str| name.to_owned();
@@ -215,6 +228,19 @@ fn step(machine: &Machine, number: u64) -> Answer<()> {
         34 => commit("s/b", &[(100, 20)], None),
         35 => catalog.remove(&Remove { name: name("k"), directory: false }),
         36 => commit("kk", &[(2, 21)], None),
+        37 => machine.open("t").map(drop),
+        38 => {
+            let id = |name: &str| catalog.lookup(&Lookup { name: name.into() }).map(|entry| entry.region);
+            let (b, kk, t) = (id("s/b")?, id("kk")?, id("t")?);
+            let pages: Vec<_> = (0..80).map(|page| (page, 22)).collect();
+            let parts: [Changed<'_>; 3] = [
+                (b, &[(100, 0), (0, 23)], Some(20 * PAGE_SIZE as u64)),
+                (kk, &[], Some(0)),
+                (t, &pages, None),
+            ];
+            machine.commit_together(100 + number, &parts).map(drop)
+        }
+        39 => commit("t", &[(3, 24)], None),
         _ => catalog.remove(&Remove { name: name("s/b"), directory: false }),
     }
 }

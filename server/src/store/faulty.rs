@@ -32,11 +32,11 @@ impl<S: Store> Store for Faulty<S> {
         self.inner.id()
     }
 
-    fn commit(&self, record: &mut Record<'_>) -> Result<(), StoreError> {
+    fn commit(&self, records: &mut [Record<'_>]) -> Result<(), StoreError> {
         if self.countdown.fetch_sub(1, Ordering::Relaxed) == 0 {
             return Err(StoreError::broken("a fault that a test asked for".into()));
         }
-        self.inner.commit(record)
+        self.inner.commit(records)
     }
 
     fn change(&self, update: Update) -> Result<(), StoreError> {

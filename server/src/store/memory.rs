@@ -28,7 +28,7 @@ impl Store for Memory {
         self.id
     }
 
-    fn commit(&self, _record: &mut Record<'_>) -> Result<(), StoreError> {
+    fn commit(&self, _records: &mut [Record<'_>]) -> Result<(), StoreError> {
         Ok(())
     }
 

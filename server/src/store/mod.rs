@@ -86,8 +86,8 @@ pub trait Store: Send + Sync {
     /// Its identity: another one means that nothing which was there before still is.
     fn id(&self) -> StoreId;
 
-    /// Takes a commit by the store's own rule. After an error the commit has not happened, and never will.
-    fn commit(&self, record: &mut Record<'_>) -> Result<(), StoreError>;
+    /// Takes a commit, of one region or of several, by the store's own rule. After an error it has happened to none of them, and never will.
+    fn commit(&self, records: &mut [Record<'_>]) -> Result<(), StoreError>;
 
     /// Takes a change of names, attributes, or of which regions there are; the same holds.
     fn change(&self, update: Update) -> Result<(), StoreError>;
