@@ -15,8 +15,8 @@
  *     netmem run -- ./program          runs ./program with libnetmem.so preloaded
  *
  * This header is for programs that want more than open, mmap and msync can say: a commit of a whole
- * region whatever mapped it, a commit that refuses to merge, the newest data now, pages brought in ahead,
- * counters. Link with -lnetmem. The functions are ordinary symbols of the library: where it is absent at
+ * region whatever mapped it, or of several regions at once, a commit that refuses to merge, the newest data
+ * now, pages brought in ahead, counters. Link with -lnetmem. The functions are ordinary symbols of the library: where it is absent at
  * link time that is a link error, where it is absent at run time the loader refuses to start the program.
  * A program that must also run without the library uses the two marks below instead, which need nothing
  * but this header.
@@ -240,7 +240,7 @@ int netmem_unmap(void *addr, size_t length);
  *           uncommitted stores kept.
  *           MS_SYNC and MS_ASYNC exclude each other.
  *
- * A range over several regions makes one commit for each.
+ * A range over several regions makes one commit for each; netmem_commit_together makes one of all.
  *
  * Errors:
  *   EIO     not committed; the pages are still dirty and the next call tries again
@@ -282,6 +282,25 @@ int netmem_sync(void *addr, size_t length, int flags);
  *           or the view was given up by the server after this host's absence, and is refreshed by now
  */
 int netmem_commit(int fd, unsigned flags, uint64_t *epoch);
+
+/*
+ * Commits everything that was stored in several regions before the call, as one commit: after it all of
+ * them have it, or none, to every reader and after any crash.
+ *
+ *   fds     descriptors of regions, opened in any mode; two of the same region count once
+ *   count   how many, at least 1; of 64 regions at the most
+ *   flags   0, or NETMEM_STRICT: another host's change to a page of any of the regions fails all of it
+ *   epochs  NULL, or room for `count` epochs, each the one at which that region's stores are visible; set
+ *           only when 0 is returned
+ *
+ * Each region moves to its epoch as with netmem_commit. One that nothing was stored in keeps its own.
+ *
+ * Errors: those of netmem_commit; every page is still dirty after each of them. And
+ *   EINVAL  count is 0, or fds is NULL
+ *   E2BIG   more than 64 regions
+ *   EOPNOTSUPP  the server is older than this function
+ */
+int netmem_commit_together(const int *fds, size_t count, unsigned flags, uint64_t *epochs);
 
 /*
  * Moves this host's view of the region to the newest commit: from here on loads, in all processes of this

@@ -6,6 +6,7 @@
  *     open PATH r|w|rw[c][x][t]      a descriptor number     unlink PATH, rename A B, mkdir PATH, size PATH
  *     close FD  fsync FD             truncate FD BYTES       pread FD OFF COUNT   pwrite FD OFF TEXT
  *     commit FD [strict]             netmem_commit: the epoch      refresh FD             netmem_refresh: the same
+ *     together [strict] FD...        netmem_commit_together: the epochs
  *     punch FD OFF COUNT             fallocate, which makes a hole
  *     map FD OFF LENGTH shared|private r|w                   a mapping's number
  *     unmap M OFF LENGTH             protect M OFF LENGTH none|r|rw
@@ -114,6 +115,27 @@ static char *at(const char *number, const char *offset)
     return mapping[atoi(number) % MAPPINGS_MAX] + strtoull(offset, NULL, 0);
 }
 
+/* Regions that commit together; the words behind the call's name. */
+static void together(char **word)
+{
+    int (*commit)(const int *, size_t, unsigned, uint64_t *) =
+        (int (*)(const int *, size_t, unsigned, uint64_t *))dlsym(RTLD_DEFAULT, "netmem_commit_together");
+    unsigned flags = strcmp(word[0], "strict") == 0;
+    int fds[4];
+    uint64_t epochs[4];
+    size_t count = 0;
+    for (word += flags; count < 4 && word[count] != NULL; count++)
+        fds[count] = atoi(word[count]);
+    if (commit(fds, count, flags, epochs) != 0) {
+        answer(-1);
+        return;
+    }
+    dprintf(out, "ok");
+    for (size_t i = 0; i < count; i++)
+        dprintf(out, " %llu", (unsigned long long)epochs[i]);
+    dprintf(out, "\n");
+}
+
 /* Calls on names and descriptors. 0: not one of them. */
 static int file_call(char *word[6])
 {
@@ -142,7 +164,9 @@ static int file_call(char *word[6])
         int (*refresh)(int, uint64_t *) = (int (*)(int, uint64_t *))dlsym(RTLD_DEFAULT, "netmem_refresh");
         int failed = call[0] == 'c' ? commit(fd, word[2] && strcmp(word[2], "strict") == 0, &epoch) : refresh(fd, &epoch);
         answer_number(failed ? -1 : (long)epoch);
-    } else if (strcmp(call, "truncate") == 0)
+    } else if (strcmp(call, "together") == 0 && word[1] != NULL)
+        together(word + 1);
+    else if (strcmp(call, "truncate") == 0)
         answer(ftruncate(fd, strtoll(word[2], NULL, 0)));
     else if (strcmp(call, "punch") == 0)
         answer(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, strtoll(word[2], NULL, 0),

@@ -44,6 +44,10 @@ int main(void)
     check(netmem_commit(fd, NETMEM_STRICT, &second) == 0 && second == first, "nothing changed: the same epoch");
     one[0] = 'x';
     check(netmem_sync(one, 4096, MS_SYNC) == 0 && netmem_commit(fd, 0, &second) == 0 && second == first + 1, "sync commits");
+    uint64_t both[2];
+    check(netmem_commit_together((int[]){fd, fd}, 2, 0, both) == 0 && both[0] == second && both[1] == second, "together: one region twice");
+    check(refused(netmem_commit_together(NULL, 1, 0, NULL), EINVAL), "nothing to commit together is EINVAL");
+    check(refused(netmem_commit_together((int[]){fd, STDIN_FILENO}, 2, 0, both), EBADF), "together with no region is EBADF");
     check(netmem_refresh(fd, &first) == 0 && first == second, "refresh is at the newest epoch");
     check(netmem_prefetch(fd, 0, 0) == 0, "prefetch of all");
     check(netmem_stats(&after, sizeof after) == 0 && after.commits == 2 && after.pages_committed == 17, "two commits, 17 pages");

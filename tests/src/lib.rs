@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod built;
 pub mod cli;
+pub mod dice;
 pub mod engine;
 pub mod hang;
 pub mod host;

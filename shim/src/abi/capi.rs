@@ -4,6 +4,8 @@
 
 use core::ffi::{c_char, c_int, c_void};
 
+use netmem_protocol::COMMIT_REGIONS_MAX;
+
 use super::map::{self, Request};
 use super::outcome::{Exit, Outcome};
 use crate::host::paths::Name;
@@ -79,6 +81,42 @@ pub unsafe fn commit(number: c_int, flags: u32, epoch: *mut u64) -> Outcome<c_in
     if !epoch.is_null() {
         // SAFETY: the caller's.
         unsafe { epoch.write(report.epoch.0) };
+    }
+    Ok(0)
+}
+
+/// netmem_commit_together.
+///
+/// # Safety
+/// `numbers` is readable, and `epochs` null or writable, for `count`.
+pub unsafe fn commit_together(
+    numbers: *const c_int,
+    count: usize,
+    flags: u32,
+    epochs: *mut u64,
+) -> Outcome<c_int> {
+    if flags & !NETMEM_STRICT != 0 || count == 0 || numbers.is_null() {
+        return Err(Errno(libc::EINVAL).into());
+    }
+    let (mut handles, mut named): (Vec<&Handle>, Vec<u32>) = (Vec::new(), Vec::new());
+    for at in 0..count {
+        // SAFETY: the caller's.
+        let handle = region(unsafe { numbers.add(at).read() })?;
+        named.push(handle.index);
+        // Several descriptors of one region name it once.
+        if let Err(place) = handles.binary_search_by_key(&handle.index, |known| known.index) {
+            if handles.len() == COMMIT_REGIONS_MAX {
+                return Err(Errno(libc::E2BIG).into());
+            }
+            handles.insert(place, handle);
+        }
+    }
+    let reports = Handle::commit_together(&handles, CommitOptions { strict: flags & NETMEM_STRICT != 0 })?;
+    for (at, index) in named.iter().enumerate().filter(|_| !epochs.is_null()) {
+        if let Ok(place) = handles.binary_search_by_key(index, |known| known.index) {
+            // SAFETY: the caller's.
+            unsafe { epochs.add(at).write(reports[place].epoch.0) };
+        }
     }
     Ok(0)
 }

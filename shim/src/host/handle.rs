@@ -13,7 +13,7 @@ use crate::engine::harvest;
 use crate::engine::mappings::Writer;
 use crate::engine::sites::{self, Wait};
 use crate::log;
-use crate::pager::commit::{CommitOptions, CommitReport};
+use crate::pager::commit::{CommitOptions, CommitReport, Member, commit_together};
 use crate::pager::table::{Board, Tracking, WINDOW_PAGES};
 use crate::pager::{Frames, PagerError, Region};
 use crate::stats;
@@ -254,26 +254,52 @@ impl Handle {
 
     /// Commits everything dirty.
     pub fn commit(&self, options: CommitOptions) -> Result<CommitReport, Errno> {
-        let _pin = self.pin()?;
-        let runtime = self.runtime()?;
-        if self.inner_writes.load(Ordering::Relaxed) {
-            self.suspect_inner_writes();
+        Ok(Self::commit_together(&[self], options)?[0])
+    }
+
+    /// Commits everything dirty in these regions as one commit. They are in the order of their numbers in this process, each once.
+    pub fn commit_together(handles: &[&Handle], options: CommitOptions) -> Result<Vec<CommitReport>, Errno> {
+        let Some(first) = handles.first() else { return Ok(Vec::new()) };
+        let pins = handles.iter().map(|handle| handle.pin()).collect::<Result<Vec<_>, Errno>>()?;
+        let runtime = first.runtime()?;
+        for handle in handles.iter().filter(|handle| handle.inner_writes.load(Ordering::Relaxed)) {
+            handle.suspect_inner_writes();
         }
-        let late = self.late_errno.swap(0, Ordering::AcqRel);
-        let (before, began) = (self.region.view(), Instant::now());
-        let report = self
-            .region
-            .commit(&runtime.remote, &|_| harvest::harvest(runtime, self), options, Self::deadline(runtime))
-            .map_err(|error| self.report("not committed, still dirty", &error))?;
-        self.note_commit(before.0, report);
-        if report.pages != 0 {
+        let mut late = 0;
+        for handle in handles {
+            late = late.max(handle.late_errno.swap(0, Ordering::AcqRel));
+        }
+        let before: Vec<_> = handles.iter().map(|handle| handle.region.view()).collect();
+        let began = Instant::now();
+        let harvests: Vec<_> = handles
+            .iter()
+            .map(|handle| |_: &mut dyn FnMut(u64, u64)| harvest::harvest(runtime, handle))
+            .collect();
+        let members = handles.iter().zip(&harvests);
+        let members: Vec<_> =
+            members.map(|(handle, harvest)| Member { region: &handle.region, harvest }).collect();
+        let committed = commit_together(&members, &runtime.remote, options, Self::deadline(runtime));
+        let reports = committed.map_err(|error| {
+            for handle in handles {
+                handle.report("not committed, still dirty", &error);
+            }
+            error.errno()
+        })?;
+        for ((handle, before), report) in handles.iter().zip(before).zip(&reports) {
+            handle.note_commit(before.0, *report);
+            if report.pages != 0 {
+                log::debug!("{}: {} pages committed as epoch {}", handle.name, report.pages, report.epoch);
+            }
+        }
+        let pages = reports.iter().map(|report| report.pages).sum();
+        if pages != 0 {
             stats::COMMIT_TIME.note(began);
             sites::note(Wait::Sync, sites::caller(), began);
             stats::add(&stats::COMMITS, 1);
-            stats::add(&stats::PAGES_COMMITTED, report.pages);
-            log::debug!("{}: {} pages committed as epoch {}", self.name, report.pages, report.epoch);
+            stats::add(&stats::PAGES_COMMITTED, pages);
         }
-        if late == 0 { Ok(report) } else { Err(Errno(late as i32)) }
+        drop(pins);
+        if late == 0 { Ok(reports) } else { Err(Errno(late as i32)) }
     }
 
     /// After a commit: whose it was, and if it found what was stored through a mapping, that the file has changed.

@@ -1,21 +1,16 @@
-//! Commits: everything dirty in a region goes up and becomes visible at once.
+//! Commits: everything dirty in a region, or in several, goes up and becomes visible at once.
 //!
-//! Owns: capture, staging, and what happens to the marks when it fails. Called by: abi for msync and its kin. Must not:
+//! Owns: staging, and what is known of a region afterwards. Called by: abi for msync and its kin. Must not:
 //! return an error before the marks are back (habit 8).
 
-use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use netmem_protocol::control::{Commit, Committed};
-use netmem_protocol::{
-    CommitId, Epoch, ErrorCode, FRAME_PAGES_MAX, PAGE_SIZE, PageBodyBuilder, PageIndex, RunKind,
-};
+use netmem_protocol::{CommitId, Epoch, ErrorCode, RegionId};
 
-use super::page::State;
-use super::region::{PagerError, Region, Unresolved, runs_of};
-use super::table::{
-    Board, CHUNK_PAGES, Chunk, Frames, HostLock, SUM_UNKNOWN, SUM_ZERO, WINDOW_PAGES, page_sum,
-};
+use super::flush::{Capture, Flush};
+use super::region::{PagerError, Region, Unresolved};
+use super::table::{Board, Frames, HostLock};
 use super::view::{BEHIND, Own};
 use crate::remote::{Applied, CommitFailure, PageSource, RemoteError};
 use crate::sys::clock::Deadline;
@@ -57,57 +52,192 @@ impl From<Errno> for CommitError {
     }
 }
 
-/// Copies pages out, a frame's worth at a time, and keeps those that differ from their bases.
-struct Capture<'a, C: Board + Frames> {
-    region: &'a Region<C>,
-    batches: core::slice::Chunks<'a, u64>,
-    size: u64,
-    buffer: Vec<u8>,
-    builder: PageBodyBuilder,
+/// A region that is committed, and where its marks come from.
+#[derive(Clone, Copy)]
+pub struct Member<'a, C> {
+    /// The region.
+    pub region: &'a Region<C>,
+    /// Its harvest.
+    pub harvest: &'a Harvest<'a>,
 }
 
-impl<C: Board + Frames> Capture<'_, C> {
-    /// Fills builder and buffer with the next pages that changed; false when there are no more.
-    fn next(&mut self, sent: &mut Vec<(u64, u64)>) -> Result<bool, Errno> {
-        self.builder.clear();
-        while let Some(batch) = self.batches.next() {
-            self.take(batch, sent)?;
-            if self.builder.pages() != 0 {
-                return Ok(true);
-            }
+/// Commits everything that was stored in these regions before the call, by any process of the host: as one commit. Each is named once, in
+/// the order in which a process takes its regions' locks. One report for each.
+pub fn commit_together<C: Board + Frames>(
+    members: &[Member<'_, C>],
+    source: &dyn PageSource,
+    options: CommitOptions,
+    deadline: Deadline,
+) -> Result<Vec<CommitReport>, PagerError> {
+    let _one_at_a_time: Vec<_> = members.iter().map(|member| member.region.maintenance.lock()).collect();
+    // Among the processes of a host there is an order, too: that of the numbers.
+    let mut files: Vec<_> = members.iter().map(|member| (member.region.id, &member.region.cache)).collect();
+    files.sort_unstable_by_key(|(id, _)| *id);
+    let hosts = files.into_iter().map(|(_, cache)| HostLock::take(cache)).collect::<Result<Vec<_>, Errno>>();
+    let _hosts = hosts?;
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match commit_once(members, source, options, deadline) {
+            Err(PagerError::Remote(RemoteError::Lost { .. }))
+                if attempt < ATTEMPTS_MAX && !deadline.passed() => {}
+            result => return result,
         }
-        Ok(false)
     }
+}
 
-    fn take(&mut self, batch: &[u64], sent: &mut Vec<(u64, u64)>) -> Result<(), Errno> {
-        let buffer = &mut self.buffer;
-        let mut filled = 0;
-        for run in runs_of(batch) {
-            let bytes = run.count as usize * PAGE_SIZE;
-            self.region.cache.read(run.first.0, &mut buffer[filled..filled + bytes])?;
-            filled += bytes;
+fn commit_once<C: Board + Frames>(
+    members: &[Member<'_, C>],
+    source: &dyn PageSource,
+    options: CommitOptions,
+    deadline: Deadline,
+) -> Result<Vec<CommitReport>, PagerError> {
+    for Member { region, .. } in members {
+        region.settle_unresolved(source)?;
+        if region.cache.control().behind.load(Ordering::SeqCst) != 0 {
+            region.refresh_locked(source)?;
         }
-        let mut kept = 0;
-        for (i, page) in batch.iter().enumerate() {
-            let data = &mut buffer[i * PAGE_SIZE..(i + 1) * PAGE_SIZE];
-            // What a program stores behind the end of the file in its last page is never the file's.
-            let inside = self.size.saturating_sub(page * PAGE_SIZE as u64).min(PAGE_SIZE as u64) as usize;
-            data[inside..].fill(0);
-            let sum = page_sum(data);
-            if self.region.with_entry(*page, |entry| entry.sum.load(Ordering::Acquire))? == sum {
-                continue;
-            }
-            sent.push((*page, sum));
-            if sum == SUM_ZERO {
-                self.builder.push(*page, RunKind::Zero);
-            } else {
-                self.builder.push_data(*page, sum);
-                buffer.copy_within(i * PAGE_SIZE..(i + 1) * PAGE_SIZE, kept * PAGE_SIZE);
-                kept += 1;
-            }
-        }
-        Ok(())
     }
+    let flushes = members.iter().map(|member| member.region.gather(member.harvest, deadline));
+    let mut flushes = flushes.collect::<Result<Vec<_>, PagerError>>()?;
+    let result = send(source, &mut flushes, options);
+    let done = match resolve_lost(source, result, &flushes) {
+        Ok(done) => done,
+        Err(error) => {
+            drop(flushes);
+            if error.is_stale() {
+                // Nothing to merge against is left on the server; what was stored here stays and goes up on top of the
+                // newest commit next time.
+                members.iter().try_for_each(|member| member.region.refresh_locked(source))?;
+            }
+            return Err(error);
+        }
+    };
+    // All of them: what went up is no longer dirty, whatever becomes of one.
+    let ended: Vec<_> = flushes.into_iter().map(|flush| (flush.region, flush.end())).collect();
+    let reports = ended.into_iter().map(|(region, sending)| {
+        let done = done.iter().find(|(id, _)| *id == region.id).map(|(_, done)| *done);
+        region.conclude(source, sending, done)
+    });
+    // Not lazily: each is concluded.
+    let reports: Vec<_> = reports.collect();
+    reports.into_iter().collect()
+}
+
+/// The commit's regions that changed, and what became of them.
+type Done = Vec<(RegionId, Committed)>;
+
+/// Captures, drops what equals its base, stages the rest and makes it visible. Nothing: nothing had changed.
+fn send<C: Board + Frames>(
+    source: &dyn PageSource,
+    flushes: &mut [Flush<'_, C>],
+    options: CommitOptions,
+) -> Result<Done, CommitError> {
+    let mut parts: Vec<&mut Flush<'_, C>> = flushes.iter_mut().filter(|flush| !flush.is_empty()).collect();
+    parts.sort_unstable_by_key(|flush| flush.region.id);
+    let mut parts = parts.into_iter().map(Part::begin).collect::<Result<Vec<_>, Errno>>()?;
+    // Up to the first page that really changed, nobody is asked for a connection.
+    parts.retain(|part| part.more || part.cut.is_some() || part.resized);
+    if parts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut trouble = None;
+    let done = source.commit(&mut |sink| {
+        let mut messages = Vec::with_capacity(parts.len());
+        for part in &mut parts {
+            let region = part.region;
+            *part.id = sink.id();
+            while part.more {
+                let (pages, data) = part.capture.frame();
+                sink.stage(region, pages, data)?;
+                match part.capture.next(part.sent) {
+                    Ok(another) => part.more = another,
+                    Err(errno) => {
+                        // An unreadable page cache: the stream is dropped unfinished, and the server forgets it.
+                        trouble = Some(errno);
+                        let (code, text) = (ErrorCode::Internal, "the page cache failed".into());
+                        return Err(RemoteError::Answer { code, text });
+                    }
+                }
+            }
+            // The stream fills in number and page count.
+            let (commit, staged_pages, base, cut) = (CommitId(0), 0, part.base, part.cut);
+            let size = part.resized.then_some(part.size);
+            messages.push((region, Commit { commit, staged_pages, base, strict: options.strict, cut, size }));
+        }
+        Ok(messages)
+    });
+    match (done, trouble) {
+        (_, Some(errno)) => Err(CommitError::Pager(errno.into())),
+        (Ok(done), None) => Ok(parts.iter().map(|part| part.region).zip(done).collect()),
+        (Err(failure), None) => Err(CommitError::Server(failure)),
+    }
+}
+
+/// A region on its way up.
+struct Part<'a, C: Board + Frames> {
+    region: RegionId,
+    capture: Capture<'a, C>,
+    /// The frame has pages that did not go up yet.
+    more: bool,
+    id: &'a mut CommitId,
+    sent: &'a mut Vec<(u64, u64)>,
+    base: Epoch,
+    cut: Option<u64>,
+    size: u64,
+    resized: bool,
+}
+
+impl<'a, C: Board + Frames> Part<'a, C> {
+    fn begin(flush: &'a mut Flush<'_, C>) -> Result<Self, Errno> {
+        let Flush { region, pages, sending, resized, .. } = flush;
+        let Unresolved { id, base, sent, size, cut, .. } = sending;
+        let mut capture = Capture::new(region, pages, *size);
+        let more = capture.next(sent)?;
+        Ok(Part {
+            region: region.id,
+            capture,
+            more,
+            id,
+            sent,
+            base: *base,
+            cut: *cut,
+            size: *size,
+            resized: *resized,
+        })
+    }
+}
+
+/// A commit whose answer was lost has happened or not; the server knows by its number.
+fn resolve_lost<C: Board + Frames>(
+    source: &dyn PageSource,
+    result: Result<Done, CommitError>,
+    flushes: &[Flush<'_, C>],
+) -> Result<Done, PagerError> {
+    let (error, id) = match result {
+        Ok(done) => return Ok(done),
+        Err(CommitError::Pager(error)) => return Err(error),
+        Err(CommitError::Server(CommitFailure { error, applied: Applied::No, .. })) => {
+            return Err(error.into());
+        }
+        Err(CommitError::Server(CommitFailure { error, id, applied: Applied::Maybe })) => (error, id),
+    };
+    let sent = || flushes.iter().filter(|flush| flush.sending.id == id);
+    let mut done = Vec::new();
+    for flush in sent() {
+        match source.commit_status(flush.region.id, id) {
+            Ok(committed) => done.push((flush.region.id, committed)),
+            // What the server denies of one region it will not apply to any.
+            Err(RemoteError::Answer { code: ErrorCode::NotFound, .. }) => return Err(error.into()),
+            Err(error) => {
+                for flush in sent() {
+                    *flush.region.unresolved.lock() = Some(flush.sending.clone());
+                }
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(done)
 }
 
 impl<C: Board + Frames> Region<C> {
@@ -119,103 +249,27 @@ impl<C: Board + Frames> Region<C> {
         options: CommitOptions,
         deadline: Deadline,
     ) -> Result<CommitReport, PagerError> {
-        let _one_at_a_time = self.maintenance.lock();
-        let _host = HostLock::take(&self.cache)?;
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            match self.commit_once(source, harvest, options, deadline) {
-                Err(PagerError::Remote(RemoteError::Lost { .. }))
-                    if attempt < ATTEMPTS_MAX && !deadline.passed() => {}
-                result => return result,
-            }
-        }
+        let reports = commit_together(&[Member { region: self, harvest }], source, options, deadline)?;
+        Ok(reports.first().copied().unwrap_or_default())
     }
 
-    fn commit_once(
+    /// After a commit that stands.
+    fn conclude(
         &self,
         source: &dyn PageSource,
-        harvest: &Harvest<'_>,
-        options: CommitOptions,
-        deadline: Deadline,
+        sending: Unresolved,
+        done: Option<Committed>,
     ) -> Result<CommitReport, PagerError> {
-        let control = self.cache.control();
-        self.settle_unresolved(source)?;
-        if control.behind.load(Ordering::SeqCst) != 0 {
-            self.refresh_locked(source)?;
-        }
-        // Before the harvest: pages behind this size that are written meanwhile belong to the next commit.
-        let size = self.cache.size()?;
-        self.reach_used_chunks()?;
-        harvest(&mut |first, count| self.mark_dirty(first, count));
-        let flushing = self.begin_flush(size, deadline)?;
-        if self.cache.size()? != size {
-            // The page with the old end is sent as far as that; what was appended to it is the next commit's, and its mark may
-            // just have been taken.
-            self.mark_dirty(PageIndex::containing(size).0, 1);
-        }
-        let base = self.view();
-        let cut = Some(control.cut.load(Ordering::SeqCst)).filter(|cut| *cut != u64::MAX);
-        let resized = control.size_changed.load(Ordering::SeqCst) != 0
-            || size != control.server_size.load(Ordering::SeqCst);
-        let mut sending = Unresolved { id: CommitId(0), base, sent: Vec::new(), size, cut, noted: false };
-        let result = if flushing.is_empty() && cut.is_none() && !resized {
-            Ok(None)
-        } else {
-            let size = resized.then_some(size);
-            // The stream fills in number and page count.
-            let (commit, staged_pages) = (CommitId(0), 0);
-            let message = Commit { commit, staged_pages, base, strict: options.strict, cut, size };
-            self.send(source, &flushing, &mut sending, &message)
-        };
-        match self.resolve_lost(source, result, &sending) {
-            Ok(done) => {
-                self.end_flush(&flushing, true);
-                let Some(done) = done else { return Ok(CommitReport { epoch: base, pages: 0 }) };
-                let pages = sending.sent.len() as u64;
-                match self.committed(source, sending, done) {
-                    // The commit stands; the next one, or the next refresh, starts with what is missing of it.
-                    Err(error) if self.unresolved.lock().is_some() => {
-                        crate::log::debug!("refresh after commit {}: {error}", done.epoch);
-                    }
-                    committed => committed?,
-                }
-                Ok(CommitReport { epoch: self.view(), pages })
+        let Some(done) = done else { return Ok(CommitReport { epoch: sending.base, pages: 0 }) };
+        let pages = sending.sent.len() as u64;
+        match self.committed(source, sending, done) {
+            // The next commit, or the next refresh, starts with what is missing of it.
+            Err(error) if self.unresolved.lock().is_some() => {
+                crate::log::debug!("refresh after commit {}: {error}", done.epoch);
             }
-            Err(error) => {
-                self.end_flush(&flushing, false);
-                if error.is_stale() {
-                    // Nothing to merge against is left on the server; what was stored here stays and goes up on top of the
-                    // newest commit next time.
-                    self.refresh_locked(source)?;
-                }
-                Err(error)
-            }
+            committed => committed?,
         }
-    }
-
-    /// A commit whose answer was lost has happened or not; the server knows by its number.
-    fn resolve_lost(
-        &self,
-        source: &dyn PageSource,
-        result: Result<Option<Committed>, CommitError>,
-        sending: &Unresolved,
-    ) -> Result<Option<Committed>, PagerError> {
-        match result {
-            Ok(done) => Ok(done),
-            Err(CommitError::Pager(error)) => Err(error),
-            Err(CommitError::Server(CommitFailure { error, applied: Applied::No, .. })) => Err(error.into()),
-            Err(CommitError::Server(CommitFailure { error, id, applied: Applied::Maybe })) => {
-                match source.commit_status(self.id, id) {
-                    Ok(done) => Ok(Some(done)),
-                    Err(RemoteError::Answer { code: ErrorCode::NotFound, .. }) => Err(error.into()),
-                    Err(error) => {
-                        *self.unresolved.lock() = Some(Unresolved { id, ..sending.clone() });
-                        Err(error.into())
-                    }
-                }
-            }
-        }
+        Ok(CommitReport { epoch: self.view(), pages })
     }
 
     /// Finds out about a commit whose outcome was not known when it was given up. Until that is known nothing can be compared:
@@ -232,127 +286,6 @@ impl<C: Board + Frames> Region<C> {
                 *self.unresolved.lock() = Some(lost);
                 Err(error.into())
             }
-        }
-    }
-
-    /// Turns dirty marks into flushing ones and names the pages, in order. If it fails, the marks are as they were.
-    fn begin_flush(&self, size: u64, deadline: Deadline) -> Result<Vec<u64>, PagerError> {
-        let end = PageIndex::ceil(size).0;
-        let mut flushing = Vec::new();
-        for number in self.used_chunks() {
-            let chunk = match self.cache.chunk(number) {
-                Ok(chunk) => chunk,
-                Err(errno) => {
-                    self.end_flush(&flushing, false);
-                    return Err(errno.into());
-                }
-            };
-            for (word, bits) in chunk.dirty.iter().enumerate() {
-                let mut windows = bits.swap(0, Ordering::SeqCst);
-                while windows != 0 {
-                    let window = word as u64 * 64 + u64::from(windows.trailing_zeros());
-                    let first = number * CHUNK_PAGES + window * WINDOW_PAGES;
-                    if let Err(error) = self.begin_flush_window(&chunk, first, end, deadline, &mut flushing) {
-                        bits.fetch_or(windows, Ordering::SeqCst);
-                        self.end_flush(&flushing, false);
-                        return Err(error);
-                    }
-                    windows &= windows - 1;
-                }
-            }
-        }
-        Ok(flushing)
-    }
-
-    fn begin_flush_window(
-        &self,
-        chunk: &Chunk<'_>,
-        first: u64,
-        end: u64,
-        deadline: Deadline,
-        flushing: &mut Vec<u64>,
-    ) -> Result<(), PagerError> {
-        for page in first..first + WINDOW_PAGES {
-            let entry = &chunk.entries[(page % CHUNK_PAGES) as usize];
-            if !entry.is_dirty() {
-                continue;
-            }
-            if page >= end {
-                // Behind the end of the file as it was when the commit began: the next commit's.
-                self.mark_window(page);
-                continue;
-            }
-            if entry.state() == State::Claimed {
-                self.wait_for_claim(page, deadline)?;
-            }
-            if entry.begin_flush() {
-                flushing.push(page);
-            }
-        }
-        Ok(())
-    }
-
-    fn end_flush(&self, flushing: &[u64], sent: bool) {
-        for page in flushing {
-            let again = self.with_entry(*page, |entry| entry.end_flush(sent)).unwrap_or(false);
-            if again {
-                self.mark_window(*page);
-            }
-        }
-    }
-
-    fn mark_window(&self, page: u64) {
-        if let Ok(chunk) = self.cache.chunk(page / CHUNK_PAGES) {
-            let (word, bit) = super::table::window_bit(page);
-            chunk.dirty[word].fetch_or(bit, Ordering::SeqCst);
-        }
-    }
-
-    /// Captures, drops what equals its base, stages the rest and makes it visible. `None`: nothing had changed.
-    fn send(
-        &self,
-        source: &dyn PageSource,
-        flushing: &[u64],
-        sending: &mut Unresolved,
-        commit: &Commit,
-    ) -> Result<Option<Committed>, CommitError> {
-        let Unresolved { id, sent, size, .. } = sending;
-        let mut capture = Capture {
-            region: self,
-            batches: flushing.chunks(FRAME_PAGES_MAX as usize),
-            size: *size,
-            buffer: vec![0u8; flushing.len().min(FRAME_PAGES_MAX as usize) * PAGE_SIZE],
-            builder: PageBodyBuilder::default(),
-        };
-        // Up to the first page that really changed, nobody is asked for a connection.
-        let mut more = capture.next(sent)?;
-        if !more && commit.cut.is_none() && commit.size.is_none() {
-            return Ok(None);
-        }
-        let mut trouble = None;
-        let done = source.commit(self.id, &mut |sink| {
-            *id = sink.id();
-            while more {
-                let data = capture.builder.data_pages() as usize * PAGE_SIZE;
-                sink.stage(&capture.builder, &capture.buffer[..data])?;
-                match capture.next(sent) {
-                    Ok(another) => more = another,
-                    Err(errno) => {
-                        // An unreadable page cache: the stream is dropped unfinished, and the server forgets it.
-                        trouble = Some(errno);
-                        return Err(RemoteError::Answer {
-                            code: ErrorCode::Internal,
-                            text: "the page cache failed".into(),
-                        });
-                    }
-                }
-            }
-            Ok(commit.clone())
-        });
-        match (done, trouble) {
-            (_, Some(errno)) => Err(CommitError::Pager(errno.into())),
-            (Ok(done), None) => Ok(Some(done)),
-            (Err(failure), None) => Err(CommitError::Server(failure)),
         }
     }
 
@@ -391,61 +324,5 @@ impl<C: Board + Frames> Region<C> {
             *self.unresolved.lock() = Some(sent);
         }
         followed
-    }
-
-    /// Treats every page that is here as possibly dirty: after a process died whose page tables knew more than the marks.
-    pub fn suspect_everything(&self) {
-        self.each_resident_window(0..u64::MAX, |first| self.mark_dirty(first, WINDOW_PAGES));
-    }
-
-    /// Names the first page of every window in which a page ever was and that has one of these pages, in order.
-    pub fn each_resident_window(&self, pages: Range<u64>, body: impl FnMut(u64)) {
-        self.each_window(|chunk| chunk.resident, pages, body);
-    }
-
-    /// Names the first page of every window with marks.
-    pub fn each_dirty_window(&self, body: impl FnMut(u64)) {
-        self.each_window(|chunk| chunk.dirty, 0..u64::MAX, body);
-    }
-
-    /// Whether anything may be dirty.
-    pub fn has_marks(&self) -> bool {
-        let mut any = false;
-        self.each_dirty_window(|_| any = true);
-        any
-    }
-
-    fn each_window<'a>(
-        &'a self,
-        bitmap: impl Fn(Chunk<'a>) -> &'a [AtomicU64],
-        pages: Range<u64>,
-        mut body: impl FnMut(u64),
-    ) {
-        const WORD_PAGES: u64 = 64 * WINDOW_PAGES;
-        let chunks = pages.start / CHUNK_PAGES..pages.end.div_ceil(CHUNK_PAGES);
-        for number in self.used_chunks().filter(|number| chunks.contains(number)) {
-            let Ok(chunk) = self.cache.chunk(number) else { continue };
-            let base = number * CHUNK_PAGES;
-            let skip = pages.start.saturating_sub(base) / WORD_PAGES;
-            for (word, bits) in bitmap(chunk).iter().enumerate().skip(skip as usize) {
-                let first = base + word as u64 * WORD_PAGES;
-                if first >= pages.end {
-                    break;
-                }
-                let mut windows = bits.load(Ordering::SeqCst);
-                while windows != 0 {
-                    let window = first + u64::from(windows.trailing_zeros()) * WINDOW_PAGES;
-                    windows &= windows - 1;
-                    if window < pages.end && window + WINDOW_PAGES > pages.start {
-                        body(window);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Makes the next commit send a page whatever its content.
-    pub fn forget_base(&self, page: u64) {
-        let _ = self.with_entry(page, |entry| entry.sum.store(SUM_UNKNOWN, Ordering::Release));
     }
 }

@@ -95,13 +95,13 @@ impl PageSource for Beside<'_> {
         self.source.view(region, epoch)
     }
 
-    fn commit(&self, region: RegionId, body: &mut CommitBody<'_>) -> Result<Committed, CommitFailure> {
+    fn commit(&self, body: &mut CommitBody<'_>) -> Result<Vec<Committed>, CommitFailure> {
         let mut staged_first = |sink: &mut dyn crate::remote::StageSink| {
             let commit = body(sink);
             happen(&self.committing);
             commit
         };
-        let committed = self.source.commit(region, &mut staged_first);
+        let committed = self.source.commit(&mut staged_first);
         happen(&self.committed);
         committed
     }

@@ -7,6 +7,7 @@
 pub mod commit;
 #[cfg(test)]
 pub mod fake;
+pub mod flush;
 #[cfg(test)]
 mod hosts_tests;
 pub mod page;

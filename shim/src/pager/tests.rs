@@ -7,7 +7,7 @@ use netmem_protocol::{PAGE_SIZE, RegionId};
 use proptest::prelude::*;
 
 use super::Region;
-use super::commit::CommitOptions;
+use super::commit::{CommitOptions, Harvest, Member, commit_together};
 use super::fake::{FakeCache, FakeFiles};
 use super::page::{Event, State};
 use super::region::{Need, PagerError};
@@ -111,6 +111,49 @@ fn whatever_call_fails_a_commit_is_whole_or_absent_and_nothing_stored_is_lost() 
             // The marks are back: the next commit needs nobody to tell it anything again.
             commit(&region, &source, &[]).unwrap();
             assert!((0..600).all(|page| &source.page(id, page)[8..14] == b"stored"), "k={k} {when:?}: lost");
+            if !source.failed() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_call_fails_regions_commit_together_or_not_at_all_and_nothing_stored_is_lost() {
+    for when in [When::Before, When::After] {
+        for k in 0.. {
+            let (source, first, files) = server_and_host(300);
+            let (second, third) = (source.create(300 * PAGE), source.create(0));
+            let sizes = [(second, 300 * PAGE), (third, 0)];
+            let others = sizes.map(|(id, size)| (id, FakeFiles::primed(size, source.epoch(id))));
+            let mut regions = vec![files.attach(first, 0)];
+            regions.extend(others.iter().map(|(id, files)| files.attach(*id, 0)));
+            // The third changes nothing but its size.
+            regions[2].truncate(&source, 300 * PAGE, soon()).unwrap();
+            for (region, files) in regions.iter().zip([&files, &others[0].1]) {
+                region.bring_in(&source, 0, 300, true, soon()).unwrap();
+                (0..300).for_each(|page| files.store(page, 8, b"stored"));
+            }
+            let all = |note: &mut dyn FnMut(u64, u64)| note(0, 300);
+            let none = |_: &mut dyn FnMut(u64, u64)| {};
+            let together = |harvests: [&Harvest<'_>; 3]| {
+                // In an order that is not that of their numbers.
+                let members = [2, 0, 1].map(|at| Member { region: &regions[at], harvest: harvests[at] });
+                commit_together(&members, &source, CommitOptions::default(), soon())
+            };
+            source.fail_after(k, when);
+            let result = together([&all, &all, &none]);
+            let stored = |id| (0..300).filter(|page| &source.page(id, *page)[8..14] == b"stored").count();
+            let there = (stored(first), stored(second), source.size(third));
+            let (all_there, none_there) = ((300, 300, 300 * PAGE), (0, 0, 0));
+            assert!(there == all_there || there == none_there, "k={k} {when:?}: {there:?}");
+            assert!(result.is_err() || there == all_there, "k={k} {when:?}: acknowledged and not there");
+            together([&none, &none, &none]).unwrap();
+            assert_eq!(
+                (stored(first), stored(second), source.size(third)),
+                all_there,
+                "k={k} {when:?}: lost"
+            );
             if !source.failed() {
                 break;
             }

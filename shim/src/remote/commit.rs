@@ -3,7 +3,7 @@
 //! Owns: the commit's number, its page count, and the answer to "can it have happened?". Called by: the pager's flush. Must
 //! not: repeat anything: the pager still has the pages, and starts again.
 
-use netmem_protocol::control::{Commit, Committed};
+use netmem_protocol::control::{Commit, CommitTogether, Committed, CommittedTogether};
 use netmem_protocol::pages::{PAGE_BODY_HEAD_BYTES, RUN_BYTES, SUM_BYTES};
 use netmem_protocol::{
     CommitId, Disposition, Epoch, ErrorCode, Kind, PAGE_SIZE, PageBody, PageBodyBuilder, ProtocolError,
@@ -11,38 +11,39 @@ use netmem_protocol::{
 };
 
 use super::client::Remote;
-use super::connection::{Ask, Trouble};
+use super::connection::{Ask, Connection, Trouble};
 use super::error::{Applied, CommitFailure, RemoteError, Why};
 use super::pool::Lease;
 use super::{CommitBody, StageSink};
+use crate::sys::net::Deadline;
 
 /// One commit on one connection. Dropped unfinished, it takes the connection with it, and the server forgets the pages.
 #[derive(Debug)]
 pub struct CommitStream<'a> {
     remote: &'a Remote,
     lease: Lease<'a>,
-    region: RegionId,
     id: CommitId,
-    staged_pages: u64,
+    /// How many pages went up of each region.
+    staged_pages: Vec<(RegionId, u64)>,
     /// What went wrong first; nothing is sent after that.
     failed: Option<RemoteError>,
 }
 
 impl Remote {
     /// Starts a commit.
-    pub fn begin_commit(&self, region: RegionId) -> Result<CommitStream<'_>, RemoteError> {
+    pub fn begin_commit(&self) -> Result<CommitStream<'_>, RemoteError> {
         let lease = self.lease(&mut self.patience(), true)?;
         let id = self.next_commit();
-        Ok(CommitStream { remote: self, lease, region, id, staged_pages: 0, failed: None })
+        Ok(CommitStream { remote: self, lease, id, staged_pages: Vec::new(), failed: None })
     }
 }
 
 impl StageSink for CommitStream<'_> {
-    fn stage(&mut self, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
+    fn stage(&mut self, region: RegionId, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let sent = self.send_stage(builder, data);
+        let sent = self.send_stage(region, builder, data);
         if let Err(error) = &sent {
             self.failed = Some(error.clone());
         }
@@ -55,7 +56,12 @@ impl StageSink for CommitStream<'_> {
 }
 
 impl CommitStream<'_> {
-    fn send_stage(&mut self, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
+    fn send_stage(
+        &mut self,
+        region: RegionId,
+        builder: &PageBodyBuilder,
+        data: &[u8],
+    ) -> Result<(), RemoteError> {
         if data.len() != builder.data_pages() as usize * PAGE_SIZE {
             let error =
                 ProtocolError::Malformed { what: "stage to send: its data is not as long as its runs" };
@@ -63,7 +69,7 @@ impl CommitStream<'_> {
         }
         let taken = self.lease.get().map_or(0, |connection| connection.frame_body_max);
         if body_bytes_most(builder) <= taken {
-            return self.send_frame(builder, data);
+            return self.send_frame(region, builder, data);
         }
         let parts = split(builder, data, taken)
             .map_err(|error| RemoteError::Protocol { server: self.remote.server_name(), error })?;
@@ -71,40 +77,50 @@ impl CommitStream<'_> {
         for part in parts {
             let (mine, behind) =
                 rest.split_at_checked(part.data_pages() as usize * PAGE_SIZE).unwrap_or((rest, &[]));
-            self.send_frame(&part, mine)?;
+            self.send_frame(region, &part, mine)?;
             rest = behind;
         }
         Ok(())
     }
 
-    fn send_frame(&mut self, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
+    fn send_frame(
+        &mut self,
+        region: RegionId,
+        builder: &PageBodyBuilder,
+        data: &[u8],
+    ) -> Result<(), RemoteError> {
         let patience = self.remote.patience();
         let id = self.id;
         let lost = || self.remote.lost(Why::Closed, Applied::No);
         let connection = self.lease.get().ok_or_else(lost)?;
         let with_sums = connection.with_sums;
         let front = |out: &mut Vec<u8>| builder.encode(id, with_sums, out);
-        match connection.send_raw((Kind::Stage, self.region, Epoch(0)), front, data, patience.deadline) {
+        match connection.send_raw((Kind::Stage, region, Epoch(0)), front, data, patience.deadline) {
             Ok(_) => {
-                self.staged_pages += u64::from(builder.pages());
+                let pages = u64::from(builder.pages());
+                match self.staged_pages.last_mut() {
+                    Some((last, count)) if *last == region => *count += pages,
+                    _ => self.staged_pages.push((region, pages)),
+                }
                 Ok(())
             }
             Err(trouble) => Err(self.explain(trouble, Applied::No, patience.waited())),
         }
     }
 
-    /// Makes it happen. The stream fills in the commit's number and page count.
-    pub fn finish(mut self, mut commit: Commit) -> Result<Committed, CommitFailure> {
+    /// Makes it happen. The stream fills in the commit's number and page counts.
+    pub fn finish(mut self, mut parts: Vec<(RegionId, Commit)>) -> Result<Vec<Committed>, CommitFailure> {
         let id = self.id;
         if let Some(error) = self.failed.take() {
             return Err(CommitFailure { error, id, applied: Applied::No });
         }
-        commit.commit = id;
-        commit.staged_pages = self.staged_pages;
+        for (region, commit) in &mut parts {
+            let staged = self.staged_pages.iter().filter(|(staged, _)| staged == region);
+            (commit.commit, commit.staged_pages) = (id, staged.map(|(_, pages)| pages).sum());
+        }
         let patience = self.remote.patience();
-        let ask = Ask { kind: Kind::Commit, region: self.region, epoch: Epoch(0), body: &commit };
         let outcome = match self.lease.get() {
-            Some(connection) => connection.exchange(&ask, patience.deadline),
+            Some(connection) => ask_for(connection, parts, patience.deadline),
             None => Err(Trouble::Broken { sent: false, why: Why::Closed }),
         };
         let trouble = match outcome {
@@ -163,6 +179,26 @@ impl CommitStream<'_> {
     }
 }
 
+/// Sends the message that makes it happen, and reads the answer.
+fn ask_for(
+    connection: &mut Connection,
+    parts: Vec<(RegionId, Commit)>,
+    deadline: Deadline,
+) -> Result<Vec<Committed>, Trouble> {
+    if let [(region, body)] = &parts[..] {
+        let ask = Ask { kind: Kind::Commit, region: *region, epoch: Epoch(0), body };
+        return connection.exchange(&ask, deadline).map(|done| vec![done]);
+    }
+    let body = CommitTogether { parts };
+    let ask = Ask { kind: Kind::CommitTogether, region: RegionId(0), epoch: Epoch(0), body: &body };
+    let done: CommittedTogether = connection.exchange(&ask, deadline)?;
+    if done.parts.len() != body.parts.len() {
+        let what = "answer to CommitTogether: not one for each region";
+        return Err(Trouble::Protocol(ProtocolError::Malformed { what }));
+    }
+    Ok(done.parts)
+}
+
 /// Bytes that a frame's body takes, if each of its pages is a run of its own.
 fn body_bytes_most(builder: &PageBodyBuilder) -> u32 {
     let pages = builder.data_pages() * (PAGE_SIZE + SUM_BYTES) as u32;
@@ -196,14 +232,13 @@ fn split(builder: &PageBodyBuilder, data: &[u8], limit: u32) -> Result<Vec<PageB
 /// One attempt at a commit, from its first page to its answer.
 pub(super) fn run_commit(
     remote: &Remote,
-    region: RegionId,
     body: &mut CommitBody<'_>,
-) -> Result<Committed, CommitFailure> {
+) -> Result<Vec<Committed>, CommitFailure> {
     let before = |error, id| CommitFailure { error, id, applied: Applied::No };
-    let mut stream = remote.begin_commit(region).map_err(|error| before(error, CommitId(0)))?;
+    let mut stream = remote.begin_commit().map_err(|error| before(error, CommitId(0)))?;
     let id = stream.id();
     match body(&mut stream) {
-        Ok(commit) => stream.finish(commit),
+        Ok(parts) => stream.finish(parts),
         Err(error) => Err(before(error, id)),
     }
 }

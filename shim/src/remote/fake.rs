@@ -229,22 +229,20 @@ impl PageSource for FakeSource {
         })
     }
 
-    fn commit(&self, region: RegionId, body: &mut CommitBody<'_>) -> Result<Committed, CommitFailure> {
+    fn commit(&self, body: &mut CommitBody<'_>) -> Result<Vec<Committed>, CommitFailure> {
         let id = self.state().next_commit();
-        let mut stage = FakeStage { source: self, id, staged: BTreeMap::new(), pages: 0 };
+        let mut stage = FakeStage { source: self, id, staged: BTreeMap::new() };
         let failure = |error, applied| CommitFailure { error, id, applied };
-        let mut commit = body(&mut stage).map_err(|error| failure(error, Applied::No))?;
-        commit.commit = id;
-        commit.staged_pages = stage.pages;
+        let mut parts = body(&mut stage).map_err(|error| failure(error, Applied::No))?;
         let strike = self.strike();
         if strike == Some(When::Before) {
             return Err(failure(lost(Applied::No), Applied::No));
         }
-        let outcome = self.state().region(region).and_then(|region| region.commit(stage.staged, &commit));
+        let outcome = self.state().commit(&mut parts, id, stage.staged);
         match (outcome, strike) {
             (Err(error), _) => Err(failure(error, Applied::No)),
             (Ok(_), Some(_)) => Err(failure(lost(Applied::Maybe), Applied::Maybe)),
-            (Ok(committed), None) => Ok(committed),
+            (Ok(done), None) => Ok(done),
         }
     }
 
@@ -262,12 +260,11 @@ impl PageSource for FakeSource {
 struct FakeStage<'a> {
     source: &'a FakeSource,
     id: CommitId,
-    staged: BTreeMap<u64, Box<Page>>,
-    pages: u64,
+    staged: BTreeMap<RegionId, BTreeMap<u64, Box<Page>>>,
 }
 
 impl StageSink for FakeStage<'_> {
-    fn stage(&mut self, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
+    fn stage(&mut self, region: RegionId, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
         if self.source.strike().is_some() {
             return Err(lost(Applied::No));
         }
@@ -276,10 +273,9 @@ impl StageSink for FakeStage<'_> {
         whole.extend_from_slice(data);
         let body = netmem_protocol::PageBody::parse(&whole, false)
             .map_err(|error| refused(ErrorCode::Malformed, &error.to_string()))?;
-        for (page, content) in body.pages() {
-            self.staged.insert(page, Box::new(content.copied().unwrap_or([0; PAGE_SIZE])));
-            self.pages += 1;
-        }
+        let pages = body.pages();
+        let pages = pages.map(|(page, content)| (page, Box::new(content.copied().unwrap_or([0; PAGE_SIZE]))));
+        self.staged.entry(region).or_default().extend(pages);
         Ok(())
     }
 
@@ -319,6 +315,34 @@ impl Snapshot {
 /// Bytes of a page before a cut.
 fn kept_of(page: u64, cut: Option<u64>) -> usize {
     cut.map_or(PAGE_SIZE, |cut| cut.saturating_sub(PageIndex(page).offset()).min(PAGE_SIZE as u64) as usize)
+}
+
+impl State {
+    /// All of it, or nothing.
+    fn commit(
+        &mut self,
+        parts: &mut [(RegionId, Commit)],
+        id: CommitId,
+        mut staged: BTreeMap<RegionId, BTreeMap<u64, Box<Page>>>,
+    ) -> Result<Vec<Committed>, RemoteError> {
+        let mut done: Vec<(RegionId, Committed)> = Vec::new();
+        for (region, commit) in parts {
+            let staged = staged.remove(region).unwrap_or_default();
+            (commit.commit, commit.staged_pages) = (id, staged.len() as u64);
+            match self.region(*region).and_then(|region| region.commit(staged, commit)) {
+                Ok(committed) => done.push((*region, committed)),
+                Err(error) => {
+                    for (region, committed) in done {
+                        let region = self.region(region)?;
+                        region.outcomes.remove(&id);
+                        region.snapshots.retain(|snapshot| snapshot.epoch <= committed.previous.0);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(done.into_iter().map(|(_, committed)| committed).collect())
+    }
 }
 
 impl FakeRegion {
@@ -410,91 +434,5 @@ fn refused(code: ErrorCode, text: &str) -> RemoteError {
 }
 
 #[cfg(test)]
-mod tests {
-    use netmem_protocol::RunKind;
-
-    use super::*;
-
-    fn filled(byte: u8) -> Page {
-        [byte; PAGE_SIZE]
-    }
-
-    fn put(
-        fake: &FakeSource,
-        region: RegionId,
-        base: Epoch,
-        page: u64,
-        bytes: Page,
-    ) -> Result<Committed, CommitFailure> {
-        fake.commit(region, &mut |sink| {
-            let mut builder = PageBodyBuilder::default();
-            builder.push(page, RunKind::Data);
-            sink.stage(&builder, &bytes)?;
-            Ok(Commit { commit: CommitId(0), staged_pages: 0, base, strict: false, cut: None, size: None })
-        })
-    }
-
-    #[test]
-    fn two_hosts_that_change_different_bytes_of_a_page_both_survive() {
-        let fake = FakeSource::new();
-        let region = fake.create(8192);
-        let mut theirs = filled(0);
-        theirs[0] = 1;
-        fake.commit_as_other(region, &[(1, theirs)], None);
-        let mut mine = filled(0);
-        mine[4095] = 2;
-        let committed = put(&fake, region, Epoch(1), 1, mine).expect("merged");
-        assert_eq!((committed.epoch, committed.previous), (Epoch(3), Epoch(2)));
-        let page = fake.page(region, 1);
-        assert_eq!((page[0], page[4095], page[2000]), (1, 2, 0));
-    }
-
-    #[test]
-    fn an_old_epoch_shows_what_it_was() {
-        let fake = FakeSource::new();
-        let region = fake.create(4096);
-        fake.commit_as_other(region, &[(0, filled(7))], None);
-        for (epoch, content) in [(1, None), (2, Some(filled(7)))] {
-            let sink =
-                &mut |span: PageSpan<'_>, _| assert_eq!(span.data, content.as_ref().map(|page| &page[..]));
-            fake.fetch(region, Epoch(epoch), &[Run::new(0, 1)], sink).expect("fetch");
-        }
-        assert_eq!(fake.changes(region, Epoch(1), Epoch(0)).expect("changes").runs, [Run::new(0, 1)]);
-        fake.drop_old_epochs(region);
-        let gone = fake.fetch(region, Epoch(1), &[Run::new(0, 1)], &mut |_, _| {});
-        assert_eq!(gone.expect_err("fetched").code(), Some(ErrorCode::Stale));
-    }
-
-    #[test]
-    fn every_call_can_be_made_to_fail_before_and_after() {
-        for when in [When::Before, When::After] {
-            let mut rounds = 0;
-            for calls in 0.. {
-                let fake = FakeSource::new();
-                let region = fake.create(4096);
-                fake.fail_after(calls, when);
-                let outcome = put(&fake, region, Epoch(1), 0, filled(3));
-                if !fake.failed() {
-                    assert!(outcome.is_ok());
-                    break;
-                }
-                let failure = outcome.expect_err("the failure went unnoticed");
-                let happened = fake.commit_status(region, failure.id).is_ok();
-                assert_eq!(happened, failure.applied == Applied::Maybe, "{when:?} {calls}");
-                rounds += 1;
-            }
-            assert_eq!(rounds, 2, "a stage and a commit");
-        }
-    }
-
-    #[test]
-    fn a_cut_leaves_zeros_behind_it_for_good() {
-        let fake = FakeSource::new();
-        let region = fake.create(8192);
-        fake.commit_as_other(region, &[(0, filled(1)), (1, filled(2))], None);
-        fake.resize_as_other(region, 100);
-        fake.commit_as_other(region, &[], Some(8192));
-        let page = fake.page(region, 0);
-        assert_eq!((page[99], page[100], fake.page(region, 1)[0], fake.size(region)), (1, 0, 0, 8192));
-    }
-}
+#[path = "fake_tests.rs"]
+mod tests;

@@ -74,8 +74,8 @@ impl PageSource for Remote {
         Remote::view(self, region, epoch)
     }
 
-    fn commit(&self, region: RegionId, body: &mut CommitBody<'_>) -> Result<Committed, CommitFailure> {
-        run_commit(self, region, body)
+    fn commit(&self, body: &mut CommitBody<'_>) -> Result<Vec<Committed>, CommitFailure> {
+        run_commit(self, body)
     }
 
     fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {

@@ -48,8 +48,8 @@ pub struct RemoteConfig {
 /// Takes fetched pages, as many side by side as came so, and whether more of them came together with these.
 pub type PageSink<'a> = dyn FnMut(PageSpan<'_>, bool) + 'a;
 
-/// Fills a commit: stages pages, then says what else belongs to it.
-pub type CommitBody<'a> = dyn FnMut(&mut dyn StageSink) -> Result<Commit, RemoteError> + 'a;
+/// Fills a commit: stages pages, then says what else belongs to it, for each region that it is of; in the order of their numbers.
+pub type CommitBody<'a> = dyn FnMut(&mut dyn StageSink) -> Result<Vec<(RegionId, Commit)>, RemoteError> + 'a;
 
 /// Where pages come from and go to: all that the pager knows of a server.
 pub trait PageSource: Sync {
@@ -69,9 +69,10 @@ pub trait PageSource: Sync {
     /// Older epochs are no longer needed here.
     fn view(&self, region: RegionId, epoch: Epoch) -> Result<(), RemoteError>;
 
-    /// Makes one attempt at a commit: all of it or nothing. The source fills in the commit's id and page count. After a failure
-    /// with [`Applied::Maybe`], [`PageSource::commit_status`] tells.
-    fn commit(&self, region: RegionId, body: &mut CommitBody<'_>) -> Result<Committed, CommitFailure>;
+    /// Makes one attempt at a commit: all of it or nothing, in every region that the body names. The source fills in the commit's id
+    /// and page counts. Gives an answer for each of them, in their order. After a failure with [`Applied::Maybe`],
+    /// [`PageSource::commit_status`] of each region tells, and of all of them the same.
+    fn commit(&self, body: &mut CommitBody<'_>) -> Result<Vec<Committed>, CommitFailure>;
 
     /// What became of a commit; [`ErrorCode::NotFound`](netmem_protocol::ErrorCode::NotFound) if nothing.
     fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError>;
@@ -79,8 +80,8 @@ pub trait PageSource: Sync {
 
 /// Where a commit's pages go.
 pub trait StageSink {
-    /// Sends the pages that `builder` names; `data` holds its data pages, in order. Sends from where they lie.
-    fn stage(&mut self, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError>;
+    /// Sends the pages of a region that `builder` names; `data` holds its data pages, in order. Sends from where they lie.
+    fn stage(&mut self, region: RegionId, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError>;
 
     /// The commit's number.
     fn id(&self) -> CommitId;

@@ -8,7 +8,7 @@
 //! of a process (tests/model/model.c), which obeys the rest. Each line means something whatever came before it, so that a
 //! script stays one when lines are left out.
 
-mod dice;
+pub mod dice;
 pub use dice::Dice;
 mod generate;
 mod play;

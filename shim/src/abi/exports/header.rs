@@ -44,6 +44,16 @@ pub unsafe extern "C" fn netmem_commit(number: c_int, flags: c_uint, epoch: *mut
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn netmem_commit_together(
+    numbers: *const c_int,
+    count: size_t,
+    flags: c_uint,
+    epochs: *mut u64,
+) -> c_int {
+    explain(capi::commit_together(numbers, count, flags, epochs))
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn netmem_refresh(number: c_int, epoch: *mut u64) -> c_int {
     explain(capi::refresh(number, epoch))
 }

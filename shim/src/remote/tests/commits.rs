@@ -20,13 +20,13 @@ fn expect_stage(peer: &mut Peer, pages: impl IntoIterator<Item = u64>) -> Commit
     body.commit
 }
 
-fn commit_pages(remote: &Remote) -> Result<Committed, CommitFailure> {
-    remote.commit(REGION, &mut |sink| {
+fn commit_pages(remote: &Remote) -> Result<Vec<Committed>, CommitFailure> {
+    remote.commit(&mut |sink| {
         for pages in [1..3, 3..9] {
             let (builder, data) = stage_of(pages);
-            sink.stage(&builder, &data)?;
+            sink.stage(REGION, &builder, &data)?;
         }
-        Ok(empty_commit())
+        Ok(vec![(REGION, empty_commit())])
     })
 }
 
@@ -50,7 +50,7 @@ fn a_commit_sends_its_pages_then_its_count() {
     });
     let remote = remote(&liar);
     for epoch in 4..6 {
-        assert_eq!(commit_pages(&remote), Ok(committed(epoch)));
+        assert_eq!(commit_pages(&remote), Ok(vec![committed(epoch)]));
     }
     liar.finish();
 }
@@ -86,16 +86,17 @@ fn a_commit_that_was_cut_off_between_its_pages_has_not_happened() {
         expect_stage(peer, 1..3);
     });
     let remote = remote(&liar);
-    let mut stream = remote.begin_commit(REGION).expect("begin");
+    let mut stream = remote.begin_commit().expect("begin");
     let (builder, data) = stage_of(1..3);
-    stream.stage(&builder, &data).expect("the first stage");
+    stream.stage(REGION, &builder, &data).expect("the first stage");
     // The peer has hung up now or will in a moment; what is sent to it is lost sooner or later.
     liar.finish();
     let (builder, data) = stage_of(0..256);
-    let error =
-        (0..64).find_map(|_| stream.stage(&builder, &data).err()).expect("64 MiB were taken by nobody");
+    let error = (0..64)
+        .find_map(|_| stream.stage(REGION, &builder, &data).err())
+        .expect("64 MiB were taken by nobody");
     assert!(matches!(error, RemoteError::Lost { answered: Applied::No, .. }), "{error:?}");
-    assert_eq!(stream.finish(empty_commit()).expect_err("committed").applied, Applied::No);
+    assert_eq!(stream.finish(vec![(REGION, empty_commit())]).expect_err("committed").applied, Applied::No);
 }
 
 #[test]
@@ -106,9 +107,9 @@ fn an_abandoned_commit_takes_its_connection_with_it() {
         peer.expect_end();
     });
     let remote = remote(&liar);
-    let outcome = remote.commit(REGION, &mut |sink| {
+    let outcome = remote.commit(&mut |sink| {
         let (builder, data) = stage_of(1..3);
-        sink.stage(&builder, &data)?;
+        sink.stage(REGION, &builder, &data)?;
         Err(RemoteError::Answer { code: ErrorCode::Invalid, text: "changed my mind".to_owned() })
     });
     assert_eq!(outcome.expect_err("committed").applied, Applied::No);
@@ -129,9 +130,9 @@ fn stages_are_cut_to_what_the_server_takes() {
         peer.answer(&header, &committed(4));
     });
     let remote = remote(&liar);
-    let mut stream = remote.begin_commit(REGION).expect("begin");
+    let mut stream = remote.begin_commit().expect("begin");
     let (builder, data) = stage_of(1..9);
-    stream.stage(&builder, &data).expect("stage");
-    assert_eq!(stream.finish(empty_commit()), Ok(committed(4)));
+    stream.stage(REGION, &builder, &data).expect("stage");
+    assert_eq!(stream.finish(vec![(REGION, empty_commit())]), Ok(vec![committed(4)]));
     liar.finish();
 }

@@ -2,7 +2,7 @@
 
 use netmem_protocol::{ErrorCode, Header, Kind, PageBody, Run};
 
-use super::{REGION, fetch, one, remote, script};
+use super::{fetch, one, remote, script};
 use crate::remote::CONNECTIONS_MAX;
 use crate::remote::lying::{Liar, Peer, pages_of};
 
@@ -79,7 +79,7 @@ fn more_threads_than_connections_take_turns() {
     // All connections are taken at once, so that the server sees as many as it expects.
     let mut leases = Vec::new();
     for _ in 0..CONNECTIONS_MAX {
-        leases.push(remote.begin_commit(REGION).expect("begin"));
+        leases.push(remote.begin_commit().expect("begin"));
     }
     std::thread::scope(|scope| {
         for thread in 0..3 * CONNECTIONS_MAX as u64 {

@@ -154,11 +154,12 @@ fn a_server_that_does_not_read_is_given_up_at_the_timeout() {
     });
     let timeout = Duration::from_millis(150);
     let remote = remote_for(&liar.address, Some(timeout));
-    let mut stream = remote.begin_commit(REGION).expect("begin");
+    let mut stream = remote.begin_commit().expect("begin");
     let (builder, data) = stage_of(0..256);
-    let error = (0..64).find_map(|_| stream.stage(&builder, &data).err()).expect("64 MiB fit in its buffers");
+    let error =
+        (0..64).find_map(|_| stream.stage(REGION, &builder, &data).err()).expect("64 MiB fit in its buffers");
     assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
-    let failure = stream.finish(empty_commit()).expect_err("committed");
+    let failure = stream.finish(vec![(REGION, empty_commit())]).expect_err("committed");
     assert_eq!(failure.applied, Applied::No);
     done.send(()).expect("send");
     liar.finish();

@@ -181,7 +181,7 @@ fn a_connection_that_was_out_when_its_process_forked_does_not_close_a_number_tha
         peer.expect_end();
     })]);
     let remote = remote(&liar);
-    let stream = remote.begin_commit(REGION).expect("begin");
+    let stream = remote.begin_commit().expect("begin");
     remote.forget_connections(ClientId([9; 16]), Vec::new());
     drop(stream);
     liar.finish();
