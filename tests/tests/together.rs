@@ -110,7 +110,7 @@ const NAMES: [&str; 3] = ["r1", "r2", "r3"];
 impl Program {
     fn start(host: &Host, server: &Server, acknowledged: u64) -> Program {
         let program = compile("tests/failures/regions_agree.c", &[]);
-        let run = Run::on(host, server.url(), program).args(&NAMES.map(|name| host.path(name)));
+        let run = Run::on(host, server.url(), program).args(NAMES.map(|name| host.path(name)));
         let (mut child, _) = run.spawn(Stdio::inherit());
         let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         Program { child, lines, acknowledged }
