@@ -261,12 +261,25 @@ int netmem_sync(void *addr, size_t length, int flags);
 #define NETMEM_STRICT 0x1u
 
 /*
+ * For netmem_commit: what is committed is what the region was at one instant between the call and its
+ * return. Without it a store that happens during the call is in the commit or in the next one, each page for
+ * itself. Everybody who stores into the region, in all processes of this host, is held for as long as its
+ * dirty pages are copied (hold_p50_ns in the statistics says how long).
+ *
+ * Every process of the host that uses the region must have NETMEM_SNAPSHOT=1 in its environment (netmem run
+ * --snapshot): so that its stores can be held, it learns of each page's first store between two commits,
+ * which costs some microseconds a page. Not held are system calls that go past the library, and the kernel's
+ * own stores into robust mutexes and signal stacks.
+ */
+#define NETMEM_SNAPSHOT 0x2u
+
+/*
  * Commits everything that was stored in the region before the call, atomically: all mappings and
  * descriptors of all processes of this host, holes punched and the size included. It waits until the
  * server has it, durably if its store is. A commit of nothing is none: the epoch stays.
  *
  *   fd     a descriptor of a region, opened in any mode
- *   flags  0, or NETMEM_STRICT
+ *   flags  0, or NETMEM_STRICT and NETMEM_SNAPSHOT, or one of them
  *   epoch  NULL, or where the epoch goes at which these stores are visible; set only when 0 is returned
  *
  * The host's view moves to that epoch: commits of other hosts before it are seen afterwards.
@@ -280,6 +293,8 @@ int netmem_sync(void *addr, size_t length, int flags);
  *   ENOSPC  the server's store, or its limit for a region, is full
  *   ESTALE  NETMEM_STRICT and another host changed one of the pages: netmem_refresh, look, and try again;
  *           or the view was given up by the server after this host's absence, and is refreshed by now
+ *   EOPNOTSUPP  NETMEM_SNAPSHOT, and a process of this host that uses the region can't be held
+ *   EBUSY   NETMEM_SNAPSHOT, and a process did not stop its stores within a second (it is stopped itself)
  */
 int netmem_commit(int fd, unsigned flags, uint64_t *epoch);
 
@@ -289,7 +304,8 @@ int netmem_commit(int fd, unsigned flags, uint64_t *epoch);
  *
  *   fds     descriptors of regions, opened in any mode; two of the same region count once
  *   count   how many, at least 1; of 64 regions at the most
- *   flags   0, or NETMEM_STRICT: another host's change to a page of any of the regions fails all of it
+ *   flags   0, or NETMEM_STRICT: another host's change to a page of any of the regions fails all of it; and
+ *           NETMEM_SNAPSHOT: all of them at the same instant
  *   epochs  NULL, or room for `count` epochs, each the one at which that region's stores are visible; set
  *           only when 0 is returned
  *
@@ -355,6 +371,9 @@ struct netmem_stats {
     uint64_t commit_p50_ns;     /* commits that held something */
     uint64_t commit_p99_ns;
     uint64_t commit_max_ns;
+    uint64_t hold_p50_ns;       /* stores held by this process's commits with NETMEM_SNAPSHOT */
+    uint64_t hold_p99_ns;
+    uint64_t hold_max_ns;
 };
 
 /*

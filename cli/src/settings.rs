@@ -53,6 +53,9 @@ pub struct Settings {
     /// program waited, for `netmem sites`
     #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     pub stats: Option<PathBuf>,
+    /// Stores can be held for commits of one instant (NETMEM_SNAPSHOT in netmem.h); each page's first store between commits costs more
+    #[arg(long)]
+    pub snapshot: bool,
     /// The library does nothing at all
     #[arg(long)]
     pub disable: bool,
@@ -88,6 +91,7 @@ impl Settings {
                 _ => std::path::absolute(path).unwrap_or(path.clone()).into(),
             }),
         );
+        set("NETMEM_SNAPSHOT", self.snapshot.then(|| "1".into()));
         set("NETMEM_DISABLE", self.disable.then(|| "1".into()));
     }
 }

@@ -128,6 +128,8 @@ pub struct Config {
     pub stats: Option<String>,
     /// `,sites` at its end: where the program waits, too.
     pub sites: bool,
+    /// NETMEM_SNAPSHOT: stores can be held for commits of one instant.
+    pub snapshot: bool,
     /// NETMEM_REGION: the region that NETMEM_FD stands for.
     pub region: Option<String>,
     /// NETMEM_DISABLE.
@@ -152,6 +154,7 @@ impl Default for Config {
             log: LogLevel::Warn,
             stats: None,
             sites: false,
+            snapshot: false,
             region: None,
             disable: false,
             errors: Vec::new(),
@@ -196,6 +199,7 @@ const TABLE: &[(&str, &str, Setter)] = &[
         let name = netmem_protocol::RegionName::parse(name).ok().map(|name| Some(name.as_str().to_owned()));
         set(&mut c.region, name)
     }),
+    ("NETMEM_SNAPSHOT", "0 or 1", |c, v| set(&mut c.snapshot, parse_bool(v))),
     ("NETMEM_DISABLE", "0 or 1", |c, v| set(&mut c.disable, parse_bool(v))),
 ];
 

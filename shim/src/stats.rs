@@ -94,9 +94,12 @@ pub static FETCH_TIME: Latency = Latency::new();
 /// Commits that carried something.
 pub static COMMIT_TIME: Latency = Latency::new();
 
+/// How long everybody's stores were held for a commit of one instant, from the request until all could go on.
+pub static HOLD_TIME: Latency = Latency::new();
+
 /// Makes room for the latencies. Before it nothing is noted: a fault must not wait for who makes it.
 pub fn start() {
-    for latency in [&FAULT_TIME, &FETCH_TIME, &COMMIT_TIME] {
+    for latency in [&FAULT_TIME, &FETCH_TIME, &COMMIT_TIME, &HOLD_TIME] {
         if let Ok(times) = AtomicHistogram::new(GROUPING_POWER, MAX_VALUE_POWER) {
             let _ = latency.times.set(times);
         }

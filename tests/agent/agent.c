@@ -5,7 +5,7 @@
  *
  *     open PATH r|w|rw[c][x][t]      a descriptor number     unlink PATH, rename A B, mkdir PATH, size PATH
  *     close FD  fsync FD             truncate FD BYTES       pread FD OFF COUNT   pwrite FD OFF TEXT
- *     commit FD [strict]             netmem_commit: the epoch      refresh FD             netmem_refresh: the same
+ *     commit FD [strict|instant]     netmem_commit: the epoch      refresh FD             netmem_refresh: the same
  *     together [strict] FD...        netmem_commit_together: the epochs
  *     punch FD OFF COUNT             fallocate, which makes a hole
  *     map FD OFF LENGTH shared|private r|w                   a mapping's number
@@ -162,7 +162,7 @@ static int file_call(char *word[6])
         uint64_t epoch = 0;
         int (*commit)(int, unsigned, uint64_t *) = (int (*)(int, unsigned, uint64_t *))dlsym(RTLD_DEFAULT, "netmem_commit");
         int (*refresh)(int, uint64_t *) = (int (*)(int, uint64_t *))dlsym(RTLD_DEFAULT, "netmem_refresh");
-        int failed = call[0] == 'c' ? commit(fd, word[2] && strcmp(word[2], "strict") == 0, &epoch) : refresh(fd, &epoch);
+        int failed = call[0] == 'c' ? commit(fd, word[2] == NULL ? 0 : strcmp(word[2], "strict") == 0 ? 1 : strcmp(word[2], "instant") == 0 ? 2 : 0, &epoch) : refresh(fd, &epoch);
         answer_number(failed ? -1 : (long)epoch);
     } else if (strcmp(call, "together") == 0 && word[1] != NULL)
         together(word + 1);

@@ -190,6 +190,7 @@ fn each_malformed_setting_is_einval_and_a_line_that_names_it() {
         ("NETMEM_PREFETCH", "257"),
         ("NETMEM_LOG", "loud"),
         ("NETMEM_REGION", "a/../b"),
+        ("NETMEM_SNAPSHOT", "2"),
         ("NETMEM_DISABLE", "yes"),
     ] {
         let (server, host) = (Server::start(), Host::new(best()));

@@ -17,6 +17,15 @@ use crate::sys::errno::Errno;
 use crate::sys::syscall::call;
 
 const NETMEM_STRICT: u32 = 1;
+const NETMEM_SNAPSHOT: u32 = 2;
+
+/// What the flags of a commit say: how, and whether at one instant.
+fn commit_flags(flags: u32) -> Result<(CommitOptions, bool), Errno> {
+    if flags & !(NETMEM_STRICT | NETMEM_SNAPSHOT) != 0 {
+        return Err(Errno(libc::EINVAL));
+    }
+    Ok((CommitOptions { strict: flags & NETMEM_STRICT != 0 }, flags & NETMEM_SNAPSHOT != 0))
+}
 
 fn region(number: c_int) -> Result<&'static Handle, Exit> {
     Ok(fds::region(number)?.ok_or(Errno(libc::EBADF))?)
@@ -74,10 +83,8 @@ pub fn sync(at: usize, length: usize, flags: c_int) -> Outcome<c_int> {
 /// # Safety
 /// `epoch` is null or writable.
 pub unsafe fn commit(number: c_int, flags: u32, epoch: *mut u64) -> Outcome<c_int> {
-    if flags & !NETMEM_STRICT != 0 {
-        return Err(Errno(libc::EINVAL).into());
-    }
-    let report = region(number)?.commit(CommitOptions { strict: flags & NETMEM_STRICT != 0 })?;
+    let (options, instant) = commit_flags(flags)?;
+    let report = Handle::commit_together(&[region(number)?], options, instant)?[0];
     if !epoch.is_null() {
         // SAFETY: the caller's.
         unsafe { epoch.write(report.epoch.0) };
@@ -95,7 +102,8 @@ pub unsafe fn commit_together(
     flags: u32,
     epochs: *mut u64,
 ) -> Outcome<c_int> {
-    if flags & !NETMEM_STRICT != 0 || count == 0 || numbers.is_null() {
+    let (options, instant) = commit_flags(flags)?;
+    if count == 0 || numbers.is_null() {
         return Err(Errno(libc::EINVAL).into());
     }
     let (mut handles, mut named): (Vec<&Handle>, Vec<u32>) = (Vec::new(), Vec::new());
@@ -111,7 +119,7 @@ pub unsafe fn commit_together(
             handles.insert(place, handle);
         }
     }
-    let reports = Handle::commit_together(&handles, CommitOptions { strict: flags & NETMEM_STRICT != 0 })?;
+    let reports = Handle::commit_together(&handles, options, instant)?;
     for (at, index) in named.iter().enumerate().filter(|_| !epochs.is_null()) {
         if let Ok(place) = handles.binary_search_by_key(index, |known| known.index) {
             // SAFETY: the caller's.
@@ -175,10 +183,10 @@ pub unsafe fn statistics(out: *mut c_void, size: usize) -> Outcome<c_int> {
     if out.is_null() || size == 0 || !size.is_multiple_of(8) {
         return Err(Errno(libc::EINVAL).into());
     }
-    let words = runtime_if_started().map_or([0; 20], |runtime| {
+    let words = runtime_if_started().map_or([0; 23], |runtime| {
         let wire = runtime.remote.stats();
         let (fault, fetch) = (stats::FAULT_TIME.summary(), stats::FETCH_TIME.summary());
-        let commit = stats::COMMIT_TIME.summary();
+        let (commit, hold) = (stats::COMMIT_TIME.summary(), stats::HOLD_TIME.summary());
         [
             stats::get(&stats::FAULTS),
             stats::get(&wire.pages_fetched),
@@ -200,6 +208,9 @@ pub unsafe fn statistics(out: *mut c_void, size: usize) -> Outcome<c_int> {
             commit.p50,
             commit.p99,
             commit.max,
+            hold.p50,
+            hold.p99,
+            hold.max,
         ]
     });
     for i in 0..size / 8 {

@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 use super::buffers::{self, Kind, Step};
 use super::outcome::{NOT_OURS, Outcome};
 use crate::host::handle::OffsetLock;
+use crate::host::hold::Writing;
 use crate::host::{Handle, fds, runtime_if_started};
 use crate::log;
 use crate::pager::commit::CommitOptions;
@@ -158,6 +159,7 @@ fn transfer(
         let length = room(handle, at, length)?;
         handle.bring_in_for_write(at, length)?;
         buffers::bring_in(spans);
+        let _writing = Writing::begin(handle);
         let _end = if at.saturating_add(length) > size {
             match handle.lock_end_at(size)? {
                 None => {

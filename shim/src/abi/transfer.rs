@@ -5,6 +5,7 @@
 
 use super::buffers;
 use super::outcome::{Exit, NOT_OURS, Outcome};
+use crate::host::hold::Writing;
 use crate::host::{Handle, fds};
 use crate::sys::errno::Errno;
 use crate::sys::syscall::call;
@@ -163,6 +164,7 @@ fn move_bytes(
             }
         }
     }
+    let writing = target.map(Writing::begin);
     let done = match own_offset.as_mut() {
         Some(offset) => make(core::ptr::from_mut(offset) as usize, length)?,
         None => make(from.offset, length)?,
@@ -175,7 +177,7 @@ fn move_bytes(
     }
     if let Some(target) = target {
         target.wrote(at, done as u64);
-        drop(_end);
+        drop((_end, writing));
         super::file::commit_if_synchronous(target, to.number)?;
     }
     Ok(done as isize)

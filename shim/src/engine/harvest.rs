@@ -11,6 +11,7 @@ use crate::host::{Handle, Runtime};
 use crate::log;
 use crate::pager::table::{Tracking, WINDOW_PAGES};
 use crate::pager::{Board, Region};
+use crate::sys::errno::Errno;
 use crate::sys::mem;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::proc;
@@ -118,9 +119,13 @@ pub fn scan_mappings(pagemap: &Pagemap, mappings: &[Mapping], region: &Region<Re
     scan(pagemap, &shown, region, true);
 }
 
-/// Everything that any process of this host stored through a mapping of the region becomes a mark.
-pub fn harvest(runtime: &Runtime, handle: &Handle) {
-    {
+/// What this process stored through its mappings of the region becomes marks, and is armed again.
+fn harvest_own(
+    runtime: &Runtime,
+    handle: &Handle,
+    and: impl FnOnce(&[Mapping]) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let done = {
         // While the table can't change, each address shows what its row says: a scan of what was mapped there before would
         // swallow another region's notes.
         let _table = runtime.mappings.write();
@@ -130,17 +135,30 @@ pub fn harvest(runtime: &Runtime, handle: &Handle) {
         // the other is harvested.
         runtime.engine().clear_writers(&pieces, handle);
         runtime.engine().harvest_pieces(&pieces, handle);
-    }
-    if runtime.engine().tracking() == Tracking::Marks {
+        and(&pieces)
+    };
+    if runtime.engine().tracking().marks() {
         super::robust::keep_open(runtime);
     }
+    done
+}
+
+/// The same, and nothing of the region is open to stores afterwards but pinned pages; EBUSY if something is.
+pub fn close(runtime: &Runtime, handle: &Handle) -> Result<(), Errno> {
+    harvest_own(runtime, handle, |pieces| {
+        pieces.iter().try_for_each(|mapping| runtime.engine().close(mapping))
+    })
+}
+
+/// Everything that any process of this host stored through a mapping of the region becomes a mark.
+pub fn harvest(runtime: &Runtime, handle: &Handle) {
+    let _ = harvest_own(runtime, handle, |_| Ok(()));
     let region = &handle.region;
     if region.cache.bury_the_dead() {
         region.suspect_everything();
     }
     let peers = region.cache.peers();
-    let marks = |tracking: Tracking| tracking == Tracking::Marks;
-    let unarmed = runtime.engine().loses_arming() || peers.iter().any(|(_, tracking)| marks(*tracking));
+    let unarmed = runtime.engine().loses_arming() || peers.iter().any(|(_, tracking)| tracking.marks());
     if unarmed && region.cache.control().cuts.load(Ordering::SeqCst) != 0 {
         // Somewhere a page may be mapped again, unprotected and without a mark: checksums settle it.
         region.suspect_everything();

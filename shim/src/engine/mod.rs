@@ -91,6 +91,7 @@ impl Engine {
     pub fn tracking(&self) -> Tracking {
         match self {
             Engine::Uffd(engine) if engine.stores == StoreTracking::Async => Tracking::PageTables,
+            Engine::Uffd(_) | Engine::Sigsegv(_) if crate::host::config().snapshot => Tracking::Holds,
             Engine::Uffd(_) | Engine::Sigsegv(_) => Tracking::Marks,
         }
     }
@@ -176,7 +177,7 @@ impl Engine {
     /// This process can no longer store unnoticed through shared mappings of a region: true once [`Self::harvest_pieces`] has
     /// run, which must follow.
     pub fn clear_writers(&self, mappings: &[Mapping], handle: &Handle) {
-        if self.tracking() != Tracking::Marks {
+        if !self.tracking().marks() {
             return;
         }
         let me = crate::pager::Board::me(&handle.region.cache);
@@ -224,6 +225,23 @@ impl Engine {
                     engine.harvest_piece(mapping, handle);
                 }
             }
+        }
+    }
+
+    /// After a harvest, with a hold on the region: whether a shared mapping is closed to stores, but for pinned pages. EBUSY if not, and
+    /// where stores are not told one by one.
+    pub fn close(&self, mapping: &Mapping) -> Result<(), Errno> {
+        if let Engine::Uffd(engine) = self {
+            // Pages that were cut off and came back have lost their protection without a word.
+            engine.protect_whole(mapping)?;
+        }
+        let open = |block: &usize| {
+            let (from, to) = mapping.state.range(*block, mapping.start, mapping.end);
+            from < to && mapping.state.is_open(*block) && !pins::covers(from, to)
+        };
+        match (0..mapping.state.blocks.len()).find(open) {
+            None if self.tracking() == Tracking::Holds => Ok(()),
+            _ => Err(Errno(libc::EBUSY)),
         }
     }
 

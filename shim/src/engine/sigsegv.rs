@@ -289,8 +289,18 @@ impl Sigsegv {
             // while it holds what bringing in may need.
             handle.bring_in(first, end.min(PAGES_MAX))?;
         }
-        let now = state.lock(block);
         let runtime = host::runtime_if_started().ok_or(Errno(libc::EIO))?;
+        // Not while somebody keeps the region from changing (I2).
+        let now = loop {
+            if access.write && !mapping.private {
+                host::hold::wait(handle);
+            }
+            let now = state.lock(block);
+            if now == WRITE || !access.write || mapping.private || !host::hold::is_held(handle) {
+                break now;
+            }
+            state.unlock(block, now);
+        };
         // As it is now: the program may have changed its protection since it was looked up, and whoever does so later waits for
         // this block and sets it right.
         let found = runtime.mappings.find(address).filter(|found| core::ptr::eq(found.state, state));
@@ -351,6 +361,11 @@ impl Sigsegv {
 
     /// Out of mappings: one protection for all that lies in the file costs its tracking, not its data.
     fn open_whole(&self, mapping: &Mapping, handle: &Handle) -> Result<(), Errno> {
+        if host::hold::is_held(handle) {
+            // Tried again, by a fault, when stores may go on.
+            host::hold::wait(handle);
+            return Ok(());
+        }
         log::debug!("vm.max_map_count reached; a mapping of {} bytes is opened whole", mapping.length());
         let state = mapping.state;
         let inside = handle.pages_inside()?.clamp(mapping.first_page + 1, mapping.end_page());

@@ -108,6 +108,11 @@ impl MapState {
         self.blocks[block].load(Ordering::SeqCst) & (WRITE | BUSY) == 0
     }
 
+    /// Whether stores go into a block unnoticed.
+    pub fn is_open(&self, block: usize) -> bool {
+        self.blocks[block].load(Ordering::SeqCst) & WRITE != 0
+    }
+
     /// In a forked child: frees the blocks that a thread of the parent had locked, and names them.
     pub fn blocks_caught_by_fork(&self) -> Vec<usize> {
         let caught = |block: &usize| self.blocks[*block].fetch_and(!BUSY, Ordering::SeqCst) & BUSY != 0;

@@ -44,7 +44,8 @@ impl UffdEngine {
             if config.mask.pagemap_scan { None } else { Pagemap::open(None).ok().filter(Pagemap::works) };
         let want = Features {
             wp_shmem: true,
-            wp_async: !config.mask.wp_async && pagemap.is_some(),
+            // Asynchronous notes can hold nobody.
+            wp_async: !config.mask.wp_async && !config.snapshot && pagemap.is_some(),
             poison: !config.mask.poison && !in_thread,
             sigbus: in_thread,
             thread_id: config.sites && !in_thread,
@@ -212,7 +213,16 @@ impl UffdEngine {
         protect(start, to);
     }
 
-    /// Synchronous tracking: mark, then let go on.
+    /// Protects what is not pinned, whatever is known of it.
+    pub fn protect_whole(&self, mapping: &Mapping) -> Result<(), Errno> {
+        if super::pins::covers(mapping.start, mapping.end) {
+            self.protect_around_pins(mapping, mapping.start, mapping.end);
+            return Ok(());
+        }
+        self.uffd.write_protect(mapping.start, mapping.length(), true)
+    }
+
+    /// Synchronous tracking: mark, then let go on; not while somebody keeps the region from changing (I2).
     pub fn let_store_through(&self, mapping: &Mapping, address: usize) -> Result<(), Errno> {
         if self.stores == StoreTracking::Async || mapping.private {
             return Ok(());
@@ -221,9 +231,15 @@ impl UffdEngine {
         let runtime = host::runtime_if_started().ok_or(Errno(libc::EIO))?;
         let mut mapping = *mapping;
         loop {
+            let handle = host::handle(mapping.handle);
+            host::hold::wait(handle);
             let page = mapping.page_at(address);
             let block = mapping.state.number(address);
             let before = mapping.state.lock(block);
+            if host::hold::is_held(handle) {
+                mapping.state.unlock(block, before);
+                continue;
+            }
             let now = runtime.mappings.find(address);
             if now.is_some_and(|now| core::ptr::eq(now.state, mapping.state)) {
                 host::handle(mapping.handle).region.mark_writer(page, 1);
@@ -274,6 +290,10 @@ impl UffdEngine {
 impl UffdEngine {
     /// Lets a page that was given up be touched again; it is in the file now. The caller keeps the table from changing.
     pub fn unpoison(&self, mapping: &Mapping, page: u64, handle: &Handle) -> Result<(), Errno> {
+        if host::hold::is_held(handle) {
+            // The next try comes soon.
+            return Err(Errno(libc::EBUSY));
+        }
         if !self.uffd.features.poison {
             return self.map_again(mapping, page, handle);
         }

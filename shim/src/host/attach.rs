@@ -258,6 +258,7 @@ fn attach_file(
         inner_writes: AtomicBool::new(false),
         record_locks: AtomicBool::new(false),
         late_errno: AtomicU32::new(0),
+        writing: AtomicU64::new(0),
         users: AtomicU32::new(0),
         released: AtomicBool::new(false),
     });

@@ -1,6 +1,6 @@
 //! A region's two files on the host's tmpfs: the cache file with its pages, and the control file with what is known of them.
 //!
-//! Owns: [`RegionFile`], mapping the control file, slots and their locks. Called by: attach and detach, the pager through its
+//! Owns: [`RegionFile`], mapping the control file, locks on it. Called by: attach and detach, the pager through its
 //! traits. Must not: decide anything about pages.
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -16,8 +16,8 @@ use crate::pager::table::{
 use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::errno::Errno;
 use crate::sys::fd::OwnFd;
-use crate::sys::shm::{self, extend, map, merge_word, reopen_in_place};
-use crate::sys::{fd, file, futex, mem, proc};
+use crate::sys::shm::{self, extend, map, map_apart, merge_word, reopen_in_place};
+use crate::sys::{fd, file, futex, mem};
 
 /// Bytes of the header, whole pages.
 const CONTROL_BYTES: usize = size_of::<Control>().next_multiple_of(mem::PAGE);
@@ -28,18 +28,18 @@ const BITMAP_BYTES: usize = CHUNK_WINDOWS / 8;
 /// Bytes of a chunk, whole pages.
 const CHUNK_BYTES: usize = ENTRIES_BYTES + mem::PAGE;
 /// Locks on slots lie behind any byte the file can have.
-const SLOT_LOCK_BASE: i64 = 1 << 60;
+pub(super) const SLOT_LOCK_BASE: i64 = 1 << 60;
 /// The byte of [`EndLock`]'s lock between processes.
 const END_LOCK: i64 = SLOT_LOCK_BASE - 2;
 
 /// The two files of a region that this process is attached to.
 pub struct RegionFile {
     file: OwnFd,
-    control_file: OwnFd,
-    control: &'static Control,
+    pub(super) control_file: OwnFd,
+    pub(super) control: &'static Control,
     /// `CHUNKS_MAX` pointers, in memory of our own that starts as zeros.
     chunks: &'static [AtomicPtr<u8>],
-    slot: AtomicUsize,
+    pub(super) slot: AtomicUsize,
     closed: AtomicBool,
     /// Lock order: 2e. See [`EndLock`].
     end: QuietMutex<()>,
@@ -87,7 +87,7 @@ impl RegionFile {
         let control_file = file::open(&control_path, OFlags::RDWR | OFlags::CREATE, 0o600)?;
         file::lock_exclusive(&control_file)?;
         extend(&control_file, CONTROL_BYTES as u64)?;
-        let at = map(&control_file, 0, CONTROL_BYTES)?;
+        let at = map_apart(&control_file, 0, CONTROL_BYTES)?;
         // SAFETY: the mapping is as long as a Control, page-aligned, never unmapped (but see `forget_memory`), and all its fields are atomics.
         let control = unsafe { &*(at as *const Control) };
         let table = mem::reserve(CHUNKS_MAX * size_of::<AtomicPtr<u8>>())?;
@@ -114,43 +114,6 @@ impl RegionFile {
         Ok((region, found))
     }
 
-    /// Looks at who is attached, and buries the dead.
-    fn take_stock(&self, id: u64) -> Attachment {
-        let control = self.control;
-        let ours = control.magic.load(Ordering::SeqCst) == MAGIC
-            && control.layout.load(Ordering::SeqCst) == LAYOUT
-            && control.region.load(Ordering::SeqCst) == id;
-        if !ours {
-            return Attachment { fresh: true, ..Attachment::default() };
-        }
-        let (mut living, mut dead, mut executed) = (0, 0, 0);
-        for (number, slot) in control.slots.iter().enumerate() {
-            let pid = slot.pid.load(Ordering::SeqCst);
-            if pid == 0 {
-                continue;
-            }
-            if self.lock_is_held(number) {
-                living += 1;
-                continue;
-            }
-            // The lock is gone with the descriptor, by death or by an exec that went past us; the latter loses nothing.
-            let same = proc::start_time(pid as i32) == Some(slot.started.load(Ordering::SeqCst));
-            if same {
-                executed += 1
-            } else {
-                dead += 1
-            }
-            slot.pid.store(0, Ordering::SeqCst);
-        }
-        if living + executed == 0 {
-            control.heirs.store(0, Ordering::SeqCst);
-        }
-        // With the last holder dead, nobody can tell its stores from what was committed: the pages go, and the last commit
-        // is what the next one sees.
-        let fresh = dead > 0 && living + executed == 0;
-        Attachment { fresh, suspects: dead + executed > 0, given_up: fresh }
-    }
-
     /// Makes both files say nothing. The cache file keeps its size until it gets another: somebody may just be asking for it.
     fn wipe(&self, id: u64) -> Result<(), Errno> {
         // All of every page: of one that is punched in part, zeros stay in the file, which nobody would take for absent.
@@ -162,22 +125,6 @@ impl RegionFile {
         self.control.cut.store(u64::MAX, Ordering::SeqCst);
         self.control.magic.store(MAGIC, Ordering::SeqCst);
         Ok(())
-    }
-
-    fn take_slot(&self, tracking: Tracking) -> Result<(), Errno> {
-        for (number, slot) in self.control.slots.iter().enumerate() {
-            if slot.pid.load(Ordering::SeqCst) == 0 && self.try_lock_slot(number) {
-                slot.tracking.store(tracking as u64, Ordering::SeqCst);
-                let pid = rustix::process::getpid().as_raw_nonzero().get();
-                slot.started.store(proc::start_time(pid).unwrap_or(0), Ordering::SeqCst);
-                slot.taken.fetch_add(1, Ordering::SeqCst);
-                slot.pid.store(pid as u64, Ordering::SeqCst);
-                self.slot.store(number, Ordering::SeqCst);
-                return Ok(());
-            }
-        }
-        crate::log::error!("more than {SLOTS_MAX} processes are attached to one region; end some of them");
-        Err(Errno(libc::EMFILE))
     }
 
     /// In a forked child: descriptions of our own, and a slot of our own. The parent's stay the parent's.
@@ -227,17 +174,6 @@ impl RegionFile {
         }
     }
 
-    fn my_slot(&self) -> usize {
-        self.slot.load(Ordering::Relaxed)
-    }
-
-    /// Leaves: what is dirty is noted, so nobody need suspect anything.
-    pub fn detach(&self) {
-        let slot = self.my_slot();
-        self.control.slots[slot].pid.store(0, Ordering::SeqCst);
-        let _ = self.slot_lock(slot, libc::F_UNLCK, libc::F_OFD_SETLK);
-    }
-
     /// Removes the control file with its name; those who have it open keep it.
     pub fn remove_control(&self) {
         let _ = rustix::fs::unlink(self.control_path.as_str());
@@ -246,30 +182,6 @@ impl RegionFile {
     /// The cache file's descriptor, open for reading and writing.
     pub fn fd(&self) -> &OwnFd {
         &self.file
-    }
-
-    /// Living processes attached, this one not counted, with how they learn of their stores.
-    pub fn peers(&self) -> Vec<(i32, Tracking)> {
-        let mut peers = Vec::new();
-        for (number, slot) in self.control.slots.iter().enumerate() {
-            let pid = slot.pid.load(Ordering::SeqCst);
-            if pid == 0 || number == self.my_slot() || !self.lock_is_held(number) {
-                continue;
-            }
-            let marks = slot.tracking.load(Ordering::SeqCst) == Tracking::Marks as u64;
-            peers.push((pid as i32, if marks { Tracking::Marks } else { Tracking::PageTables }));
-        }
-        peers
-    }
-
-    /// Whether another process may be attached; a glance, that may say yes for a dead one.
-    pub fn has_company(&self) -> bool {
-        let me = self.my_slot();
-        self.control
-            .slots
-            .iter()
-            .enumerate()
-            .any(|(number, slot)| number != me && slot.pid.load(Ordering::Relaxed) != 0)
     }
 
     /// Takes the lock on shared file offsets, waiting for other processes.
@@ -298,41 +210,6 @@ impl RegionFile {
         shm::lock_byte(&self.control_file, SLOT_LOCK_BASE - 1, kind, libc::F_OFD_SETLKW).map(drop)
     }
 
-    /// Frees slots whose processes died. Returns whether there were any: their stores can only be found by checksum.
-    pub fn bury_the_dead(&self) -> bool {
-        let mut any = false;
-        for (number, slot) in self.control.slots.iter().enumerate() {
-            let free = slot.pid.load(Ordering::SeqCst) == 0;
-            if !free && number != self.my_slot() && !self.lock_is_held(number) {
-                slot.pid.store(0, Ordering::SeqCst);
-                any = true;
-            }
-        }
-        any
-    }
-
-    fn try_lock_slot(&self, slot: usize) -> bool {
-        self.slot_lock(slot, libc::F_WRLCK, libc::F_OFD_SETLK).is_ok()
-    }
-
-    /// Whether another process holds the lock on a slot, and is the one that took it: a child that was cloned past us keeps
-    /// the lock of a parent that is dead.
-    fn lock_is_held(&self, number: usize) -> bool {
-        let held =
-            self.slot_lock(number, libc::F_WRLCK, libc::F_OFD_GETLK).is_ok_and(|kind| kind != libc::F_UNLCK);
-        let slot = &self.control.slots[number];
-        // The lock alone is not enough: a forked child keeps its parent's description alive through the mapping of the control
-        // file that it inherited, and with it the lock. It is enough only where /proc can't be read just now.
-        held && proc::start_time(slot.pid.load(Ordering::SeqCst) as i32)
-            .is_none_or(|started| started == slot.started.load(Ordering::SeqCst))
-    }
-
-    /// Locks of our open file description: the kernel drops them when the process dies, and a forked child makes a
-    /// description of its own. (Record locks of the process would go with any close of the file in it.)
-    fn slot_lock(&self, slot: usize, kind: i32, command: i32) -> Result<i32, Errno> {
-        shm::lock_byte(&self.control_file, SLOT_LOCK_BASE + slot as i64, kind, command)
-    }
-
     /// Makes a hole in the file a page of zeros, unless someone filled it meanwhile, or cut it off: a page behind the end that is in the
     /// file all the same would be there without a fault when the file grows. So the kernel loads from it through a mapping of ours,
     /// which is registered nowhere: under the page's lock, and, since it does so for a call, without SIGBUS.
@@ -357,7 +234,7 @@ impl RegionFile {
         }
         let offset = CONTROL_BYTES as u64 + number * CHUNK_BYTES as u64;
         extend(&self.control_file, offset + CHUNK_BYTES as u64)?;
-        let at = map(&self.control_file, offset, CHUNK_BYTES)? as *mut u8;
+        let at = map_apart(&self.control_file, offset, CHUNK_BYTES)? as *mut u8;
         let slot = &self.chunks[number as usize];
         match slot.compare_exchange(core::ptr::null_mut(), at, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => {

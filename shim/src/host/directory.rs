@@ -30,6 +30,8 @@ pub struct HostDirectory {
     pub tree: String,
     /// Where the control files lie under their inodes.
     pub control: String,
+    /// See [`HostDirectory::bell_path`].
+    bell: String,
     /// Taken around changes of names. Lock order: 1, after the namespace mutex.
     pub names_lock: OwnFd,
     /// Shared while we live, so that nobody tidies us away.
@@ -101,6 +103,7 @@ impl Root {
             device,
             tree: format!("{base}/tree"),
             control: format!("{base}/control"),
+            bell: format!("{base}/bell"),
             names_lock,
             alive,
         })
@@ -116,6 +119,11 @@ impl HostDirectory {
     /// The control file of a cache file.
     pub fn control_path(&self, inode: u64) -> String {
         format!("{}/{inode:x}", self.control)
+    }
+
+    /// A file with one word, which the store's processes on this host wait on (see host::hold).
+    pub fn bell_path(&self) -> &str {
+        &self.bell
     }
 
     /// In a forked child: descriptions of our own, since locks belong to descriptions.

@@ -144,6 +144,7 @@ fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
         handle.region.cache.attach_again_after_fork(tracking)?;
     }
     runtime.restart_engine()?;
+    super::hold::start_again(runtime)?;
     for mapping in runtime.mappings.overlapping(0, usize::MAX) {
         if mapping.kept {
             // The program's own MADV_DONTFORK: nothing is there.

@@ -8,13 +8,14 @@ use std::time::Instant;
 use netmem_protocol::{PAGE_SIZE, PageIndex};
 
 use super::cache_file::{EndLock, RegionFile};
+use super::hold::Hold;
 use super::{Runtime, runtime_if_started, times};
 use crate::engine::harvest;
 use crate::engine::mappings::Writer;
 use crate::engine::sites::{self, Wait};
 use crate::log;
-use crate::pager::commit::{CommitOptions, CommitReport, Member, commit_together};
-use crate::pager::table::{Board, Tracking, WINDOW_PAGES};
+use crate::pager::commit::{CommitOptions, CommitReport, Held, Member, commit_together};
+use crate::pager::table::{Board, WINDOW_PAGES};
 use crate::pager::{Frames, PagerError, Region};
 use crate::stats;
 use crate::sync::{QuietGuard, QuietMutex};
@@ -48,6 +49,8 @@ pub struct Handle {
     pub record_locks: AtomicBool,
     /// The last failure of a background commit, for the next sync; an errno, 0 for none.
     pub late_errno: AtomicU32,
+    /// Writes to the file under way, for who holds (see hold).
+    pub writing: AtomicU64,
     /// Operations under way.
     pub(super) users: AtomicU32,
     /// Given up: nothing in the process shows the region, and its files are closed with the last operation.
@@ -254,11 +257,16 @@ impl Handle {
 
     /// Commits everything dirty.
     pub fn commit(&self, options: CommitOptions) -> Result<CommitReport, Errno> {
-        Ok(Self::commit_together(&[self], options)?[0])
+        Ok(Self::commit_together(&[self], options, false)?[0])
     }
 
-    /// Commits everything dirty in these regions as one commit. They are in the order of their numbers in this process, each once.
-    pub fn commit_together(handles: &[&Handle], options: CommitOptions) -> Result<Vec<CommitReport>, Errno> {
+    /// Commits everything dirty in these regions as one commit; with `instant` as it was at one instant. They are in the order of their
+    /// numbers in this process, each once.
+    pub fn commit_together(
+        handles: &[&Handle],
+        options: CommitOptions,
+        instant: bool,
+    ) -> Result<Vec<CommitReport>, Errno> {
         let Some(first) = handles.first() else { return Ok(Vec::new()) };
         let pins = handles.iter().map(|handle| handle.pin()).collect::<Result<Vec<_>, Errno>>()?;
         let runtime = first.runtime()?;
@@ -275,10 +283,17 @@ impl Handle {
             .iter()
             .map(|handle| |_: &mut dyn FnMut(u64, u64)| harvest::harvest(runtime, handle))
             .collect();
+        let hold = || Hold::begin(handles).map(|hold| Box::new(hold) as Box<dyn Held + '_>);
         let members = handles.iter().zip(&harvests);
         let members: Vec<_> =
             members.map(|(handle, harvest)| Member { region: &handle.region, harvest }).collect();
-        let committed = commit_together(&members, &runtime.remote, options, Self::deadline(runtime));
+        let committed = commit_together(
+            &members,
+            &runtime.remote,
+            options,
+            instant.then_some(&hold),
+            Self::deadline(runtime),
+        );
         let reports = committed.map_err(|error| {
             for handle in handles {
                 handle.report("not committed, still dirty", &error);
@@ -306,7 +321,7 @@ impl Handle {
     fn note_commit(&self, before: u64, report: CommitReport) {
         let control = self.region.cache.control();
         // Stores that a peer noted itself are told apart from its writes by nobody.
-        let peer = || self.region.cache.peers().iter().any(|(_, tracking)| *tracking == Tracking::Marks);
+        let peer = || self.region.cache.peers().iter().any(|(_, tracking)| tracking.marks());
         let stored = self.region.stored.swap(false, Ordering::Relaxed);
         if report.pages != 0 && (stored || peer()) {
             times::touch(control);

@@ -10,10 +10,12 @@ pub mod directory;
 pub mod fds;
 pub mod fork;
 pub mod handle;
+pub mod hold;
 pub mod names;
 pub mod paths;
 pub mod poison;
 pub mod report;
+mod slots;
 pub mod times;
 pub mod tree;
 
@@ -140,6 +142,7 @@ pub fn start_engine(runtime: &'static Runtime) -> Result<(), Errno> {
         let _starting = STARTING.lock();
         if !runtime.engine_started.load(Ordering::Acquire) {
             runtime.engine().start()?;
+            hold::start(runtime)?;
             runtime.engine_started.store(true, Ordering::Release);
         }
     }

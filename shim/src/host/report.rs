@@ -9,8 +9,12 @@ use crate::engine::sites::{self, Total, Wait};
 use crate::stats::{self, Latency, Summary};
 
 /// Under these names.
-const LATENCIES: [(&str, &Latency); 3] =
-    [("fault", &stats::FAULT_TIME), ("fetch", &stats::FETCH_TIME), ("commit", &stats::COMMIT_TIME)];
+const LATENCIES: [(&str, &Latency); 4] = [
+    ("fault", &stats::FAULT_TIME),
+    ("fetch", &stats::FETCH_TIME),
+    ("commit", &stats::COMMIT_TIME),
+    ("hold", &stats::HOLD_TIME),
+];
 
 /// One line a counter, `name value`, for NETMEM_STATS.
 pub fn render(runtime: &Runtime) -> String {

@@ -52,6 +52,15 @@ impl From<Errno> for CommitError {
     }
 }
 
+/// Nobody on the host stores into the regions of a commit while it lives.
+pub trait Held {
+    /// Lets everybody go on. EBUSY if somebody did so before.
+    fn end(self: Box<Self>) -> Result<(), Errno>;
+}
+
+/// Stops everybody's stores, for a commit of one instant.
+pub type Holding<'a> = dyn Fn() -> Result<Box<dyn Held + 'a>, Errno> + 'a;
+
 /// A region that is committed, and where its marks come from.
 #[derive(Clone, Copy)]
 pub struct Member<'a, C> {
@@ -67,6 +76,7 @@ pub fn commit_together<C: Board + Frames>(
     members: &[Member<'_, C>],
     source: &dyn PageSource,
     options: CommitOptions,
+    holding: Option<&Holding<'_>>,
     deadline: Deadline,
 ) -> Result<Vec<CommitReport>, PagerError> {
     let _one_at_a_time: Vec<_> = members.iter().map(|member| member.region.maintenance.lock()).collect();
@@ -78,7 +88,7 @@ pub fn commit_together<C: Board + Frames>(
     let mut attempt = 0;
     loop {
         attempt += 1;
-        match commit_once(members, source, options, deadline) {
+        match commit_once(members, source, options, holding, deadline) {
             Err(PagerError::Remote(RemoteError::Lost { .. }))
                 if attempt < ATTEMPTS_MAX && !deadline.passed() => {}
             result => return result,
@@ -90,6 +100,7 @@ fn commit_once<C: Board + Frames>(
     members: &[Member<'_, C>],
     source: &dyn PageSource,
     options: CommitOptions,
+    holding: Option<&Holding<'_>>,
     deadline: Deadline,
 ) -> Result<Vec<CommitReport>, PagerError> {
     for Member { region, .. } in members {
@@ -98,8 +109,14 @@ fn commit_once<C: Board + Frames>(
             region.refresh_locked(source)?;
         }
     }
+    let held = holding.map(|holding| holding()).transpose()?;
     let flushes = members.iter().map(|member| member.region.gather(member.harvest, deadline));
     let mut flushes = flushes.collect::<Result<Vec<_>, PagerError>>()?;
+    if let Some(held) = held {
+        // I4: what goes up is what the pages were at one instant, between the last answer and this.
+        flushes.iter_mut().try_for_each(Flush::freeze)?;
+        held.end()?;
+    }
     let result = send(source, &mut flushes, options);
     let done = match resolve_lost(source, result, &flushes) {
         Ok(done) => done,
@@ -190,9 +207,9 @@ struct Part<'a, C: Board + Frames> {
 
 impl<'a, C: Board + Frames> Part<'a, C> {
     fn begin(flush: &'a mut Flush<'_, C>) -> Result<Self, Errno> {
-        let Flush { region, pages, sending, resized, .. } = flush;
+        let Flush { region, pages, sending, resized, frozen, .. } = flush;
         let Unresolved { id, base, sent, size, cut, .. } = sending;
-        let mut capture = Capture::new(region, pages, *size);
+        let mut capture = Capture::new(region, pages, frozen, *size);
         let more = capture.next(sent)?;
         Ok(Part {
             region: region.id,
@@ -249,7 +266,7 @@ impl<C: Board + Frames> Region<C> {
         options: CommitOptions,
         deadline: Deadline,
     ) -> Result<CommitReport, PagerError> {
-        let reports = commit_together(&[Member { region: self, harvest }], source, options, deadline)?;
+        let reports = commit_together(&[Member { region: self, harvest }], source, options, None, deadline)?;
         Ok(reports.first().copied().unwrap_or_default())
     }
 

@@ -24,6 +24,8 @@ pub struct Flush<'a, C: Board + Frames> {
     pub sending: Unresolved,
     /// The region has another size than the server knows.
     pub resized: bool,
+    /// The pages as they were at one instant, one after the other; or they are read as they go.
+    pub frozen: Option<Vec<u8>>,
     sent: bool,
 }
 
@@ -39,6 +41,16 @@ impl<C: Board + Frames> Flush<'_, C> {
         self.pages.is_empty() && self.sending.cut.is_none() && !self.resized
     }
 
+    /// Keeps the pages as they are.
+    pub fn freeze(&mut self) -> Result<(), Errno> {
+        let mut all = Vec::new();
+        all.try_reserve_exact(self.pages.len() * PAGE_SIZE).map_err(|_| Errno(libc::ENOMEM))?;
+        all.resize(self.pages.len() * PAGE_SIZE, 0);
+        read_runs(self.region, &self.pages, &mut all)?;
+        self.frozen = Some(all);
+        Ok(())
+    }
+
     /// It has gone up: gives the marks up, but for those of pages that were stored into meanwhile.
     pub fn end(mut self) -> Unresolved {
         self.sent = true;
@@ -46,10 +58,23 @@ impl<C: Board + Frames> Flush<'_, C> {
     }
 }
 
+/// Reads pages, which are in order, one after the other.
+fn read_runs<C: Board + Frames>(region: &Region<C>, pages: &[u64], into: &mut [u8]) -> Result<(), Errno> {
+    let mut filled = 0;
+    for run in runs_of(pages) {
+        let bytes = run.count as usize * PAGE_SIZE;
+        region.cache.read(run.first.0, &mut into[filled..filled + bytes])?;
+        filled += bytes;
+    }
+    Ok(())
+}
+
 /// Copies pages out, a frame's worth at a time, and keeps those that differ from their bases.
 pub struct Capture<'a, C: Board + Frames> {
     region: &'a Region<C>,
     batches: core::slice::Chunks<'a, u64>,
+    /// Where the pages of the next batch are, if they are not in the file.
+    frozen: Option<&'a [u8]>,
     size: u64,
     buffer: Vec<u8>,
     builder: PageBodyBuilder,
@@ -57,9 +82,10 @@ pub struct Capture<'a, C: Board + Frames> {
 
 impl<'a, C: Board + Frames> Capture<'a, C> {
     /// Begins with the first of these pages of a region of `size` bytes.
-    pub fn new(region: &'a Region<C>, pages: &'a [u64], size: u64) -> Self {
+    pub fn new(region: &'a Region<C>, pages: &'a [u64], frozen: &'a Option<Vec<u8>>, size: u64) -> Self {
         Capture {
             region,
+            frozen: frozen.as_deref(),
             batches: pages.chunks(FRAME_PAGES_MAX as usize),
             size,
             buffer: vec![0u8; pages.len().min(FRAME_PAGES_MAX as usize) * PAGE_SIZE],
@@ -86,11 +112,14 @@ impl<'a, C: Board + Frames> Capture<'a, C> {
 
     fn take(&mut self, batch: &[u64], sent: &mut Vec<(u64, u64)>) -> Result<(), Errno> {
         let buffer = &mut self.buffer;
-        let mut filled = 0;
-        for run in runs_of(batch) {
-            let bytes = run.count as usize * PAGE_SIZE;
-            self.region.cache.read(run.first.0, &mut buffer[filled..filled + bytes])?;
-            filled += bytes;
+        let bytes = batch.len() * PAGE_SIZE;
+        match &mut self.frozen {
+            Some(frozen) => {
+                let (now, rest) = frozen.split_at(bytes);
+                buffer[..bytes].copy_from_slice(now);
+                *frozen = rest;
+            }
+            None => read_runs(self.region, batch, &mut buffer[..bytes])?,
         }
         let mut kept = 0;
         for (i, page) in batch.iter().enumerate() {
@@ -130,7 +159,7 @@ impl<C: Board + Frames> Region<C> {
         let pages = self.begin_flush(size, deadline)?;
         let (id, base, noted) = (CommitId(0), self.view(), false);
         let sending = Unresolved { id, base, sent: Vec::new(), size, cut: None, noted };
-        let mut flush = Flush { region: self, pages, sending, resized: false, sent: false };
+        let mut flush = Flush { region: self, pages, sending, resized: false, frozen: None, sent: false };
         if self.cache.size()? != size {
             // The page with the old end is sent as far as that; what was appended to it is the next commit's, and its mark may
             // just have been taken.

@@ -12,7 +12,7 @@ use super::page::{Event, State, must};
 use crate::sys::errno::Errno;
 
 /// The version of everything in this file.
-pub const LAYOUT: u64 = 4;
+pub const LAYOUT: u64 = 5;
 /// The first word of a control file.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"netmctl\x01");
 /// Pages whose entries lie in one chunk: 1 GiB of region.
@@ -62,6 +62,24 @@ pub enum Tracking {
     PageTables = 1,
     /// It marks a page's entry before it lets a store through.
     Marks = 2,
+    /// The same, and it holds its stores when it is asked to.
+    Holds = 3,
+}
+
+impl Tracking {
+    /// What a slot says.
+    pub fn from_word(word: u64) -> Tracking {
+        match word {
+            2 => Tracking::Marks,
+            3 => Tracking::Holds,
+            _ => Tracking::PageTables,
+        }
+    }
+
+    /// Whether its stores are marked before they are let through.
+    pub fn marks(self) -> bool {
+        self != Tracking::PageTables
+    }
 }
 
 /// An attached process. Free while `pid` is 0; dead if the lock on its slot is free all the same.
@@ -75,6 +93,8 @@ pub struct Slot {
     pub started: AtomicU64,
     /// How often the slot was taken: a claim of its last owner must not look like one of the next.
     pub taken: AtomicU64,
+    /// [`Control::hold`] as it was when the process had stopped its stores; inverted if it can't.
+    pub held: AtomicU64,
 }
 
 /// Bits of an owner's number that name its slot.
@@ -85,6 +105,16 @@ const TAKEN_BITS: u32 = 15 - SLOT_BITS;
 /// The number under which a process claims pages: its slot, and which of the slot's owners it is.
 pub const fn owner_number(slot: usize, taken: u64) -> usize {
     slot | ((taken as usize) & ((1 << TAKEN_BITS) - 1)) << SLOT_BITS
+}
+
+/// What [`Control::hold`] says while process `owner` holds: with a time, so that no two look alike. Its low half is never 0.
+pub const fn hold_word(owner: usize, now_ns: u64) -> u64 {
+    now_ns << 16 | (owner as u64 + 1)
+}
+
+/// The process that holds, by [`Control::hold`].
+pub const fn holder(word: u64) -> Option<usize> {
+    ((word & 0xffff) as usize).checked_sub(1)
 }
 
 #[cfg(test)]
@@ -108,6 +138,7 @@ impl Default for Control {
             server_modified: AtomicU64::new(0),
             own_epoch: AtomicU64::new(0),
             heirs: AtomicU64::new(0),
+            hold: AtomicU64::new(0),
             chunks: [const { AtomicU64::new(0) }; CHUNKS_MAX / 64],
             slots: [const {
                 Slot {
@@ -115,6 +146,7 @@ impl Default for Control {
                     tracking: AtomicU64::new(0),
                     started: AtomicU64::new(0),
                     taken: AtomicU64::new(0),
+                    held: AtomicU64::new(0),
                 }
             }; SLOTS_MAX],
         }
@@ -161,6 +193,8 @@ pub struct Control {
     pub own_epoch: AtomicU64,
     /// Forked children that the server does not know for holders yet: their parent's hold is theirs.
     pub heirs: AtomicU64,
+    /// 0, or who keeps everybody from storing into the region ([`hold_word`]).
+    pub hold: AtomicU64,
     /// A bit for each chunk that was ever used.
     pub chunks: [AtomicU64; CHUNKS_MAX / 64],
     /// The attached processes.

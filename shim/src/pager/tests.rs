@@ -139,7 +139,7 @@ fn whatever_call_fails_regions_commit_together_or_not_at_all_and_nothing_stored_
             let together = |harvests: [&Harvest<'_>; 3]| {
                 // In an order that is not that of their numbers.
                 let members = [2, 0, 1].map(|at| Member { region: &regions[at], harvest: harvests[at] });
-                commit_together(&members, &source, CommitOptions::default(), soon())
+                commit_together(&members, &source, CommitOptions::default(), None, soon())
             };
             source.fail_after(k, when);
             let result = together([&all, &all, &none]);

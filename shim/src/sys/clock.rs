@@ -26,6 +26,12 @@ impl Deadline {
     }
 }
 
+/// Nanoseconds since some moment before the process began, the same for all processes (CLOCK_MONOTONIC).
+pub fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+}
+
 /// Nanoseconds since 1970.
 pub fn now_realtime_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);

@@ -35,9 +35,19 @@ pub fn map_nothing(at: usize) -> Result<(), Errno> {
     unsafe { mem::mmap(at, mem::PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, empty.raw(), 0) }.map(drop)
 }
 
+/// Maps a part of a file for reading and writing, shared, by an open file description of the mapping's own: a forked child has the mapping too,
+/// and would keep the locks of its parent's description when the parent is dead.
+pub fn map_apart(fd: &OwnFd, offset: u64, length: usize) -> Result<usize, Errno> {
+    map(&description(fd)?, offset, length)
+}
+
+fn description(fd: &OwnFd) -> Result<OwnFd, Errno> {
+    file::open(&format!("/proc/self/fd/{}", fd.raw()), OFlags::RDWR, 0)
+}
+
 /// Gives a descriptor an open file description of its own, as locks belong to descriptions.
 pub fn reopen_in_place(fd: &OwnFd) -> Result<(), Errno> {
-    let fresh = file::open(&format!("/proc/self/fd/{}", fd.raw()), OFlags::RDWR, 0)?;
+    let fresh = description(fd)?;
     // SAFETY: both descriptors are ours; dup3 replaces one by a copy of the other.
     unsafe {
         call(libc::SYS_dup3, [fresh.raw() as usize, fd.raw() as usize, libc::O_CLOEXEC as usize, 0, 0, 0])
