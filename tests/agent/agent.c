@@ -21,7 +21,7 @@
  *     forked LINE                    LINE in a child, which answers and ends with _exit
  *     aside LINE                     LINE in a thread, without an answer; join: waits for it, and gives its answer
  *     threads                        tasks of this process
- *     exit N, _exit N, abort, kill N, exec PROGRAM
+ *     return N, exit N, _exit N, _Exit N, quick_exit N, pthread_exit, abort, kill N, exec PROGRAM
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -35,6 +35,7 @@
 #include <string.h>
 #include <dirent.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,6 +45,8 @@ enum { MAPPINGS_MAX = 64, LINE_MAX_BYTES = 8192 };
 static char *mapping[MAPPINGS_MAX];
 static int mappings;
 static _Thread_local sigjmp_buf jump;
+/* What main returns; -1: it goes on. */
+static int returned = -1;
 /* Where this thread's answers go. */
 static _Thread_local int out = STDOUT_FILENO;
 
@@ -278,10 +281,20 @@ static int memory_call(char *word[6])
 
 static void end(const char *call, const char *value)
 {
+    if (strcmp(call, "return") == 0) {
+        returned = atoi(value);
+        return;
+    }
     if (strcmp(call, "exit") == 0)
         exit(atoi(value));
     else if (strcmp(call, "_exit") == 0)
         _exit(atoi(value));
+    else if (strcmp(call, "_Exit") == 0)
+        _Exit(atoi(value));
+    else if (strcmp(call, "quick_exit") == 0)
+        quick_exit(atoi(value));
+    else if (strcmp(call, "pthread_exit") == 0)
+        pthread_exit(NULL);
     else if (strcmp(call, "abort") == 0)
         abort();
     else if (strcmp(call, "kill") == 0)
@@ -355,7 +368,8 @@ int main(void)
     static char line[LINE_MAX_BYTES];
     signal(SIGBUS, on_signal);
     signal(SIGSEGV, on_signal);
-    while (fgets(line, sizeof line, stdin) != NULL)
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    while (returned < 0 && fgets(line, sizeof line, stdin) != NULL)
         obey(line);
-    return 0;
+    return returned < 0 ? 0 : returned;
 }

@@ -5,7 +5,8 @@
 
 static const char *ways[] = {"return",      "exit",          "_exit",       "_Exit",       "quick_exit",
                              "atexit",      "destructor",    "main-thread", "last-thread", "thread-exits",
-                             "forked-exit", "forked-return", "stdio",       "exec"};
+                             "forked-exit", "forked-return", "stdio",       "exec",          "handler",
+                             "handler-quick"};
 enum { WAYS = sizeof ways / sizeof *ways };
 
 static char *map;
@@ -28,6 +29,20 @@ static void *ends_after_main(void *unused)
     pthread_join(main_thread, NULL);
     store_more();
     return NULL;
+}
+
+static void on_term(int signal)
+{
+    (void)signal;
+    store_more();
+    _exit(0);
+}
+
+static void on_term_quick(int signal)
+{
+    (void)signal;
+    store_more();
+    quick_exit(0);
 }
 
 static void *exits(void *unused)
@@ -90,6 +105,11 @@ static void end_by(const char *way, const char *file)
         FILE *stream = fopen(file, "r+");
         need(stream != NULL && fseek(stream, 5 * PAGE, SEEK_SET) == 0 && fputs("more", stream) >= 0, "stdio");
     }
+    if (strncmp(way, "handler", 7) == 0) {
+        signal(SIGTERM, way[7] == '-' ? on_term_quick : on_term);
+        kill(getpid(), SIGTERM);
+        _exit(98);
+    }
     if (strcmp(way, "exec") == 0)
         execl("/bin/true", "true", (char *)NULL);
 }
@@ -110,7 +130,7 @@ static const char *more(const char *way)
     if (strcmp(way, "quick_exit") == 0 || strcmp(way, "atexit") == 0)
         return "more last";
     int adds = strstr(way, "thread") || strncmp(way, "forked", 6) == 0 || strcmp(way, "destructor") == 0 ||
-               strcmp(way, "stdio") == 0;
+               strcmp(way, "stdio") == 0 || strncmp(way, "handler", 7) == 0;
     return adds ? "more" : "FFFF";
 }
 

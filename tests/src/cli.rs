@@ -5,9 +5,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use netmem_protocol::PageIndex;
+use netmem_cli::error::ClientError;
 use netmem_protocol::Run as Pages;
-use netmem_protocol::control::Create;
+use netmem_protocol::control::{Create, Entry};
+use netmem_protocol::{ErrorCode, PageIndex};
 use tempfile::TempDir;
 
 use crate::built::built;
@@ -61,6 +62,38 @@ pub fn bytes_at(server: &Server, name: &str, offset: usize, count: usize) -> Vec
     let all: Vec<u8> =
         pages.into_iter().flat_map(|(_, page)| page.map_or(vec![0; 4096], |page| page.to_vec())).collect();
     all[offset - first * 4096..][..count].to_vec()
+}
+
+/// A region at its newest epoch, all of it of that one; `None`: there is no such name.
+pub fn whole(server: &Server, name: &str) -> Option<(Entry, Vec<u8>)> {
+    let mut client = server.client();
+    let entry = match client.open(name, Create::Never, 0) {
+        Err(ClientError::Answer { code: ErrorCode::NotFound, .. }) => return None,
+        entry => entry.unwrap_or_else(|error| panic!("{name}: {error}")),
+    };
+    let run = Pages { first: PageIndex(0), count: entry.size.div_ceil(4096) as u32 };
+    let runs = if run.count == 0 { vec![] } else { vec![run] };
+    let pages =
+        client.fetch_pages(entry.region, entry.epoch, &runs).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let mut all: Vec<u8> =
+        pages.into_iter().flat_map(|(_, page)| page.map_or(vec![0; 4096], |page| page.to_vec())).collect();
+    all.truncate(entry.size as usize);
+    Some((entry, all))
+}
+
+/// The letter of each page of a region at its newest epoch.
+pub fn letters(server: &Server, name: &str) -> String {
+    letters_of(&whole(server, name).unwrap_or_else(|| panic!("{name} is not there")).1)
+}
+
+/// The letter of each page: `.` for zeros, `?` for a page that is not the same all over.
+pub fn letters_of(content: &[u8]) -> String {
+    let letter = |page: &[u8]| match page.iter().all(|byte| *byte == page[0]) {
+        true if page[0] == 0 => '.',
+        true => char::from(page[0]),
+        false => '?',
+    };
+    content.chunks(4096).map(letter).collect()
 }
 
 /// A file of `bytes` bytes of words in lines, the same every time, made once.

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use netmem_tests::cli::{bytes_at, exported};
+use netmem_tests::cli::{bytes_at, exported, letters};
 use netmem_tests::engine::best;
 use netmem_tests::hang::patient;
 use netmem_tests::{Agent, Engine, Host, Proxy, Server, on_each_rung};
@@ -53,16 +53,6 @@ fn open_with(
     }
     agent.ok(&format!("map {fd} 0 {} shared w", pages * PAGE));
     (agent, fd)
-}
-
-/// The letter of each page of a region on the server, `?` for one that is not the same all over.
-fn letters(server: &Server, name: &str) -> String {
-    let letter = |page: &[u8]| match page.iter().all(|byte| *byte == page[0]) {
-        true if page[0] == 0 => '.',
-        true => char::from(page[0]),
-        false => '?',
-    };
-    exported(server, name).chunks(PAGE).map(letter).collect()
 }
 
 fn what_was_synced_is_what_everybody_reads(engine: Engine) {
