@@ -126,6 +126,35 @@ fn no_file_is_longer_than_one_can_hold_in_the_head() {
     assert!(long.is_empty(), "over {LINES_MAX} lines:\n{}", long.join("\n"));
 }
 
+/// Words of a document between backquotes that have `::` in them: FILE::NAME, where FILE is one of tests/tests.
+fn named_tests(text: &str) -> Vec<(&str, &str)> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter_map(|word| word.split_once("::")).filter(|(_, name)| !name.is_empty()).collect()
+}
+
+#[test]
+fn every_test_that_the_semantics_name_is_there() {
+    let text = fs::read_to_string(root().join("docs/SEMANTICS.md")).expect("docs/SEMANTICS.md");
+    let sources = files("tests/tests", &[".rs"]);
+    let mut missing = Vec::new();
+    for (file, name) in named_tests(&text) {
+        let there = sources.iter().find(|source| source.path == format!("tests/tests/{file}.rs"));
+        let words = |source: &Source| {
+            source.text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+        };
+        if file != "file" && !there.is_some_and(words) {
+            missing.push(format!("{file}::{name}"));
+        }
+    }
+    for (at, _) in text.match_indices("`programs/") {
+        let name = text[at + 1..].split('`').next().unwrap_or_default();
+        if name != "programs/name" && !root().join(format!("tests/{name}.c")).exists() {
+            missing.push(name.to_owned());
+        }
+    }
+    assert!(missing.is_empty(), "docs/SEMANTICS.md names tests that are not there:\n{}", missing.join("\n"));
+}
+
 #[test]
 fn unsafe_code_is_where_the_rules_of_the_house_say() {
     let uses = |source: &Source| {
