@@ -11,6 +11,7 @@ pub mod built;
 pub mod cli;
 pub mod dice;
 pub mod engine;
+pub mod frames;
 pub mod hang;
 pub mod host;
 pub mod initramfs;

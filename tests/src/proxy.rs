@@ -1,7 +1,7 @@
 //! A wire that can be cut, between a program and its server.
 //!
-//! Owns: a listener and two threads for each connection. Called by: tests of what happens when the server is away. Must
-//! not: change a byte, unless it is told to.
+//! Owns: a listener and two threads for each connection, and what they recorded. Called by: tests of what happens when the server is
+//! away. Must not: change a byte, unless it is told to.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,10 +9,23 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::frames::{Countdown, Frames, Place};
+use crate::hang::patient;
 use crate::model::Dice;
 
 /// How long something that must come may take.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// What happens to the wire at a place that was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Every connection ends, and new ones are taken.
+    Breaks,
+    /// Every connection ends, and new ones at once, until it is mended.
+    Cut,
+    /// Bytes are held, until it is mended; then they go on.
+    Stalls,
+}
 
 /// What the wire does.
 #[derive(Debug, Default)]
@@ -37,6 +50,14 @@ struct State {
     flips: [bool; 2],
     /// The bytes until the cut were counted, and the last of them are on their way.
     spent: bool,
+    /// The frame towards the server, and back, in which something is to happen.
+    countdowns: [Option<Countdown>; 2],
+    /// And what.
+    fate: Option<Fate>,
+    /// It has happened.
+    met: bool,
+    /// What each connection carried towards the server, where that is wanted.
+    records: Option<Vec<Vec<u8>>>,
     live: Vec<TcpStream>,
     /// Connections that were made in all.
     made: usize,
@@ -100,6 +121,35 @@ impl Wire {
         }
     }
 
+    /// How many of these bytes go on before something is to happen, and what.
+    fn until_fate(&self, frames: &mut Frames, bytes: &[u8], towards_server: bool) -> (usize, Option<Fate>) {
+        let mut state = self.lock();
+        match frames.advance(bytes, &mut state.countdowns[usize::from(!towards_server)]) {
+            Some(before) => (before, state.fate),
+            None => (bytes.len(), None),
+        }
+    }
+
+    /// The place has come.
+    fn meet(&self, fate: Fate) {
+        let mut state = self.lock();
+        state.met = true;
+        match fate {
+            Fate::Breaks => end_all(&mut state),
+            Fate::Cut => cut(&mut state),
+            Fate::Stalls => state.stalled = true,
+        }
+        self.changed.notify_all();
+    }
+
+    /// Keeps what a connection carries.
+    fn record(&self, connection: usize, bytes: &[u8]) {
+        if let Some(records) = &mut self.lock().records {
+            records.resize_with(records.len().max(connection + 1), Vec::new);
+            records[connection].extend_from_slice(bytes);
+        }
+    }
+
     /// The bytes until the cut have gone.
     fn end_if_spent(&self) {
         let mut state = self.lock();
@@ -112,6 +162,10 @@ impl Wire {
 
 fn cut(state: &mut State) {
     state.cut = true;
+    end_all(state);
+}
+
+fn end_all(state: &mut State) {
     for stream in state.live.drain(..) {
         let _ = stream.shutdown(Shutdown::Both);
     }
@@ -158,6 +212,40 @@ impl Proxy {
     /// The same for bytes that come from the server.
     pub fn cut_after_answers(&self, bytes: u64) {
         self.wire.lock().left[1] = Some(bytes);
+    }
+
+    /// Something happens in the frame that starts, towards the server or back, when `frames` others have.
+    pub fn in_frame(&self, towards_server: bool, frames: u64, place: Place, fate: Fate) {
+        let mut state = self.wire.lock();
+        let countdown = Countdown { left: frames, place, found: false };
+        state.countdowns[usize::from(!towards_server)] = Some(countdown);
+        (state.fate, state.met) = (Some(fate), false);
+    }
+
+    /// Waits until it has happened.
+    pub fn wait_until_met(&self) {
+        let (mut state, until) = (self.wire.lock(), Instant::now() + patient(LIMIT));
+        while !state.met {
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "the frame did not come in {LIMIT:?}");
+            (state, _) = self.wire.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether it has happened.
+    pub fn is_met(&self) -> bool {
+        self.wire.lock().met
+    }
+
+    /// Keeps what every connection from now on carries towards the server, whether it goes on or not.
+    pub fn record(&self) {
+        self.wire.lock().records = Some(Vec::new());
+    }
+
+    /// What was kept, a stream for each connection.
+    pub fn recorded(&self) -> Vec<Vec<u8>> {
+        let records = self.wire.lock().records.clone().unwrap_or_default();
+        records.into_iter().filter(|record| !record.is_empty()).collect()
     }
 
     /// Waits until it is cut, or for `limit`. Whether it is.
@@ -223,6 +311,7 @@ impl Proxy {
         let mut state = self.wire.lock();
         (state.cut, state.stalled, state.mute, state.spent) = (false, false, false, false);
         (state.left, state.piece) = ([None; 2], 0);
+        (state.countdowns, state.fate) = ([None; 2], None);
         (state.delay, state.jitter) = (Duration::ZERO, None);
         drop(state);
         self.wire.changed.notify_all();
@@ -241,6 +330,7 @@ impl Proxy {
 
 fn connect(wire: &Arc<Wire>, near: TcpStream, server: &str) {
     let mut state = wire.lock();
+    let number = state.made;
     state.made += 1;
     if state.cut {
         let _ = near.shutdown(Shutdown::Both);
@@ -254,32 +344,64 @@ fn connect(wire: &Arc<Wire>, near: TcpStream, server: &str) {
     drop(state);
     let copies = (near.try_clone(), far.try_clone());
     let (Ok(near_too), Ok(far_too)) = copies else { return };
-    for (from, to, towards_server) in [(near, far, true), (far_too, near_too, false)] {
+    for (from, to, towards_server) in [(near, far, Some(number)), (far_too, near_too, None)] {
         let wire = Arc::clone(wire);
         thread::spawn(move || pump(&wire, from, to, towards_server));
     }
 }
 
-fn pump(wire: &Wire, mut from: TcpStream, mut to: TcpStream, towards_server: bool) {
+/// Carries one direction of a connection, towards the server if it has that connection's number.
+fn pump(wire: &Wire, mut from: TcpStream, mut to: TcpStream, number: Option<usize>) {
     let mut part = vec![0; 64 << 10];
+    let mut frames = Frames::default();
     loop {
         let piece = match wire.lock().piece {
             0 => part.len(),
             piece => piece.min(part.len()),
         };
         let Ok(count @ 1..) = from.read(&mut part[..piece]) else { break };
-        let Some(go) = wire.pass(count, towards_server) else { break };
-        wire.flip(&mut part[..go], towards_server);
-        let written = to.write_all(&part[..go]);
-        if go < count {
-            wire.end_if_spent();
+        if let Some(number) = number {
+            wire.record(number, &part[..count]);
         }
-        if written.is_err() || go < count {
+        if !carry(wire, &mut to, &mut frames, &mut part[..count], number.is_some()) {
             break;
         }
     }
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
+}
+
+/// Passes a part on, and says whether the connection goes on.
+fn carry(
+    wire: &Wire,
+    to: &mut TcpStream,
+    frames: &mut Frames,
+    mut part: &mut [u8],
+    towards_server: bool,
+) -> bool {
+    while !part.is_empty() {
+        let (count, fate) = wire.until_fate(frames, part, towards_server);
+        let (now, rest) = part.split_at_mut(count);
+        if count > 0 {
+            let Some(go) = wire.pass(count, towards_server) else { return false };
+            wire.flip(&mut now[..go], towards_server);
+            let written = to.write_all(&now[..go]);
+            if go < count {
+                wire.end_if_spent();
+            }
+            if written.is_err() || go < count {
+                return false;
+            }
+        }
+        if let Some(fate) = fate {
+            wire.meet(fate);
+            if fate != Fate::Stalls {
+                return false;
+            }
+        }
+        part = rest;
+    }
+    true
 }
 
 impl Drop for Proxy {
