@@ -96,9 +96,11 @@ impl Applied {
         ends.commits.iter().find(|(id, _)| *id == commit).map(|(_, committed)| *committed)
     }
 
-    /// Whether the client was told that the commit was not applied.
+    /// Whether a commit that is not found is none any more: the client was told so, or has had a later one applied. Its numbers only grow,
+    /// and in a region it commits one at a time; so one that comes behind a later one was applied and is forgotten, or was given up.
     pub fn is_settled(&self, client: ClientId, commit: CommitId) -> bool {
-        self.clients.get(&client).is_some_and(|ends| commit <= ends.settled)
+        let later = |ends: &Ends| ends.commits.iter().any(|(applied, _)| commit < *applied);
+        self.clients.get(&client).is_some_and(|ends| commit <= ends.settled || later(ends))
     }
 
     /// Remembers a commit.
@@ -412,6 +414,9 @@ mod tests {
         }
         assert_eq!(applied.find(client(0), CommitId(1)), None);
         assert_eq!(applied.find(client(0), CommitId(2)), Some(committed(3)));
+        assert!(applied.is_settled(client(0), CommitId(1)), "it is forgotten, and others came after it");
+        let next = CommitId(APPLIED_MAX as u64 + 2);
+        assert!(!applied.is_settled(client(0), next) && !applied.is_settled(client(1), CommitId(1)));
         for number in 1..APPLIED_CLIENTS_MAX as u64 {
             applied.add(client(number), CommitId(1), committed(2));
         }
