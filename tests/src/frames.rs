@@ -204,3 +204,45 @@ fn answer(header: &Header, body: &[u8]) -> Answer {
     }
     Answer { kind: Kind::from_request(header.kind & !ANSWER), refused: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hello, and frames with so many bytes of body each.
+    fn stream(bodies: &[u32]) -> Vec<u8> {
+        let mut all = vec![7; HELLO_BYTES];
+        for length in bodies {
+            all.extend_from_slice(&length.to_le_bytes());
+            all.resize(all.len() + HEADER_BYTES - 4 + *length as usize, 9);
+        }
+        all
+    }
+
+    #[test]
+    fn a_stream_stops_at_the_same_byte_however_it_is_cut_into_pieces() {
+        let bodies = [0, 1, 500, 3];
+        let all = stream(&bodies);
+        for left in 0..=bodies.len() as u64 {
+            for place in Place::ALL {
+                let before =
+                    bodies[..(left as usize).saturating_sub(1)].iter().map(|body| 32 + *body as usize);
+                let before: usize = before.sum::<usize>() + if left == 0 { 0 } else { HELLO_BYTES };
+                let length = if left == 0 { HELLO_BYTES } else { 32 + bodies[left as usize - 1] as usize };
+                for piece in [1, 3, 32, 40, all.len()] {
+                    let mut countdown = Some(Countdown { left, place, found: false });
+                    let (mut frames, mut gone) = (Frames::default(), 0);
+                    let stop = all.chunks(piece).find_map(|bytes| {
+                        let stop = frames.advance(bytes, &mut countdown);
+                        let at = stop.map(|stop| gone + stop);
+                        gone += bytes.len();
+                        at
+                    });
+                    assert_eq!(stop, Some(before + place.in_frame(length)), "{left} {place:?} {piece}");
+                }
+            }
+        }
+        let mut countdown = Some(Countdown { left: 5, place: Place::Front, found: false });
+        assert_eq!(Frames::default().advance(&all, &mut countdown), None, "there is no sixth");
+    }
+}

@@ -185,7 +185,9 @@ fn visit(bench: &mut Bench, engine: Engine, point: Point) -> bool {
     let host = Host::new(engine);
     let wire = Proxy::to(bench.server.address());
     wire.in_frame(point.towards_server, point.frames, point.place, point.fate);
-    let variables = [("NETMEM_TIMEOUT_MS", TIMEOUT_MS), ("NETMEM_PREFETCH", "off"), ("NETMEM_LOG", "error")];
+    // A wire that is there again is waited for.
+    let timeout = if point.fate == Fate::Breaks { "20000" } else { TIMEOUT_MS };
+    let variables = [("NETMEM_TIMEOUT_MS", timeout), ("NETMEM_PREFETCH", "off"), ("NETMEM_LOG", "error")];
     let agent = Agent::with(&host, wire.url(), &variables);
     let (may_be, names) = (vec![None], vec!["a"]);
     bench.change(0);
