@@ -8,7 +8,7 @@ use netmem_protocol::control::ErrorBody;
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
     CAPABILITY_SUMS, ClientHello, Epoch, ErrorCode, FRAME_BODY_MAX, Header, HelloStatus, Kind, ProtocolError,
-    RegionId, RequestId, Run, ServerHello, decode_body, encode_frame,
+    REGION_BYTES_MAX, RegionId, RequestId, Run, ServerHello, decode_body, encode_frame,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +18,11 @@ use crate::sys::net::{Deadline, NetError, Socket};
 
 /// Bytes of the first receive of an answer: a page with its header (4,160 bytes) comes in one call.
 const FIRST_RECEIVE_BYTES: usize = 8 << 10;
+
+/// Characters of a server's refusal that are kept.
+const ERROR_TEXT_MAX: usize = 4096;
+/// With less in a frame no page could be sent.
+const FRAME_BODY_LEAST: u32 = 8192;
 
 /// Why an exchange on one connection failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +117,9 @@ impl Connection {
         if server.status != HelloStatus::Welcome {
             return Err(Trouble::Refused(server.status));
         }
+        if server.frame_body_max < FRAME_BODY_LEAST || server.region_bytes_max > REGION_BYTES_MAX {
+            return Err(malformed("hello: its limits"));
+        }
         self.inbox.clear();
         self.frame_body_max = server.frame_body_max;
         self.with_sums = server.capabilities & hello.capabilities & CAPABILITY_SUMS != 0;
@@ -140,7 +148,7 @@ impl Connection {
             .and_then(|()| self.send_parts(&out, &[], deadline));
         self.out = out;
         sent?;
-        self.receive_answer(ask.kind, request, deadline)?;
+        self.receive_answer((ask.kind, ask.region), request, deadline)?;
         Ok(decode_body(self.body(), "answer")?)
     }
 
@@ -172,25 +180,28 @@ impl Connection {
         sent.map(|()| request)
     }
 
-    /// Waits for the answer to `request`, the oldest that is unanswered; its body is then [`Self::body`].
+    /// Waits for the answer to `request`, the oldest that is unanswered; its body is then [`Self::body`]. Returns the epoch of which it is.
     pub(super) fn receive_answer(
         &mut self,
-        kind: Kind,
+        (kind, region): (Kind, RegionId),
         request: RequestId,
         deadline: Deadline,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Epoch, Trouble> {
         let header = self.receive_frame(deadline)?;
         if header.request != request {
             return Err(malformed("answer: its request number"));
         }
         if header.kind == kind.answer() {
-            return Ok(());
+            if region != RegionId(0) && header.region != region {
+                return Err(malformed("answer: its region"));
+            }
+            return Ok(header.epoch);
         }
         if header.kind != Kind::Error as u16 {
             return Err(ProtocolError::UnexpectedKind { kind: header.kind }.into());
         }
         let body: ErrorBody = decode_body(self.body(), "error answer")?;
-        Err(Trouble::Answer(ErrorCode::from_wire(body.code), body.text))
+        Err(Trouble::Answer(ErrorCode::from_wire(body.code), one_line(&body.text)))
     }
 
     /// The body of the newest answer.
@@ -256,6 +267,12 @@ impl Connection {
             received = true;
         }
     }
+}
+
+/// A server's line as it may go to the terminal of whoever runs the program: without what would move its cursor, and not endless.
+fn one_line(text: &str) -> String {
+    let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().take(ERROR_TEXT_MAX).map(printable).collect()
 }
 
 /// A request with a control body.

@@ -140,9 +140,13 @@ impl Job<'_, '_> {
                 }
                 in_flight += 1;
             }
-            connection
-                .receive_answer(Kind::Fetch, oldest, patience.deadline)
+            let epoch = connection
+                .receive_answer((Kind::Fetch, self.region), oldest, patience.deadline)
                 .map_err(|trouble| (trouble, in_flight))?;
+            if epoch != self.epoch && self.epoch != Epoch(0) {
+                let error = ProtocolError::Malformed { what: "answer to a fetch: its epoch" };
+                return Err((Trouble::Protocol(error), in_flight));
+            }
             if let Some(began) = self.began.take() {
                 crate::stats::FETCH_TIME.note(began);
                 if self.runs.iter().map(|run| u64::from(run.count)).sum::<u64>() <= FEW_PAGES {

@@ -14,6 +14,7 @@ use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
     ClientHello, CommitId, Epoch, ErrorCode, FRAME_BODY_MAX, Header, HelloStatus, Kind, PAGE_SIZE, PageBody,
     PageBodyBuilder, REGION_BYTES_MAX, RegionId, RequestId, Run, RunKind, ServerHello, StoreId, encode_frame,
+    page_sum,
 };
 use serde::Serialize;
 
@@ -77,7 +78,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    fn new(stream: TcpStream) -> Peer {
+    /// That of a connection that was accepted.
+    pub fn new(stream: TcpStream) -> Peer {
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
         stream.set_nodelay(true).expect("nodelay");
@@ -86,9 +88,14 @@ impl Peer {
 
     /// Reads the client's hello.
     pub fn hello(&mut self) -> ClientHello {
+        self.try_hello().expect("the client's hello")
+    }
+
+    /// Reads it, if the client stays for so long.
+    pub fn try_hello(&mut self) -> Option<ClientHello> {
         let mut bytes = [0; HELLO_BYTES];
-        self.stream.read_exact(&mut bytes).expect("the client's hello");
-        ClientHello::decode(&bytes).expect("a hello that decodes")
+        self.stream.read_exact(&mut bytes).ok()?;
+        Some(ClientHello::decode(&bytes).expect("a hello that decodes"))
     }
 
     /// Answers it.
@@ -155,6 +162,12 @@ impl Peer {
         self.answer_pages(request, asked.runs().flat_map(|wire| wire.run.first.0..wire.run.end()));
     }
 
+    /// Reads until the client hangs up, whatever it says.
+    pub fn drain(&mut self) {
+        let mut part = [0; 4096];
+        while self.stream.read(&mut part).is_ok_and(|got| got > 0) {}
+    }
+
     /// Waits until the client hangs up, and checks that it said nothing more.
     pub fn expect_end(&mut self) {
         let mut byte = [0];
@@ -177,24 +190,33 @@ pub fn content(page: u64) -> Option<[u8; PAGE_SIZE]> {
 
 /// The bytes of an answer with these pages.
 pub fn pages_answer(request: &Header, pages: impl IntoIterator<Item = u64>) -> Vec<u8> {
+    pages_answer_with(request, pages, false)
+}
+
+/// The same, with checksums if that was agreed.
+pub fn pages_answer_with(request: &Header, pages: impl IntoIterator<Item = u64>, with_sums: bool) -> Vec<u8> {
     let mut builder = PageBodyBuilder::default();
     let mut data = Vec::new();
     for page in pages {
         match content(page) {
             Some(bytes) => {
-                builder.push(page, RunKind::Data);
+                builder.push_data(page, page_sum(&bytes));
                 data.extend_from_slice(&bytes);
             }
             None => builder.push(page, RunKind::Zero),
         }
     }
     let mut body = Vec::new();
-    builder.encode_front(CommitId(0), &mut body);
+    builder.encode(CommitId(0), with_sums, &mut body);
     body.extend_from_slice(&data);
-    let mut header = answer_header(request, Kind::Fetch.answer());
-    header.length = body.len() as u32;
-    let mut out = header.encode().to_vec();
-    out.extend_from_slice(&body);
+    let header = Header { epoch: request.epoch, ..answer_header(request, Kind::Fetch.answer()) };
+    frame(&header, &body)
+}
+
+/// A frame with a body that is raw.
+pub fn frame(header: &Header, body: &[u8]) -> Vec<u8> {
+    let mut out = Header { length: body.len() as u32, ..*header }.encode().to_vec();
+    out.extend_from_slice(body);
     out
 }
 

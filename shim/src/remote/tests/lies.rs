@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use netmem_protocol::control::Changes;
-use netmem_protocol::{Epoch, FRAME_BODY_MAX, Header, Kind, PAGE_SIZE, ProtocolError, Run};
+use netmem_protocol::control::{Changes, ErrorBody};
+use netmem_protocol::{
+    Epoch, ErrorCode, FRAME_BODY_MAX, Header, HelloStatus, Kind, PAGE_SIZE, ProtocolError, RegionId, Run,
+    ServerHello, encode_frame,
+};
 
 use super::{EPOCH, REGION, empty_commit, fetch, one, protocol_error, remote, remote_for, script, stage_of};
-use crate::remote::lying::{Liar, answer_header, nobody, pages_answer};
+use crate::remote::lying::{Liar, answer_header, nobody, pages_answer, server_hello};
 use crate::remote::{Applied, PageSource, RemoteError, StageSink};
 
 fn lie(answer: impl FnOnce(&Header) -> Vec<u8> + Send + 'static) -> ProtocolError {
@@ -53,6 +56,56 @@ fn data_that_is_not_as_long_as_its_runs_say_is_refused() {
 fn an_answer_to_another_request_is_refused() {
     let error = lie(|header| pages_answer(&nobody(header), [1, 2, 3, 4]));
     assert_eq!(error, ProtocolError::Malformed { what: "answer: its request number" });
+}
+
+#[test]
+fn an_answer_about_another_region_is_refused() {
+    let error = lie(|header| pages_answer(&Header { region: RegionId(8), ..*header }, [1, 2, 3, 4]));
+    assert_eq!(error, ProtocolError::Malformed { what: "answer: its region" });
+}
+
+#[test]
+fn pages_of_another_epoch_are_refused() {
+    let error = lie(|header| pages_answer(&Header { epoch: Epoch(4), ..*header }, [1, 2, 3, 4]));
+    assert_eq!(error, ProtocolError::Malformed { what: "answer to a fetch: its epoch" });
+}
+
+#[test]
+fn a_refusal_is_one_line_whatever_is_in_its_text() {
+    let liar = one(|peer| {
+        peer.welcome();
+        let (header, _) = peer.request(Kind::Lookup);
+        let text = format!("a\nnetmem: b\x1b[2J{}", "x".repeat(10_000));
+        let mut out = Vec::new();
+        let body = ErrorBody { code: ErrorCode::NotFound as u16, text };
+        encode_frame(answer_header(&header, Kind::Error as u16), &body, &mut out).expect("encode");
+        peer.send(&out);
+    });
+    let refused = remote(&liar).lookup("a").expect_err("there is none").to_string();
+    assert!(refused.starts_with("the server answers: a\u{fffd}netmem: b\u{fffd}[2Jx"), "{refused}");
+    assert!(refused.len() < 5_000, "{} bytes", refused.len());
+    liar.finish();
+}
+
+#[test]
+fn a_hello_with_limits_that_cannot_be_is_refused() {
+    let lies: [fn(&mut ServerHello); 3] = [
+        |hello| hello.frame_body_max = 0,
+        |hello| hello.frame_body_max = 4096,
+        |hello| hello.region_bytes_max = u64::MAX,
+    ];
+    for lie in lies {
+        let liar = one(move |peer| {
+            peer.hello();
+            let mut hello = server_hello(HelloStatus::Welcome, 1);
+            lie(&mut hello);
+            peer.send(&hello.encode());
+            peer.expect_end();
+        });
+        let error = protocol_error(remote(&liar).ping());
+        assert_eq!(error, ProtocolError::Malformed { what: "hello: its limits" });
+        liar.finish();
+    }
 }
 
 #[test]
