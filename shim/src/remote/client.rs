@@ -104,6 +104,12 @@ impl Remote {
         }
     }
 
+    /// Gives requests another time from now on.
+    #[cfg(test)]
+    pub(super) fn give_time(&mut self, timeout: Duration) {
+        self.config.timeout = Some(timeout);
+    }
+
     /// What the server said at the first connection; makes it if there was none.
     pub fn hello(&self) -> Result<ServerHello, RemoteError> {
         if !self.contacted.load(Ordering::Acquire) {

@@ -2,6 +2,7 @@
 
 mod commits;
 mod fetches;
+mod fuzz;
 mod greeting;
 mod lies;
 mod recovery;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use netmem_protocol::control::Commit;
 use netmem_protocol::{
-    CacheId, ClientId, CommitId, Epoch, PageBodyBuilder, ProtocolError, RegionId, Run, RunKind,
+    CacheId, ClientId, CommitId, Epoch, PageBodyBuilder, ProtocolError, RegionId, Run, RunKind, page_sum,
 };
 
 use crate::config::ServerAddress;
@@ -66,7 +67,7 @@ fn stage_of(pages: impl Iterator<Item = u64>) -> (PageBodyBuilder, Vec<u8>) {
     for page in pages {
         match content(page) {
             Some(bytes) => {
-                builder.push(page, RunKind::Data);
+                builder.push_data(page, page_sum(&bytes));
                 data.extend_from_slice(&bytes);
             }
             None => builder.push(page, RunKind::Zero),
