@@ -21,13 +21,12 @@ const DAMAGED_MAX: usize = 256;
 pub fn scrub(memory: &Memory, after: ScrubAfter, name: impl Fn(RegionId) -> String) -> Scrubbed {
     let until = Instant::now() + PART_TIME;
     let mut done = Scrubbed { pages: 0, damaged: Vec::new(), next: None };
-    let mut page = after.page;
     for region in regions_from(memory, after.region) {
         let root = memory.region(region).and_then(|region| region.root(Epoch(0)));
         // One that ended meanwhile has no pages.
         let Ok(root) = root else { continue };
-        let mut leaf = page / FAN_OUT as u64;
-        page = 0;
+        // The one where it was may have ended; the next ones are looked at from their start.
+        let mut leaf = if region == after.region { after.page / FAN_OUT as u64 } else { 0 };
         while let Some((number, pages)) = root.tree.next_leaf(leaf) {
             // Some of it in each part, however slow the machine: whoever asks goes on from a later place each time.
             if done.pages > 0 && (Instant::now() >= until || done.damaged.len() >= DAMAGED_MAX) {
