@@ -15,6 +15,7 @@ mod fetch;
 mod names;
 mod patience;
 mod pool;
+mod source;
 
 #[cfg(test)]
 pub mod fake;
@@ -26,13 +27,11 @@ mod tests;
 use core::sync::atomic::AtomicU64;
 use core::time::Duration;
 
-use netmem_protocol::control::{Changes, Commit, Committed};
-use netmem_protocol::{CommitId, Epoch, PageBodyBuilder, PageSpan, RegionId, Run};
-
 pub use client::{FIRST_CONTACT, Remote};
 pub use commit::CommitStream;
 pub use error::{Applied, CommitFailure, RemoteError, Why};
 pub use pool::CONNECTIONS_MAX;
+pub use source::{CommitBody, PageSink, PageSource, StageSink};
 
 use crate::config::ServerAddress;
 
@@ -43,48 +42,6 @@ pub struct RemoteConfig {
     pub address: ServerAddress,
     /// How long one request may take, all reconnecting counted; `None`: for ever.
     pub timeout: Option<Duration>,
-}
-
-/// Takes fetched pages, as many side by side as came so, and whether more of them came together with these.
-pub type PageSink<'a> = dyn FnMut(PageSpan<'_>, bool) + 'a;
-
-/// Fills a commit: stages pages, then says what else belongs to it, for each region that it is of; in the order of their numbers.
-pub type CommitBody<'a> = dyn FnMut(&mut dyn StageSink) -> Result<Vec<(RegionId, Commit)>, RemoteError> + 'a;
-
-/// Where pages come from and go to: all that the pager knows of a server.
-pub trait PageSource: Sync {
-    /// Hands `sink` exactly the pages asked for, in the order of `runs`, as they were at `epoch`. After an error, a first part of
-    /// them may have been handed over.
-    fn fetch(
-        &self,
-        region: RegionId,
-        epoch: Epoch,
-        runs: &[Run],
-        sink: &mut PageSink<'_>,
-    ) -> Result<(), RemoteError>;
-
-    /// What changed after `epoch`, until another; 0: the newest. Both epochs stay readable until [`PageSource::view`].
-    fn changes(&self, region: RegionId, epoch: Epoch, until: Epoch) -> Result<Changes, RemoteError>;
-
-    /// Older epochs are no longer needed here.
-    fn view(&self, region: RegionId, epoch: Epoch) -> Result<(), RemoteError>;
-
-    /// Makes one attempt at a commit: all of it or nothing, in every region that the body names. The source fills in the commit's id
-    /// and page counts. Gives an answer for each of them, in their order. After a failure with [`Applied::Maybe`],
-    /// [`PageSource::commit_status`] of each region tells, and of all of them the same.
-    fn commit(&self, body: &mut CommitBody<'_>) -> Result<Vec<Committed>, CommitFailure>;
-
-    /// What became of a commit; [`ErrorCode::NotFound`](netmem_protocol::ErrorCode::NotFound) if nothing.
-    fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError>;
-}
-
-/// Where a commit's pages go.
-pub trait StageSink {
-    /// Sends the pages of a region that `builder` names; `data` holds its data pages, in order. Sends from where they lie.
-    fn stage(&mut self, region: RegionId, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError>;
-
-    /// The commit's number.
-    fn id(&self) -> CommitId;
 }
 
 /// What went over the wire since the start; a forked child counts on from where its parent was.
