@@ -257,9 +257,9 @@ pub enum Claim {
 }
 
 impl Entry {
-    /// The page's state.
+    /// The page's state. C2: whoever has closed the gate must not see what was before.
     pub fn state(&self) -> State {
-        state_of(self.word.load(Ordering::Acquire))
+        state_of(self.word.load(Ordering::SeqCst))
     }
 
     /// The number of the process that claimed it, as of `word`.
