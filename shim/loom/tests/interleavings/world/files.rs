@@ -1,0 +1,182 @@
+//! The two files of a region, in memory that the model schedules. A page is one number, and as bytes that number and zeros.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64 as Counter, Ordering::SeqCst};
+use std::time::Duration;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use netmem_protocol::PAGE_SIZE;
+
+use super::PAGE;
+use crate::pager::table::{Board, CHUNK_PAGES, Chunk, Control, Entry, Frames, WINDOW_PAGES};
+use crate::sys::errno::Errno;
+
+/// A process that is gone.
+pub const DEAD: usize = 5;
+
+pub struct Files {
+    control: Box<Control>,
+    entries: Vec<Entry>,
+    dirty: [AtomicU64; 1],
+    resident: [AtomicU64; 1],
+    content: Vec<AtomicU64>,
+    size: Counter,
+    /// How often a page was installed.
+    pub installed: Counter,
+}
+
+/// A process's view of them.
+pub struct Cache {
+    pub files: Arc<Files>,
+    pub me: usize,
+}
+
+impl Files {
+    pub fn new(pages: u64) -> Files {
+        let files = Files {
+            control: Box::default(),
+            entries: (0..WINDOW_PAGES).map(|_| Entry::default()).collect(),
+            dirty: Default::default(),
+            resident: Default::default(),
+            content: (0..pages).map(|_| AtomicU64::new(0)).collect(),
+            size: Counter::new(pages * PAGE),
+            installed: Counter::new(0),
+        };
+        let control = &files.control;
+        control.view.store(1, Ordering::SeqCst);
+        control.server_size.store(pages * PAGE, Ordering::SeqCst);
+        control.fetchable.store(pages, Ordering::SeqCst);
+        control.cut.store(u64::MAX, Ordering::SeqCst);
+        control.chunks[0].store(1, Ordering::SeqCst);
+        files
+    }
+
+    /// From here on the model decides who comes first.
+    pub fn schedule(&self) {
+        for word in [&self.control.gate, &self.control.view, &self.control.fetchable, &self.dirty[0]] {
+            word.schedule();
+        }
+        for (entry, content) in self.entries.iter().zip(&self.content) {
+            entry.word().schedule();
+            entry.sum.schedule();
+            content.schedule();
+        }
+    }
+
+    pub fn pages(&self) -> u64 {
+        self.content.len() as u64
+    }
+
+    pub fn entry(&self, page: u64) -> &Entry {
+        &self.entries[page as usize]
+    }
+
+    /// What a program sees of a page.
+    pub fn see(&self, page: u64) -> u64 {
+        self.content[page as usize].load(Ordering::Relaxed)
+    }
+
+    /// What a program does to a page through a mapping. Nobody is told.
+    pub fn store(&self, page: u64, value: u64) {
+        self.content[page as usize].store(value, Ordering::Relaxed);
+    }
+}
+
+/// The number that a page of bytes is.
+pub fn number_of(page: &[u8]) -> u64 {
+    u64::from_le_bytes(*page.first_chunk().expect("a page"))
+}
+
+/// A page as bytes.
+pub fn bytes_of(number: u64) -> [u8; PAGE_SIZE] {
+    let mut bytes = [0; PAGE_SIZE];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes
+}
+
+impl Board for Cache {
+    fn control(&self) -> &Control {
+        &self.files.control
+    }
+
+    fn chunk(&self, number: u64) -> Result<Chunk<'_>, Errno> {
+        assert_eq!(number, 0, "everything lies in the first window");
+        let Files { entries, dirty, resident, .. } = &*self.files;
+        Ok(Chunk { entries, dirty, resident })
+    }
+
+    fn me(&self) -> usize {
+        self.me
+    }
+
+    fn alive(&self, owner: usize) -> bool {
+        owner != DEAD
+    }
+
+    fn wait(&self, _: &AtomicU64, _: u64, _: Duration) {
+        // Everybody else first.
+        loom::thread::yield_now();
+    }
+
+    fn wake(&self, _: &AtomicU64) {}
+}
+
+impl Frames for Cache {
+    fn read(&self, first: u64, into: &mut [u8]) -> Result<(), Errno> {
+        for (page, bytes) in (first..).zip(into.chunks_exact_mut(PAGE_SIZE)) {
+            bytes.copy_from_slice(&bytes_of(self.files.see(page)));
+        }
+        Ok(())
+    }
+
+    fn install(&self, first: u64, data: &[u8]) -> Result<(), (u64, Errno)> {
+        for (page, bytes) in (first..).zip(data.chunks_exact(PAGE_SIZE)) {
+            self.files.installed.fetch_add(1, SeqCst);
+            self.files.store(page, number_of(bytes));
+        }
+        Ok(())
+    }
+
+    fn merge(&self, page: u64, base: &[u8; PAGE_SIZE], new: &[u8; PAGE_SIZE]) -> Result<(), Errno> {
+        let (base, new) = (number_of(base), number_of(new));
+        let here = &self.files.content[page as usize];
+        let _ = here.compare_exchange(base, new, Ordering::Relaxed, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn size(&self) -> Result<u64, Errno> {
+        Ok(self.files.size.load(SeqCst))
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Errno> {
+        self.files.size.store(size, SeqCst);
+        (size.div_ceil(PAGE)..self.files.pages()).for_each(|page| self.files.store(page, 0));
+        Ok(())
+    }
+
+    fn resize(&self, from: u64, to: u64) -> Result<bool, Errno> {
+        let same = self.size()? == from;
+        if same {
+            self.set_size(to)?;
+        }
+        Ok(same)
+    }
+
+    fn append(&self, _: u64, _: &[u8]) -> Result<bool, Errno> {
+        Ok(false)
+    }
+
+    fn lock_host(&self) -> Result<(), Errno> {
+        // One thread of a model commits, moves the view or changes the size.
+        Ok(())
+    }
+
+    fn unlock_host(&self) {}
+
+    fn punch(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        (offset / PAGE..(offset + length) / PAGE).for_each(|page| self.files.store(page, 0));
+        Ok(())
+    }
+}
+
+const _: () = assert!(WINDOW_PAGES <= CHUNK_PAGES);
