@@ -7,6 +7,7 @@
 //! What is sent again after a connection broke, and what a lost answer can do, is in `names.rs`.
 
 mod address;
+mod checks;
 mod client;
 mod commit;
 mod connection;

@@ -25,10 +25,11 @@ use netmem_protocol::control::{
     Listing, Lookup, MakeDir, MakeSymlink, Names, Open, Remove, Rename, Resize, Resolve, Resolved,
     ServerStat, SetAttr,
 };
-use netmem_protocol::{CommitId, Epoch, ErrorCode, Kind, RegionId};
+use netmem_protocol::{CommitId, Epoch, ErrorCode, Kind, ProtocolError, RegionId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::checks;
 use super::client::{Remote, Replay};
 use super::error::RemoteError;
 
@@ -63,10 +64,9 @@ impl Remote {
     }
 
     fn held(&self, answer: Result<Entry, RemoteError>) -> Result<Entry, RemoteError> {
-        if let Ok(entry) = &answer {
-            self.holds(entry.region);
-        }
-        answer
+        let entry = self.checked(answer, checks::region)?;
+        self.holds(entry.region);
+        Ok(entry)
     }
 
     /// Gives up one hold.
@@ -80,12 +80,13 @@ impl Remote {
 
     /// Looks a name up; the empty one is the root directory.
     pub fn lookup(&self, name: &str) -> Result<Entry, RemoteError> {
-        self.ask(Kind::Lookup, RegionId(0), &Lookup { name: name.to_owned() })
+        self.checked(self.ask(Kind::Lookup, RegionId(0), &Lookup { name: name.to_owned() }), checks::entry)
     }
 
     /// One part of a directory, from behind `after`.
     pub fn list(&self, directory: &str, after: &str) -> Result<Listing, RemoteError> {
-        self.ask(Kind::List, RegionId(0), &List { directory: directory.to_owned(), after: after.to_owned() })
+        let list = List { directory: directory.to_owned(), after: after.to_owned() };
+        self.checked(self.ask(Kind::List, RegionId(0), &list), |part| checks::listing(part, after))
     }
 
     /// Removes a region's name, or an empty directory.
@@ -117,6 +118,7 @@ impl Remote {
     pub fn make_dir(&self, name: &str, mode: u32) -> Result<Entry, RemoteError> {
         let make = MakeDir { name: name.to_owned(), mode };
         let (answer, replayed) = self.ask_once(Kind::MakeDir, &make, Replay::Once);
+        let answer = self.checked(answer, checks::entry);
         if replayed && code_of(&answer) == Some(ErrorCode::Exists) {
             let entry = self.lookup(name)?;
             if entry.kind == EntryKind::Directory {
@@ -130,6 +132,7 @@ impl Remote {
     pub fn make_symlink(&self, name: &str, target: &[u8]) -> Result<Entry, RemoteError> {
         let make = MakeSymlink { name: name.to_owned(), target: target.to_vec() };
         let (answer, replayed) = self.ask_once(Kind::MakeSymlink, &make, Replay::Once);
+        let answer = self.checked(answer, checks::entry);
         if replayed && code_of(&answer) == Some(ErrorCode::Exists) {
             let entry = self.lookup(name)?;
             if entry.target == target {
@@ -143,6 +146,7 @@ impl Remote {
     pub fn link(&self, from: &str, to: &str) -> Result<Entry, RemoteError> {
         let link = Link { from: from.to_owned(), to: to.to_owned() };
         let (answer, replayed) = self.ask_once(Kind::Link, &link, Replay::Once);
+        let answer = self.checked(answer, checks::entry);
         if replayed && code_of(&answer) == Some(ErrorCode::Exists) {
             let entry = self.lookup(to)?;
             if entry.region == self.lookup(from)?.region {
@@ -154,12 +158,14 @@ impl Remote {
 
     /// All names of a region.
     pub fn names(&self, region: RegionId) -> Result<Vec<String>, RemoteError> {
-        self.ask(Kind::Names, region, &()).map(|names: Names| names.names)
+        let names = self.ask(Kind::Names, region, &()).map(|names: Names| names.names);
+        self.checked(names, |names| checks::names(names))
     }
 
     /// Where a path leads, with its symbolic links followed.
     pub fn resolve(&self, resolve: &Resolve) -> Result<Resolved, RemoteError> {
-        self.ask(Kind::Resolve, RegionId(0), resolve)
+        let resolved = self.ask(Kind::Resolve, RegionId(0), resolve);
+        self.checked(resolved, |resolved| checks::resolved(resolved, resolve))
     }
 
     /// Sets permission bits or times of a name.
@@ -169,12 +175,13 @@ impl Remote {
         mode: Option<u32>,
         modified_ns: Option<u64>,
     ) -> Result<Entry, RemoteError> {
-        self.ask(Kind::SetAttr, RegionId(0), &SetAttr { name: name.to_owned(), mode, modified_ns })
+        let set = SetAttr { name: name.to_owned(), mode, modified_ns };
+        self.checked(self.ask(Kind::SetAttr, RegionId(0), &set), checks::entry)
     }
 
     /// Sets a region's size, as a commit of its own.
     pub fn resize(&self, region: RegionId, size: u64) -> Result<Committed, RemoteError> {
-        self.ask(Kind::Resize, region, &Resize { size })
+        self.checked(self.ask(Kind::Resize, region, &Resize { size }), checks::committed)
     }
 
     /// What the server is and holds.
@@ -184,12 +191,8 @@ impl Remote {
 
     /// What changed after an epoch, until another; 0: the newest.
     pub fn changes(&self, region: RegionId, epoch: Epoch, until: Epoch) -> Result<Changes, RemoteError> {
-        let changes: Changes =
-            self.ask_at(Kind::Changes, region, epoch, &ChangesUntil { until }, Replay::Freely).0?;
-        match changes.check(epoch, until) {
-            Ok(()) => Ok(changes),
-            Err(error) => Err(RemoteError::Protocol { server: self.server_name(), error }),
-        }
+        let changes = self.ask_at(Kind::Changes, region, epoch, &ChangesUntil { until }, Replay::Freely).0;
+        self.checked(changes, |changes: &Changes| changes.check(epoch, until))
     }
 
     /// Older epochs are no longer needed by this cache.
@@ -199,7 +202,20 @@ impl Remote {
 
     /// What became of a commit whose answer was lost; NotFound if nothing.
     pub fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
-        self.ask(Kind::CommitStatus, region, &CommitStatus { commit })
+        self.checked(self.ask(Kind::CommitStatus, region, &CommitStatus { commit }), checks::committed)
+    }
+
+    /// An answer, if it can be one.
+    fn checked<T>(
+        &self,
+        answer: Result<T, RemoteError>,
+        check: impl FnOnce(&T) -> Result<(), ProtocolError>,
+    ) -> Result<T, RemoteError> {
+        let value = answer?;
+        match check(&value) {
+            Ok(()) => Ok(value),
+            Err(error) => Err(RemoteError::Protocol { server: self.server_name(), error }),
+        }
     }
 
     fn ask<B: Serialize, T: DeserializeOwned>(

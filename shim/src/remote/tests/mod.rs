@@ -5,6 +5,7 @@ mod fetches;
 mod fuzz;
 mod greeting;
 mod lies;
+mod nonsense;
 mod recovery;
 mod replay;
 

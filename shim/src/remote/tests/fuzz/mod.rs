@@ -11,7 +11,7 @@ mod server;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use netmem_protocol::control::{Create, Rename, Resolve};
+use netmem_protocol::control::{Create, Entry, EntryKind, Rename, Resolve};
 use netmem_protocol::{ClientId, CommitId, Epoch, RegionId, Run};
 
 use self::memory::most_held;
@@ -105,33 +105,55 @@ fn commit(remote: &Remote, region: RegionId, pages: u64) -> Result<(), RemoteErr
     done.map(|_| ()).map_err(|failure| failure.error)
 }
 
+/// Whether a path below a directory stays there.
+fn is_inside(name: &str) -> bool {
+    !name.contains('\0') && name.split('/').all(|part| !["", ".", ".."].contains(&part))
+}
+
+/// What of an entry becomes a file's.
+fn possible(entry: &Entry) {
+    assert!(entry.mode <= 0o7777, "{entry:?}");
+    assert!(entry.kind != EntryKind::Region || entry.size <= 1 << 44 && entry.region.0 > 0, "{entry:?}");
+}
+
 /// One request of any kind.
 fn ask(remote: &Remote, sums: bool, dice: &mut Dice) -> Result<(), RemoteError> {
     let (region, size) = (dice.region(), dice.number());
     let create = dice.one([Create::Never, Create::IfMissing, Create::Exclusive]);
     match dice.below(28) {
         0 => remote.ping(),
-        1 => remote.lookup("a").map(|_| ()),
-        2 => remote.open("a", create, 0o600).map(|_| ()),
-        3 => remote.open_id(region).map(|_| ()),
-        4 => remote.create_unnamed(size).map(|_| ()),
+        1 => remote.lookup("a").map(|entry| possible(&entry)),
+        2 => remote.open("a", create, 0o600).map(|entry| possible(&entry)),
+        3 => remote.open_id(region).map(|entry| possible(&entry)),
+        4 => remote.create_unnamed(size).map(|entry| possible(&entry)),
         5 => remote.close(region),
-        6 => remote.list("d", "").map(|_| ()),
+        6 => {
+            let listing = remote.list("d", "a")?;
+            let names: Vec<&str> = listing.entries.iter().map(|(name, _)| name.as_str()).collect();
+            assert!(names.iter().all(|name| is_inside(name) && !name.contains('/')), "{names:?}");
+            assert!(names.is_sorted() && names.first() > Some(&"a") || names.is_empty() && !listing.more);
+            listing.entries.iter().for_each(|(_, entry)| possible(entry));
+            Ok(())
+        }
         7 => remote.remove("a", false),
         8 => {
             let exchange = dice.below(2) == 0;
             let (from, to) = ("a".to_owned(), "b".to_owned());
             remote.rename(&Rename { from, to, no_replace: false, exchange })
         }
-        9 => remote.make_dir("d", 0o700).map(|_| ()),
-        10 => remote.make_symlink("l", b"a").map(|_| ()),
-        11 => remote.link("a", "b").map(|_| ()),
-        12 => remote.names(region).map(|_| ()),
+        9 => remote.make_dir("d", 0o700).map(|entry| possible(&entry)),
+        10 => remote.make_symlink("l", b"a").map(|entry| possible(&entry)),
+        11 => remote.link("a", "b").map(|entry| possible(&entry)),
+        12 => {
+            remote.names(region).map(|names| assert!(names.iter().all(|name| is_inside(name)), "{names:?}"))
+        }
         13 => {
             let (base, path) = ("d".to_owned(), "../a".to_owned());
-            remote.resolve(&Resolve { base, path, follow: true, links: 0 }).map(|_| ())
+            remote
+                .resolve(&Resolve { base, path, follow: true, links: 0 })
+                .map(|resolved| assert!(resolved.name.is_empty() || is_inside(&resolved.name)))
         }
-        14 => remote.set_attr("a", Some(0o600), None).map(|_| ()),
+        14 => remote.set_attr("a", Some(0o600), None).map(|entry| possible(&entry)),
         15 => remote.resize(region, size).map(|_| ()),
         16 => remote.server_stat().map(|_| ()),
         17 | 18 => {

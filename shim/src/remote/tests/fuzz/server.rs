@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use netmem_protocol::codec::HEADER_BYTES;
-use netmem_protocol::control::{Changes, ErrorBody, Listing, Names, Reached, Resolved, ServerStat};
+use netmem_protocol::control::{
+    Changes, Committed, Entry, EntryKind, ErrorBody, Listing, Names, Reached, Resolved, ServerStat,
+};
 use netmem_protocol::{
     CAPABILITY_SUMS, CommitId, Epoch, FRAME_BODY_MAX, Header, HelloStatus, Kind, PAGE_SIZE, PageBody,
     PageBodyBuilder, RegionId, RequestId, Run, ServerHello, decode_body, encode_frame, page_sum,
@@ -328,9 +330,40 @@ fn change(dice: &mut Dice, sums: bool, (header, body): (&Header, &[u8]), answer:
             *answer = frame(&right, &lie);
         }
         _ if right.kind == Kind::Fetch.answer() => *answer = other_pages(dice, sums, header, asked(body)),
+        _ if dice.below(4) > 0 => *answer = frame(&right, &wild(dice, answer)[HEADER_BYTES..]),
         _ => answer[HEADER_BYTES..].iter_mut().for_each(|byte| *byte = dice.next() as u8),
     }
     After::GoOn
+}
+
+/// An answer that decodes, and says what can't be.
+fn wild(dice: &mut Dice, answer: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let header = Header::decode(answer.first_chunk().expect("a header"), FRAME_BODY_MAX).expect("a header");
+    let names = ["..", "../../x", "a/../b", "/x", "", ".", "x\0", "a//b", "a/", "a", "b/c", "zz"];
+    let (name, size) = (dice.one(names).to_owned(), dice.number());
+    let kinds = [EntryKind::Region, EntryKind::Directory, EntryKind::Symlink, EntryKind::Snapshot];
+    let entry = Entry { kind: dice.one(kinds), size, mode: dice.number() as u32, ..entry(dice.below(2)) };
+    let encoded = match Kind::REQUESTS.into_iter().find(|kind| kind.answer() == header.kind) {
+        Some(Kind::List) => {
+            let entries = (0..dice.below(4)).map(|_| (dice.one(names).to_owned(), entry.clone())).collect();
+            encode_frame(header, &Listing { entries, more: dice.below(2) == 0 }, &mut out)
+        }
+        Some(Kind::Names) => encode_frame(header, &Names { names: vec![name; 2] }, &mut out),
+        Some(Kind::Resolve) => {
+            let reached = dice.one([Reached::There, Reached::Missing, Reached::Outside]);
+            let outside = dice.one(names).as_bytes().to_vec();
+            let links = dice.number() as u32;
+            encode_frame(header, &Resolved { reached, name, slash: false, links, outside }, &mut out)
+        }
+        Some(Kind::Resize | Kind::Commit | Kind::CommitStatus) => {
+            let (epoch, previous) = (Epoch(dice.number()), Epoch(dice.number()));
+            encode_frame(header, &Committed { epoch, previous, size }, &mut out)
+        }
+        _ => encode_frame(header, &entry, &mut out),
+    };
+    encoded.expect("it encodes");
+    out
 }
 
 /// Pages that were not asked for, or not so.
