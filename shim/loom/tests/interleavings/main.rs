@@ -10,6 +10,7 @@ extern crate netmem_shim_loom as core;
 #[path = "../../../src/pager"]
 mod pager {
     pub mod commit;
+    pub mod flush;
     pub mod page;
     pub mod region;
     pub mod size;

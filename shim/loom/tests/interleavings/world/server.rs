@@ -52,7 +52,7 @@ impl Server {
 struct Staged(Vec<(u64, u64)>);
 
 impl StageSink for Staged {
-    fn stage(&mut self, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
+    fn stage(&mut self, _: RegionId, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
         let mut body = Vec::new();
         builder.encode_front(self.id(), &mut body);
         body.extend_from_slice(data);
@@ -96,17 +96,17 @@ impl PageSource for Server {
         Ok(())
     }
 
-    fn commit(&self, _: RegionId, body: &mut CommitBody<'_>) -> Result<Committed, CommitFailure> {
+    fn commit(&self, body: &mut CommitBody<'_>) -> Result<Vec<Committed>, CommitFailure> {
         let mut staged = Staged(Vec::new());
         let failure = |error| CommitFailure { error, id: CommitId(1), applied: Applied::No };
-        let _: Commit = body(&mut staged).map_err(failure)?;
+        let _: Vec<(RegionId, Commit)> = body(&mut staged).map_err(failure)?;
         let mut refuse = self.refuse.lock().expect("a number");
         if *refuse > 0 {
             *refuse -= 1;
             let text = "full".to_owned();
             return Err(failure(RemoteError::Answer { code: ErrorCode::Full, text }));
         }
-        Ok(self.add(&staged.0))
+        Ok(vec![self.add(&staged.0)])
     }
 
     fn commit_status(&self, _: RegionId, _: CommitId) -> Result<Committed, RemoteError> {

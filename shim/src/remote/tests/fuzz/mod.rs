@@ -96,13 +96,20 @@ fn fetch(remote: &Remote, sums: bool, region: RegionId, runs: &[Run]) -> Result<
     outcome
 }
 
-fn commit(remote: &Remote, region: RegionId, pages: u64) -> Result<(), RemoteError> {
-    let done = remote.commit(region, &mut |sink| {
+/// A commit of pages in each of so many regions.
+fn commit(remote: &Remote, regions: u64, pages: u64) -> Result<(), RemoteError> {
+    let done = remote.commit(&mut |sink| {
         let (builder, data) = stage_of(1..1 + pages);
-        sink.stage(&builder, &data)?;
-        Ok(empty_commit())
+        let mut parts = Vec::new();
+        for region in (7..7 + regions).map(RegionId) {
+            sink.stage(region, &builder, &data)?;
+            parts.push((region, empty_commit()));
+        }
+        Ok(parts)
     });
-    done.map(|_| ()).map_err(|failure| failure.error)
+    let done = done.map_err(|failure| failure.error)?;
+    assert_eq!(done.len() as u64, regions, "not an answer for each region");
+    Ok(())
 }
 
 /// Whether a path below a directory stays there.
@@ -164,7 +171,7 @@ fn ask(remote: &Remote, sums: bool, dice: &mut Dice) -> Result<(), RemoteError> 
         }
         19 => remote.view(region, Epoch(3)),
         20 => remote.commit_status(region, CommitId(1)).map(|_| ()),
-        21 | 22 => commit(remote, region, 1 + dice.below(255)),
+        21 | 22 => commit(remote, dice.one([1, 1, 2, 3]), 1 + dice.below(255)),
         _ => fetch(remote, sums, region, &runs(dice)),
     }
 }
@@ -224,7 +231,7 @@ fn get_on(remote: &mut Remote, case: &Case) {
     remote.give_time(2 * LIMIT);
     assert_eq!(fetch(remote, case.sums, RegionId(7), &[Run::new(3, 400)]), Ok(()));
     assert_eq!(remote.lookup("a").map(|entry| entry.region), Ok(RegionId(9)));
-    assert_eq!(commit(remote, RegionId(7), 20), Ok(()));
+    assert_eq!((commit(remote, 1, 20), commit(remote, 2, 20)), (Ok(()), Ok(())));
     assert_eq!(remote.changes(RegionId(7), Epoch(3), Epoch(0)).map(|changes| changes.epoch), Ok(Epoch(4)));
 }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::control::{
-    Changes, Committed, Entry, EntryKind, ErrorBody, Listing, Names, Reached, Resolved, ServerStat,
+    Changes, CommitTogether, Committed, CommittedTogether, Entry, EntryKind, ErrorBody, Listing, Names,
+    Reached, Resolved, ServerStat,
 };
 use netmem_protocol::{
     CAPABILITY_SUMS, CommitId, Epoch, FRAME_BODY_MAX, Header, HelloStatus, Kind, PAGE_SIZE, PageBody,
@@ -157,6 +158,10 @@ fn honest(sums: bool, kind: Kind, header: &Header, body: &[u8]) -> Vec<u8> {
             control(header, &Resolved { reached, name, slash: false, links: 1, outside })
         }
         Kind::Resize | Kind::Commit | Kind::CommitStatus => control(header, &committed(9)),
+        Kind::CommitTogether => {
+            let asked: CommitTogether = decode_body(body, "commit").expect("it decodes");
+            control(header, &CommittedTogether { parts: vec![committed(9); asked.parts.len()] })
+        }
         Kind::Changes => {
             let until: Epoch = decode_body(body, "until").expect("it decodes");
             let epoch = if until == Epoch(0) { Epoch(header.epoch.0 + 1) } else { until };
@@ -359,6 +364,10 @@ fn wild(dice: &mut Dice, answer: &[u8]) -> Vec<u8> {
         Some(Kind::Resize | Kind::Commit | Kind::CommitStatus) => {
             let (epoch, previous) = (Epoch(dice.number()), Epoch(dice.number()));
             encode_frame(header, &Committed { epoch, previous, size }, &mut out)
+        }
+        Some(Kind::CommitTogether) => {
+            let parts = vec![Committed { size, ..committed(9) }; dice.below(5) as usize];
+            encode_frame(header, &CommittedTogether { parts }, &mut out)
         }
         _ => encode_frame(header, &entry, &mut out),
     };
