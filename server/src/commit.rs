@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use netmem_protocol::control::{self, Committed};
-use netmem_protocol::{ClientId, CommitId, Epoch, ErrorCode, PAGE_SIZE, PageIndex};
+use netmem_protocol::{CacheId, ClientId, CommitId, Epoch, ErrorCode, PAGE_SIZE, PageIndex};
 
 use crate::changes::{Cut, with_cut};
 use crate::content::Content;
@@ -45,8 +45,8 @@ struct Change<'a> {
     cut: Option<u64>,
     size: Option<u64>,
     staged: &'a [Staged],
-    /// Its client and number, and the commits that are remembered; `None` of one that has no number.
-    identity: Option<(ClientId, CommitId, &'a Applied)>,
+    /// Whose it is, its number, and the commits that are remembered; `None` of one that has no number.
+    identity: Option<(Who, CommitId, &'a Applied)>,
 }
 
 impl Change<'_> {
@@ -62,10 +62,17 @@ impl Change<'_> {
 
     /// What a store has to remember of clients' commits: those of this one's client, and that another is forgotten.
     fn remembered(&self, committed: Committed) -> Vec<(ClientId, Option<Ended>)> {
-        let Some((client, commit, applied)) = self.identity else { return Vec::new() };
+        let Some((Who { client, .. }, commit, applied)) = self.identity else { return Vec::new() };
         let ended = applied.with(client, commit, committed);
         let forgotten = applied.forgotten_for(client).map(|forgotten| (forgotten, None));
         forgotten.into_iter().chain([(client, Some(ended))]).collect()
+    }
+
+    /// The same of page caches.
+    fn made(&self, epoch: u64) -> Vec<(CacheId, Option<u64>)> {
+        let Some((Who { cache, .. }, _, applied)) = self.identity else { return Vec::new() };
+        let forgotten = applied.cache_forgotten_for(cache).map(|forgotten| (forgotten, None));
+        forgotten.into_iter().chain([(cache, Some(epoch))]).collect()
     }
 }
 
@@ -96,6 +103,7 @@ impl Ready<'_> {
 
     fn record(&mut self, kept: Vec<u64>) -> Record<'_> {
         let applied = self.change.remembered(self.committed());
+        let made = self.change.made(self.root.epoch);
         let cut = self.root.cuts.last().filter(|cut| cut.epoch == self.root.epoch).map(|cut| cut.kept);
         Record {
             region: self.region.id,
@@ -106,6 +114,7 @@ impl Ready<'_> {
             cut,
             modified_ns: self.log.when_ns,
             applied,
+            made,
             kept,
             log: self.log,
         }
@@ -149,7 +158,7 @@ impl Commits<'_> {
                 cut: request.cut,
                 size: request.size,
                 staged,
-                identity: Some((who.client, request.commit, &**applied)),
+                identity: Some((who, request.commit, &**applied)),
             };
             changes.push((region, change));
         }
@@ -291,7 +300,7 @@ impl Commits<'_> {
 fn may_come(region: &Region, who: Who, request: &control::Commit, applied: &Applied) -> Answer<()> {
     if applied.is_settled(who.client, request.commit) {
         let text = format!(
-            "region {}: commit {} comes too late: its client was told that it was not applied",
+            "region {}: commit {} comes too late: its client was told that it was not applied, or has committed since",
             region.id, request.commit
         );
         return Err(Refusal::new(ErrorCode::Stale, text));

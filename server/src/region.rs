@@ -141,13 +141,18 @@ impl Applied {
 
     /// Remembers that a page cache made an epoch.
     pub fn made(&mut self, cache: CacheId, epoch: u64) {
-        if !self.caches.contains_key(&cache)
-            && self.caches.len() >= APPLIED_CLIENTS_MAX
-            && let Some(oldest) = self.caches.iter().min_by_key(|(_, epoch)| **epoch).map(|(id, _)| *id)
-        {
+        if let Some(oldest) = self.cache_forgotten_for(cache) {
             self.caches.remove(&oldest);
         }
         self.caches.insert(cache, epoch);
+    }
+
+    /// The page cache that is forgotten if this one is remembered.
+    pub fn cache_forgotten_for(&self, cache: CacheId) -> Option<CacheId> {
+        if self.caches.contains_key(&cache) || self.caches.len() < APPLIED_CLIENTS_MAX {
+            return None;
+        }
+        self.caches.iter().min_by_key(|(_, epoch)| **epoch).map(|(id, _)| *id)
     }
 
     fn ends(&mut self, client: ClientId) -> &mut Ends {

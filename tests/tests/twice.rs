@@ -19,6 +19,7 @@ on_each_rung! {
     commits_of_a_program_that_died_change_nothing_of_its_successor
     commits_that_come_a_second_time_after_a_restart_change_nothing
     a_commit_that_was_given_up_and_comes_after_a_restart_changes_nothing
+    a_commit_of_a_program_that_died_changes_nothing_of_its_successor_over_a_restart
 }
 
 const PAGE: usize = 4096;
@@ -275,5 +276,25 @@ fn a_commit_that_was_given_up_and_comes_after_a_restart_changes_nothing(engine: 
         let told = nothing_changes(&server, &[&writer.wire], &format!("{keep} kept"));
         println!("{engine}: {keep} epochs kept: {told:?}");
         assert_eq!(&letters(&server, "a")[..3], "221");
+    }
+}
+
+fn a_commit_of_a_program_that_died_changes_nothing_of_its_successor_over_a_restart(engine: Engine) {
+    for (keep, cut) in [("0", true), ("64", false)] {
+        let (mut server, host) = (Server::durable(&["--keep-epochs", keep]), Host::new(engine));
+        let mut first = Writer::start(&host, &server, &[]);
+        (0..4).for_each(|turn| first.commit(turn));
+        if cut {
+            // A commit with a cut needs no base.
+            first.agent.ok(&format!("truncate {} 0", first.fd));
+            first.agent.ok(&format!("truncate {} {}", first.fd, PAGES * PAGE));
+        }
+        first.agent.ok(&format!("fill 0 0 {PAGE} x"));
+        first.is_committing();
+        first.agent.kill();
+        let mut next = Writer::start(&host, &server, &[]);
+        (4..8).for_each(|turn| next.commit(turn));
+        server.restart();
+        nothing_changes(&server, &[&first.wire], &format!("{keep} epochs kept"));
     }
 }

@@ -47,6 +47,9 @@ impl Catalog {
         for (id, client, ended) in &loaded.names.applied {
             region(*id)?.remember(*client, ended);
         }
+        for (id, cache, epoch) in &loaded.names.made {
+            region(*id)?.turn().made(*cache, *epoch);
+        }
         for (id, row) in &loaded.names.log {
             region(*id)?.history().note(*row);
         }

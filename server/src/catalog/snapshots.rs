@@ -269,7 +269,15 @@ impl Catalog {
             from = leaf + 1;
         }
         let (row, applied) = (region.row(&root), Vec::new());
-        let rows = CommitRows { region: id, row, leaves, kept: clones.clone(), log: None, applied };
+        let rows = CommitRows {
+            region: id,
+            row,
+            leaves,
+            kept: clones.clone(),
+            log: None,
+            applied,
+            made: Vec::new(),
+        };
         let update = Update {
             commits: vec![rows],
             snapshots: snapshots.into_iter().map(|name| (id, name, None)).collect(),

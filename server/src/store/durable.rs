@@ -265,6 +265,7 @@ fn commit_rows(record: &mut Record<'_>) -> CommitRows {
         kept: std::mem::take(&mut record.kept),
         log: Some(record.log),
         applied: std::mem::take(&mut record.applied),
+        made: std::mem::take(&mut record.made),
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `attributes` | region, `Attribute` | a number |
 //! | `leaves` | region, leaf, epoch | 64 pages: versions, slots and checksums (`encode_leaf`) |
 //! | `applied` | region, client | the client's last commits |
+//! | `caches` | region, page cache | the newest epoch that it made |
 //! | `snapshots` | region, name | `SnapshotRow` |
 //! | `log` | region, epoch | when, pages changed, size |
 //! | `directories` | full name | mode and time |
@@ -18,7 +19,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use netmem_protocol::control::Committed;
-use netmem_protocol::{ClientId, CommitId, Epoch, RegionId, StoreId};
+use netmem_protocol::{CacheId, ClientId, CommitId, Epoch, RegionId, StoreId};
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,7 +37,7 @@ pub const FILE: &str = "index";
 /// Its name while it is made.
 const FILE_NEW: &str = "index.new";
 /// Written into `meta`. Another one is not read.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// Bytes of the index that are kept in memory.
 const CACHE_BYTES: usize = 64 << 20;
 
@@ -45,6 +46,7 @@ const REGIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("regions")
 const ATTRIBUTES: TableDefinition<'_, (u64, u8), u64> = TableDefinition::new("attributes");
 const LEAVES: TableDefinition<'_, (u64, u64, u64), &[u8]> = TableDefinition::new("leaves");
 const APPLIED: TableDefinition<'_, (u64, [u8; 16]), &[u8]> = TableDefinition::new("applied");
+const CACHES: TableDefinition<'_, (u64, [u8; 16]), u64> = TableDefinition::new("caches");
 const SNAPSHOTS: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("snapshots");
 const LOG: TableDefinition<'_, (u64, u64), (u64, u64, u64)> = TableDefinition::new("log");
 const DIRECTORIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("directories");
@@ -124,6 +126,7 @@ impl Index {
         write.open_table(ATTRIBUTES).map_err(failed)?;
         write.open_table(LEAVES).map_err(failed)?;
         write.open_table(APPLIED).map_err(failed)?;
+        write.open_table(CACHES).map_err(failed)?;
         write.open_table(SNAPSHOTS).map_err(failed)?;
         write.open_table(LOG).map_err(failed)?;
         write.open_table(DIRECTORIES).map_err(failed)?;
@@ -204,6 +207,11 @@ impl Index {
                 (CommitId(commit), Committed { epoch: Epoch(epoch), previous: Epoch(previous), size })
             });
             names.applied.push((RegionId(region), ClientId(client), commits.collect()));
+        }
+        for row in read.open_table(CACHES).map_err(failed)?.iter().map_err(failed)? {
+            let (key, epoch) = row.map_err(failed)?;
+            let (region, cache) = key.value();
+            names.made.push((RegionId(region), CacheId(cache), epoch.value()));
         }
         for row in read.open_table(SNAPSHOTS).map_err(failed)?.iter().map_err(failed)? {
             let (key, row) = row.map_err(failed)?;

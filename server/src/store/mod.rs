@@ -14,7 +14,7 @@ pub mod simulated;
 
 use std::io::{self, ErrorKind};
 
-use netmem_protocol::{ClientId, Epoch, ErrorCode, RegionId, StoreId};
+use netmem_protocol::{CacheId, ClientId, Epoch, ErrorCode, RegionId, StoreId};
 use thiserror::Error;
 
 use crate::history::LogRow;
@@ -40,6 +40,8 @@ pub struct Record<'a> {
     pub modified_ns: u64,
     /// How the last commits of its client ended, this one included; of a client that is forgotten, nothing.
     pub applied: Vec<(ClientId, Option<Ended>)>,
+    /// The newest epoch that each page cache made, as far as the commit changes that; of one that is forgotten, nothing.
+    pub made: Vec<(CacheId, Option<u64>)>,
     /// Older epochs that are kept, in order.
     pub kept: Vec<u64>,
     /// Its line in the region's log.

@@ -3,7 +3,7 @@
 //! Owns: the rows, and how a leaf's is written. Called by: index, and whoever puts an update together. Must not: know how rows are kept.
 
 use netmem_protocol::control::Committed;
-use netmem_protocol::{ClientId, CommitId, RegionId};
+use netmem_protocol::{CacheId, ClientId, CommitId, RegionId};
 use serde::{Deserialize, Serialize};
 
 use crate::history::LogRow;
@@ -127,6 +127,8 @@ pub struct CommitRows {
     pub log: Option<LogRow>,
     /// The last commits of its client, and with `None` of one that is forgotten.
     pub applied: Vec<(ClientId, Option<Ended>)>,
+    /// The newest epoch of its page cache, and with `None` of one that is forgotten.
+    pub made: Vec<(CacheId, Option<u64>)>,
 }
 
 /// All that the index says, but for the leaves.
@@ -138,6 +140,8 @@ pub struct Names {
     pub attributes: Vec<(RegionId, u8, u64)>,
     /// The last commits of clients.
     pub applied: Vec<(RegionId, ClientId, Ended)>,
+    /// The newest epochs that page caches made.
+    pub made: Vec<(RegionId, CacheId, u64)>,
     /// Snapshots, by name.
     pub snapshots: Vec<(RegionId, String, SnapshotRow)>,
     /// The logs of regions, in order.

@@ -187,7 +187,9 @@ fn ask_for(
 ) -> Result<Vec<Committed>, Trouble> {
     if let [(region, body)] = &parts[..] {
         let ask = Ask { kind: Kind::Commit, region: *region, epoch: Epoch(0), body };
-        return connection.exchange(&ask, deadline).map(|done| vec![done]);
+        let done = connection.exchange(&ask, deadline)?;
+        super::checks::committed(&done)?;
+        return Ok(vec![done]);
     }
     let body = CommitTogether { parts };
     let ask = Ask { kind: Kind::CommitTogether, region: RegionId(0), epoch: Epoch(0), body: &body };
@@ -196,6 +198,7 @@ fn ask_for(
         let what = "answer to CommitTogether: not one for each region";
         return Err(Trouble::Protocol(ProtocolError::Malformed { what }));
     }
+    done.parts.iter().try_for_each(super::checks::committed)?;
     Ok(done.parts)
 }
 

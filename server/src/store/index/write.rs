@@ -4,11 +4,11 @@
 //! kept needs.
 
 use netmem_protocol::control::Committed;
-use netmem_protocol::{ClientId, CommitId, RegionId};
+use netmem_protocol::{CacheId, ClientId, CommitId, RegionId};
 use redb::{ReadableTable, WriteTransaction};
 
 use super::{
-    APPLIED, ATTRIBUTES, CHILDREN, DIRECTORIES, LEAVES, LOG, META, REGIONS, SNAPSHOTS, encode, failed,
+    APPLIED, ATTRIBUTES, CACHES, CHILDREN, DIRECTORIES, LEAVES, LOG, META, REGIONS, SNAPSHOTS, encode, failed,
 };
 use crate::history::{LOG_MAX, LogRow};
 use crate::store::StoreError;
@@ -89,6 +89,13 @@ fn write_commit(write: &WriteTransaction, commit: &CommitRows) -> Result<(), Sto
         let row: Vec<(u64, [u64; 3])> = commits.iter().map(ended).collect();
         applied.insert((region, *client), &encode(&row)?[..]).map_err(failed)?;
     }
+    let mut caches = write.open_table(CACHES).map_err(failed)?;
+    for (CacheId(cache), epoch) in &commit.made {
+        match epoch {
+            Some(epoch) => drop(caches.insert((region, *cache), epoch).map_err(failed)?),
+            None => drop(caches.remove((region, *cache)).map_err(failed)?),
+        }
+    }
     Ok(())
 }
 
@@ -144,6 +151,8 @@ fn write_region(write: &WriteTransaction, region: u64, row: Option<&RegionRow>) 
     log.retain_in((region, 0)..(region + 1, 0), |_, _| false).map_err(failed)?;
     let mut applied = write.open_table(APPLIED).map_err(failed)?;
     applied.retain_in((region, [0; 16])..(region + 1, [0; 16]), |_, _| false).map_err(failed)?;
+    let mut caches = write.open_table(CACHES).map_err(failed)?;
+    caches.retain_in((region, [0; 16])..(region + 1, [0; 16]), |_, _| false).map_err(failed)?;
     Ok(())
 }
 
