@@ -26,7 +26,7 @@ use netmem_protocol::{
 use serde::Serialize;
 
 /// For how long sessions are played, unless told otherwise.
-const SECONDS: u64 = 20;
+const SECONDS: u64 = 30;
 
 struct Dice(u64);
 
