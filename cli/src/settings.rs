@@ -148,7 +148,7 @@ mod tests {
                 "server" => "unix:/s",
                 "engine" => "uffd",
                 "log" => "info",
-                "disable" => "",
+                "disable" | "snapshot" => "",
                 "prefix" | "dir" | "stats" | "paths" => "/p",
                 _ => "64",
             };
