@@ -6,10 +6,11 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use netmem_tests::built::compile;
 use netmem_tests::cli::{bytes_at, exported, import, netmem};
+use netmem_tests::dice::seeded;
 use netmem_tests::engine::best;
 use netmem_tests::hang::{kill_group, patient};
 use netmem_tests::real::{have, run_script_on};
@@ -88,25 +89,6 @@ fn a_page_cache_stays_warm_over_a_restart(engine: Engine) {
     let fd = second.ok("open /netmem/a r");
     assert_eq!(second.ok(&format!("pread {fd} 2998 4")), "xx");
     assert_eq!(server.client().server_stat().expect("a server").fetches, 0);
-}
-
-/// Numbers that follow from a seed, which is printed.
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Dice {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_nanos() as u64;
-        let seed = std::env::var("NETMEM_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(now);
-        println!("NETMEM_TEST_SEED={seed}");
-        Dice(seed | 1)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }
 
 /// Programs that commit all pages of a region of their own, over and over.
@@ -208,7 +190,7 @@ impl Drop for Writers {
 
 fn writers_lose_no_sync_to_servers_that_are_killed(engine: Engine) {
     let (writers, kills) = if is_long() { (8, 210) } else { (8, 20) };
-    let mut dice = Dice::new();
+    let mut dice = seeded();
     let (mut server, host) = (Server::durable(&[]), Host::new(engine));
     let mut writers = Writers::start(writers, &host, &server);
     for _ in 0..kills {
@@ -222,7 +204,7 @@ fn writers_lose_no_sync_to_servers_that_are_killed(engine: Engine) {
 
 fn a_region_is_whole_whenever_its_program_is_killed(engine: Engine) {
     let kills = if is_long() { 210 } else { 20 };
-    let mut dice = Dice::new();
+    let mut dice = seeded();
     let (server, host) = (Server::durable(&[]), Host::new(engine));
     let mut writers = Writers::start(2, &host, &server);
     for _ in 0..kills {
@@ -242,7 +224,7 @@ fn killing_while(server: &mut Server, kills: u64, script: impl FnOnce(String) + 
     let url = server.url().to_owned();
     let work = thread::spawn(move || script(url));
     let mut killed = 0;
-    let mut dice = Dice::new();
+    let mut dice = seeded();
     while killed < kills && !work.is_finished() {
         // By what the server has done, not by time.
         let commits = 2 + dice.below(40);
