@@ -268,8 +268,8 @@ int netmem_sync(void *addr, size_t length, int flags);
  *
  * Every process of the host that uses the region must have NETMEM_SNAPSHOT=1 in its environment (netmem run
  * --snapshot): so that its stores can be held, it learns of each page's first store between two commits,
- * which costs some microseconds a page. Not held are system calls that go past the library, and the kernel's
- * own stores into robust mutexes and signal stacks.
+ * which costs some microseconds a page. Not held are system calls that go past the library, and pages with
+ * robust mutexes that are held or with signal stacks, which the kernel must be able to store into.
  */
 #define NETMEM_SNAPSHOT 0x2u
 

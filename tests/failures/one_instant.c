@@ -6,6 +6,7 @@
  *   0 to 31    four threads (two of each of two children) count their eight pages up one after the other: first >= second >= ... >= first - 1
  *   32, 33     two children take turns: the one stores n + 1 when it sees that the other has n, so page 32 is that of 33, or one more
  *   34 to 41   a child writes them with pwrite, in the same order as the threads
+ *   42         two robust mutexes: this program holds the one, and a child the other, all the time
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -20,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, PAGES = 42, CHAIN = 8 };
+enum { PAGE = 4096, PAGES = 43, CHAIN = 8 };
 
 static volatile uint64_t *map;
 
@@ -49,7 +50,13 @@ static void take_turns(int mine, int other, uint64_t ahead) {
     }
 }
 
+static pthread_mutex_t *mutex(int which) {
+    return (pthread_mutex_t *)word(42) + which;
+}
+
 static void child(int which, int fd) {
+    if (which == 0 && pthread_mutex_lock(mutex(1)) != 0)
+        fail("pthread_mutex_lock");
     if (which < 2) {
         static int first[2];
         pthread_t thread;
@@ -81,13 +88,21 @@ int main(int argc, char **argv) {
     map = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED)
         fail("mmap");
+    pthread_mutexattr_t robust;
+    pthread_mutexattr_init(&robust);
+    pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
+    pthread_mutexattr_setpshared(&robust, PTHREAD_PROCESS_SHARED);
+    for (int which = 0; which < 2; which++)
+        pthread_mutex_init(mutex(which), &robust);
+    if (pthread_mutex_lock(mutex(0)) != 0)
+        fail("pthread_mutex_lock");
     pid_t children[5];
     for (int which = 0; which < 5; which++) {
         children[which] = fork();
         if (children[which] == 0)
             child(which, fd);
     }
-    for (int page = 0; page < PAGES; page += page < 32 ? CHAIN : 1)
+    for (int page = 0; page < 42; page += page < 32 ? CHAIN : 1)
         while (__atomic_load_n(word(page), __ATOMIC_SEQ_CST) == 0)
             usleep(100);
     printf("ready %d\n", children[0]);

@@ -156,7 +156,7 @@ impl Engine {
                 if pins::covers(mapping.start, mapping.end) {
                     pages
                         .filter(|page| pins::covers(*page, page + mem::PAGE))
-                        .try_for_each(|page| engine.let_store_through(mapping, page))?;
+                        .try_for_each(|page| engine.open_for_kernel(mapping, page))?;
                 }
                 Ok(())
             }
@@ -277,8 +277,8 @@ impl Engine {
     pub fn open_for_kernel(&self, mapping: &Mapping, address: usize) -> Result<(), Errno> {
         let _looking = state::Looking::start();
         match self {
-            Engine::Uffd(engine) => engine.let_store_through(mapping, address),
-            Engine::Sigsegv(engine) => engine.prepare(mapping, address, address + 1, true),
+            Engine::Uffd(engine) => engine.open_for_kernel(mapping, address),
+            Engine::Sigsegv(engine) => engine.open_for_kernel(mapping, address),
         }
     }
 

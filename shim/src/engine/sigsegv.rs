@@ -35,6 +35,14 @@ struct Access {
     write: bool,
     /// It was touched although it is here: whatever its block is by our account, the kernel is told.
     again: bool,
+    /// It is pinned, and opened even while somebody keeps the region from changing: he does so himself.
+    pinned: bool,
+}
+
+impl Access {
+    fn to(write: bool) -> Access {
+        Access { write, again: false, pinned: false }
+    }
 }
 
 /// See the module.
@@ -172,10 +180,17 @@ impl Sigsegv {
         handle.bring_in(mapping.page_at(from), mapping.page_at(to - 1) + 1)?;
         let mut at = from;
         while at < to {
-            self.open(mapping, handle, (at, at + 1), Access { write, again: false })?;
+            self.open(mapping, handle, (at, at + 1), Access::to(write))?;
             at = (at / mem::PAGE + 1) * mem::PAGE;
         }
         Ok(())
+    }
+
+    /// See [`super::Engine::open_for_kernel`].
+    pub fn open_for_kernel(&self, mapping: &Mapping, address: usize) -> Result<(), Errno> {
+        let handle = host::handle(mapping.handle);
+        handle.bring_in(mapping.page_at(address), mapping.page_at(address) + 1)?;
+        self.open(mapping, handle, (address, address + 1), Access { pinned: true, ..Access::to(true) })
     }
 
     /// Serves one fault of the program. The thread's signals are blocked.
@@ -224,7 +239,7 @@ impl Sigsegv {
             (first, end) = (page, page + 1);
         }
         let (from, to) = (mapping.address_of(first), mapping.address_of(end - 1) + mem::PAGE);
-        self.open(mapping, handle, (address, address + 1), Access { write, again })?;
+        self.open(mapping, handle, (address, address + 1), Access { again, ..Access::to(write) })?;
         if !again {
             crate::stats::FAULT_TIME.note(began);
         }
@@ -235,7 +250,7 @@ impl Sigsegv {
             let (start, stop) = state.range(block, from, to);
             // Without guards a block opens whole, and so it must have come whole; the others are opened when they are touched.
             if guarded || (start, stop) == state.range(block, mapping.start, mapping.end) {
-                self.open(mapping, handle, (start, stop), Access { write: false, again: false })?;
+                self.open(mapping, handle, (start, stop), Access::to(false))?;
             }
         }
         Ok(())
@@ -292,11 +307,12 @@ impl Sigsegv {
         let runtime = host::runtime_if_started().ok_or(Errno(libc::EIO))?;
         // Not while somebody keeps the region from changing (I2).
         let now = loop {
-            if access.write && !mapping.private {
+            let may_wait = access.write && !access.pinned && !mapping.private;
+            if may_wait {
                 host::hold::wait(handle);
             }
             let now = state.lock(block);
-            if now == WRITE || !access.write || mapping.private || !host::hold::is_held(handle) {
+            if now == WRITE || !may_wait || !host::hold::is_held(handle) {
                 break now;
             }
             state.unlock(block, now);

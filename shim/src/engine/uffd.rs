@@ -224,6 +224,15 @@ impl UffdEngine {
 
     /// Synchronous tracking: mark, then let go on; not while somebody keeps the region from changing (I2).
     pub fn let_store_through(&self, mapping: &Mapping, address: usize) -> Result<(), Errno> {
+        self.let_through(mapping, address, true)
+    }
+
+    /// The same at once, for a page that is pinned: who keeps the region from changing opens such pages himself.
+    pub fn open_for_kernel(&self, mapping: &Mapping, address: usize) -> Result<(), Errno> {
+        self.let_through(mapping, address, false)
+    }
+
+    fn let_through(&self, mapping: &Mapping, address: usize, waits: bool) -> Result<(), Errno> {
         if self.stores == StoreTracking::Async || mapping.private {
             return Ok(());
         }
@@ -232,11 +241,13 @@ impl UffdEngine {
         let mut mapping = *mapping;
         loop {
             let handle = host::handle(mapping.handle);
-            host::hold::wait(handle);
+            if waits {
+                host::hold::wait(handle);
+            }
             let page = mapping.page_at(address);
             let block = mapping.state.number(address);
             let before = mapping.state.lock(block);
-            if host::hold::is_held(handle) {
+            if waits && host::hold::is_held(handle) {
                 mapping.state.unlock(block, before);
                 continue;
             }
