@@ -92,7 +92,7 @@ fn torn(server: &Server) -> Option<String> {
 fn what_is_committed_is_what_the_memory_was_at_one_instant(engine: Engine) {
     let (server, host) = (Server::start(), Host::new(engine));
     let mut program = Program::start(&host, &server);
-    let rounds = if std::env::var_os("NETMEM_TEST_LONG").is_some() { 2000 } else { 30 };
+    let rounds = if std::env::var_os("NETMEM_TEST_LONG").is_some() { 500 } else { 30 };
     let (mut last, mut instants) = (0, 0);
     for round in 0..rounds {
         let epoch = program.commit(SNAPSHOT);

@@ -16,7 +16,7 @@
 //! | `children` | directory, NUL, name | `ChildRow` |
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use netmem_protocol::control::Committed;
 use netmem_protocol::{CacheId, ClientId, CommitId, Epoch, RegionId, StoreId};
@@ -75,28 +75,53 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, StoreError
     }
 }
 
+/// The file, as redb wants it: never shorter on the disk than its first page says, whatever of the last writes got there. redb 3.1 does not
+/// open one that is (`page_manager.rs`, `raw_file_len() >= layout().len()`), and orders neither of the two by a sync of its own.
 #[derive(Debug)]
-struct Backend(Arc<dyn DiskFile>);
+struct Backend {
+    file: Arc<dyn DiskFile>,
+    /// The length that it is to have after the next sync, which the first page tells of; until then it is longer.
+    shorter: Mutex<Option<u64>>,
+}
+
+impl Backend {
+    fn shorter(&self) -> MutexGuard<'_, Option<u64>> {
+        self.shorter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.0.length()
+        self.shorter().map_or_else(|| self.file.length(), Ok)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(out, offset)
+        self.file.read_at(out, offset)
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        let mut shorter = self.shorter();
+        if let Some(before) = shorter.take_if(|before| length > *before) {
+            // What lies behind that has to be zeros again.
+            self.file.sync()?;
+            self.file.set_len(before)?;
+        }
+        if length < self.file.length()? {
+            *shorter = Some(length);
+            return Ok(());
+        }
+        self.file.set_len(length)?;
+        self.file.sync()
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
+        let mut shorter = self.shorter();
+        self.file.sync()?;
+        shorter.take().map_or(Ok(()), |length| self.file.set_len(length))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_at(&mut [IoSlice::new(data)], offset)
+        self.file.write_at(&mut [IoSlice::new(data)], offset)
     }
 }
 
@@ -139,7 +164,11 @@ impl Index {
     fn of(file: Arc<dyn DiskFile>) -> Result<Index, StoreError> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
-        Ok(Index { database: builder.create_with_backend(Backend(file)).map_err(failed)? })
+        Ok(Index {
+            database: builder
+                .create_with_backend(Backend { file, shorter: Mutex::default() })
+                .map_err(failed)?,
+        })
     }
 
     /// Opens it. Returns its identity.
