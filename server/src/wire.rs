@@ -24,6 +24,8 @@ const KEEPALIVE_IDLE_S: u32 = 30;
 const KEEPALIVE_INTERVAL_S: u32 = 10;
 /// Questions without an answer after which the connection is over.
 const KEEPALIVE_PROBES: u32 = 3;
+/// Milliseconds of silence that end a connection, probes or not.
+const SILENCE_MAX_MS: u32 = 1000 * (KEEPALIVE_IDLE_S + KEEPALIVE_PROBES * KEEPALIVE_INTERVAL_S);
 
 /// A stream socket.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ impl Socket {
                 let _ = setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_S);
                 let _ = setsockopt(stream, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL_S);
                 let _ = setsockopt(stream, sockopt::TcpKeepCount, &KEEPALIVE_PROBES);
+                // An answer that nobody acknowledges is sent again for a quarter of an hour, and no probe meanwhile.
+                let _ = setsockopt(stream, sockopt::TcpUserTimeout, &SILENCE_MAX_MS);
                 stream.set_write_timeout(Some(WRITE_TIMEOUT))
             }
             Socket::Unix(stream) => {
