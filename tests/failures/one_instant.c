@@ -5,7 +5,8 @@
  * Pages, each of which begins with a number:
  *   0 to 31    four threads (two of each of two children) count their eight pages up one after the other: first >= second >= ... >= first - 1
  *   32, 33     two children take turns: the one stores n + 1 when it sees that the other has n, so page 32 is that of 33, or one more
- *   34 to 41   a child writes them with pwrite, in the same order as the threads
+ *   34 to 41   a thread of a child writes them with pwrite, in the same order as the others; the child has forked meanwhile, and its child,
+ *              which does nothing, has none of its writes
  *   42         two robust mutexes: this program holds the one, and a child the other, all the time
  */
 #include <dlfcn.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,6 +41,15 @@ static void *count_up(void *argument) {
     for (uint64_t number = 1;; number++)
         for (int page = first; page < first + CHAIN; page++)
             __atomic_store_n(word(page), number, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+static void *write_up(void *argument) {
+    int fd = *(int *)argument;
+    for (uint64_t number = 1;; number++)
+        for (int page = 34; page < 34 + CHAIN; page++)
+            if (pwrite(fd, &number, sizeof number, (off_t)page * PAGE) != sizeof number)
+                fail("pwrite");
     return NULL;
 }
 
@@ -68,10 +79,19 @@ static void child(int which, int fd) {
     } else if (which < 4) {
         take_turns(32 + which - 2, 32 + 3 - which, which == 2 ? 1 : 0);
     } else {
-        for (uint64_t number = 1;; number++)
-            for (int page = 34; page < 34 + CHAIN; page++)
-                if (pwrite(fd, &number, sizeof number, (off_t)page * PAGE) != sizeof number)
-                    fail("pwrite");
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, write_up, &fd) != 0)
+            fail("pthread_create");
+        while (__atomic_load_n(word(34 + CHAIN - 1), __ATOMIC_SEQ_CST) < 100)
+            usleep(100);
+        for (int children = 0; children < 4; children++)
+            if (fork() == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                for (;;)
+                    pause();
+            }
+        for (;;)
+            pause();
     }
 }
 

@@ -164,7 +164,7 @@ fn move_bytes(
             }
         }
     }
-    let writing = target.map(Writing::begin);
+    let writing = target.map(Writing::begin_to_wait);
     let done = match own_offset.as_mut() {
         Some(offset) => make(core::ptr::from_mut(offset) as usize, length)?,
         None => make(from.offset, length)?,

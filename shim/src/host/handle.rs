@@ -14,7 +14,7 @@ use crate::engine::harvest;
 use crate::engine::mappings::Writer;
 use crate::engine::sites::{self, Wait};
 use crate::log;
-use crate::pager::commit::{CommitOptions, CommitReport, Held, Member, commit_together};
+use crate::pager::commit::{CommitOptions, CommitReport, Held, How, Member, commit_together};
 use crate::pager::table::{Board, WINDOW_PAGES};
 use crate::pager::{Frames, PagerError, Region};
 use crate::stats;
@@ -289,10 +289,12 @@ impl Handle {
             members.map(|(handle, harvest)| Member { region: &handle.region, harvest }).collect();
         let committed = commit_together(
             &members,
-            &runtime.remote,
-            options,
-            instant.then_some(&hold),
-            Self::deadline(runtime),
+            &How {
+                source: &runtime.remote,
+                options,
+                holding: instant.then_some(&hold),
+                deadline: Self::deadline(runtime),
+            },
         );
         let reports = committed.map_err(|error| {
             for handle in handles {

@@ -20,6 +20,7 @@ use crate::pager::commit::Held;
 use crate::pager::table::{Slot, Tracking, hold_word, holder};
 use crate::stats;
 use crate::sys::errno::Errno;
+use crate::sys::signal::SignalMask;
 use crate::sys::{file, futex, shm, thread};
 
 /// How long the processes of a host have to stop their stores.
@@ -32,20 +33,22 @@ const POLL: Duration = Duration::from_millis(5);
 /// The bell: rung when somebody begins to hold. Null until this process answers it.
 static BELL: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
 
-/// From now on this process answers, if NETMEM_SNAPSHOT=1 says so. Before its first mapping.
+/// From now on this process answers, if NETMEM_SNAPSHOT=1 says so. Before its first mapping; a second call, after something else failed,
+/// does nothing.
 pub fn start(runtime: &'static Runtime) -> Result<(), Errno> {
-    if !runtime.config.snapshot {
+    if !runtime.config.snapshot || bell().is_some() {
         return Ok(());
     }
     let file = file::open(runtime.directory.bell_path(), OFlags::RDWR | OFlags::CREATE, 0o600)?;
     shm::extend(&file, crate::sys::mem::PAGE as u64)?;
     let at = shm::map(&file, 0, crate::sys::mem::PAGE)?;
     BELL.store(at as *mut AtomicU64, Ordering::Release);
-    spawn(runtime)
+    spawn(runtime).inspect_err(|_| BELL.store(core::ptr::null_mut(), Ordering::Release))
 }
 
-/// In a forked child, which has the bell and no thread.
+/// In a forked child, which has the bell and no thread, and none of the writes that its parent's threads were at.
 pub fn start_again(runtime: &'static Runtime) -> Result<(), Errno> {
+    handle::all().for_each(|handle| handle.writing.store(0, Ordering::SeqCst));
     if bell().is_some() { spawn(runtime) } else { Ok(()) }
 }
 
@@ -118,15 +121,32 @@ pub fn wait(handle: &Handle) {
     }
 }
 
-/// A write to the region's file under way.
-pub struct Writing<'a>(&'a Handle);
+/// A write to the region's file under way, where this process can be held.
+pub struct Writing<'a> {
+    counted: Option<&'a Handle>,
+    _quiet: Option<SignalMask>,
+}
 
 impl<'a> Writing<'a> {
-    /// Begins when nobody holds. I3: count, then look; who holds looks at the count after it said so.
+    /// Begins when nobody holds. I3: count, then look; who holds looks at the count after it said so. Signals wait: a handler that leaves
+    /// by siglongjmp would leave the count behind.
     pub fn begin(handle: &'a Handle) -> Writing<'a> {
+        Self::counted(handle, || Some(SignalMask::block_all()))
+    }
+
+    /// The same for a call that may wait for a pipe or a socket, whose signals can't wait with it.
+    pub fn begin_to_wait(handle: &'a Handle) -> Writing<'a> {
+        Self::counted(handle, || None)
+    }
+
+    fn counted(handle: &'a Handle, quiet: impl Fn() -> Option<SignalMask>) -> Writing<'a> {
+        if bell().is_none() {
+            return Writing { counted: None, _quiet: None };
+        }
         loop {
+            let quiet = quiet();
             handle.writing.fetch_add(1, Ordering::SeqCst);
-            let writing = Writing(handle);
+            let writing = Writing { counted: Some(handle), _quiet: quiet };
             if !is_held(handle) {
                 return writing;
             }
@@ -138,8 +158,9 @@ impl<'a> Writing<'a> {
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        if self.0.writing.fetch_sub(1, Ordering::SeqCst) == 1 && is_held(self.0) {
-            self.0.region.cache.wake(&self.0.writing);
+        let Some(handle) = self.counted else { return };
+        if handle.writing.fetch_sub(1, Ordering::SeqCst) == 1 && is_held(handle) {
+            handle.region.cache.wake(&handle.writing);
         }
     }
 }
@@ -218,7 +239,13 @@ impl<'a> Hold<'a> {
 impl Held for Hold<'_> {
     fn end(mut self: Box<Self>) -> Result<(), Errno> {
         stats::HOLD_TIME.note(self.began);
-        if self.let_go() { Ok(()) } else { Err(Errno(libc::EBUSY)) }
+        if self.let_go() {
+            return Ok(());
+        }
+        log::error!(
+            "not committed: this process stood still for more than {HOLD_LIMIT:?} while it held the others"
+        );
+        Err(Errno(libc::EBUSY))
     }
 }
 

@@ -141,8 +141,8 @@ pub fn start_engine(runtime: &'static Runtime) -> Result<(), Errno> {
     if !runtime.engine_started.load(Ordering::Acquire) {
         let _starting = STARTING.lock();
         if !runtime.engine_started.load(Ordering::Acquire) {
-            runtime.engine().start()?;
             hold::start(runtime)?;
+            runtime.engine().start()?;
             runtime.engine_started.store(true, Ordering::Release);
         }
     }
