@@ -3,8 +3,13 @@
 //! A case follows from its seed. NETMEM_TEST_SEED plays one alone; NETMEM_FUZZ_SECONDS says for how long new ones are played. Seeds that once
 //! found something are in `fuzz_seeds.txt`, and are played first.
 
+#[allow(dead_code)] // Of the methods that all tests share this one needs some.
+#[path = "../../tests/src/model/dice.rs"]
+mod dice;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use dice::Dice;
 use netmem_protocol::activity::{
     ClientActivities, ClientsAfter, RegionActivities, RegionsAfter, ServerActivity,
 };
@@ -26,27 +31,14 @@ use serde::de::DeserializeOwned;
 /// For how long cases are played, unless told otherwise.
 const SECONDS: u64 = 10;
 
-struct Dice(u64);
-
 impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
     /// Small bytes and letters more often than others; the marks of longer numbers now and then.
     fn byte(&mut self) -> u8 {
         match self.below(8) {
             0..4 => self.below(6) as u8,
             4..6 => b"ab/.@"[self.below(5) as usize],
             6 => 250 + self.below(6) as u8,
-            _ => self.next() as u8,
+            _ => self.roll() as u8,
         }
     }
 
@@ -181,7 +173,7 @@ fn frames(dice: &mut Dice) -> u64 {
     let mut bytes = Vec::new();
     let length = dice.below(40) as u32;
     let kind = Kind::REQUESTS[dice.below(Kind::REQUESTS.len() as u64) as usize] as u16;
-    let (request, region, epoch) = (RequestId(dice.next()), RegionId(dice.next()), Epoch(dice.next()));
+    let (request, region, epoch) = (RequestId(dice.roll()), RegionId(dice.roll()), Epoch(dice.roll()));
     bytes.extend(Header { length, kind, flags: 0, request, region, epoch }.encode());
     bytes.extend((0..length).map(|_| dice.byte()));
     dice.spoil(&mut bytes);

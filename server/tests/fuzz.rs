@@ -5,12 +5,16 @@
 //! found something are in `fuzz_seeds.txt`, and are played first.
 
 mod common;
+#[allow(dead_code)] // Of the methods that all tests share this one needs some.
+#[path = "../../tests/src/model/dice.rs"]
+mod dice;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::{Client, LIMIT, Process, dial};
+use dice::Dice;
 use netmem_protocol::activity::{ClientsAfter, RegionsAfter};
 use netmem_protocol::control::{
     ChangesUntil, CloneRegion, Commit, CommitStatus, CommitTogether, Create, CreateUnnamed, Inherit, Link,
@@ -28,24 +32,7 @@ use serde::Serialize;
 /// For how long sessions are played, unless told otherwise.
 const SECONDS: u64 = 30;
 
-struct Dice(u64);
-
 impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn one<T: Clone>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize].clone()
-    }
-
     /// A number that a field may have, at its limits more often than not.
     fn number(&mut self) -> u64 {
         let small = self.below(8);

@@ -61,6 +61,19 @@ pub trait Held {
 /// Stops everybody's stores, for a commit of one instant.
 pub type Holding<'a> = dyn Fn() -> Result<Box<dyn Held + 'a>, Errno> + 'a;
 
+/// How regions are committed.
+#[derive(Clone, Copy)]
+pub struct How<'a> {
+    /// To where.
+    pub source: &'a dyn PageSource,
+    /// By which rules.
+    pub options: CommitOptions,
+    /// As they are at one instant, or each page as it goes.
+    pub holding: Option<&'a Holding<'a>>,
+    /// Until when it may take.
+    pub deadline: Deadline,
+}
+
 /// A region that is committed, and where its marks come from.
 #[derive(Clone, Copy)]
 pub struct Member<'a, C> {
@@ -74,10 +87,7 @@ pub struct Member<'a, C> {
 /// the order in which a process takes its regions' locks. One report for each.
 pub fn commit_together<C: Board + Frames>(
     members: &[Member<'_, C>],
-    source: &dyn PageSource,
-    options: CommitOptions,
-    holding: Option<&Holding<'_>>,
-    deadline: Deadline,
+    how: &How<'_>,
 ) -> Result<Vec<CommitReport>, PagerError> {
     let _one_at_a_time: Vec<_> = members.iter().map(|member| member.region.maintenance.lock()).collect();
     // Among the processes of a host there is an order, too: that of the numbers.
@@ -88,9 +98,9 @@ pub fn commit_together<C: Board + Frames>(
     let mut attempt = 0;
     loop {
         attempt += 1;
-        match commit_once(members, source, options, holding, deadline) {
+        match commit_once(members, how) {
             Err(PagerError::Remote(RemoteError::Lost { .. }))
-                if attempt < ATTEMPTS_MAX && !deadline.passed() => {}
+                if attempt < ATTEMPTS_MAX && !how.deadline.passed() => {}
             result => return result,
         }
     }
@@ -98,11 +108,9 @@ pub fn commit_together<C: Board + Frames>(
 
 fn commit_once<C: Board + Frames>(
     members: &[Member<'_, C>],
-    source: &dyn PageSource,
-    options: CommitOptions,
-    holding: Option<&Holding<'_>>,
-    deadline: Deadline,
+    how: &How<'_>,
 ) -> Result<Vec<CommitReport>, PagerError> {
+    let How { source, options, holding, deadline } = *how;
     for Member { region, .. } in members {
         region.settle_unresolved(source)?;
         if region.cache.control().behind.load(Ordering::SeqCst) != 0 {
@@ -266,7 +274,10 @@ impl<C: Board + Frames> Region<C> {
         options: CommitOptions,
         deadline: Deadline,
     ) -> Result<CommitReport, PagerError> {
-        let reports = commit_together(&[Member { region: self, harvest }], source, options, None, deadline)?;
+        let reports = commit_together(
+            &[Member { region: self, harvest }],
+            &How { source, options, holding: None, deadline },
+        )?;
         Ok(reports.first().copied().unwrap_or_default())
     }
 

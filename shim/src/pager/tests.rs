@@ -7,7 +7,7 @@ use netmem_protocol::{PAGE_SIZE, RegionId};
 use proptest::prelude::*;
 
 use super::Region;
-use super::commit::{CommitOptions, Harvest, Member, commit_together};
+use super::commit::{CommitOptions, Harvest, How, Member, commit_together};
 use super::fake::{FakeCache, FakeFiles};
 use super::page::{Event, State};
 use super::region::{Need, PagerError};
@@ -139,7 +139,15 @@ fn whatever_call_fails_regions_commit_together_or_not_at_all_and_nothing_stored_
             let together = |harvests: [&Harvest<'_>; 3]| {
                 // In an order that is not that of their numbers.
                 let members = [2, 0, 1].map(|at| Member { region: &regions[at], harvest: harvests[at] });
-                commit_together(&members, &source, CommitOptions::default(), None, soon())
+                commit_together(
+                    &members,
+                    &How {
+                        source: &source,
+                        options: CommitOptions::default(),
+                        holding: None,
+                        deadline: soon(),
+                    },
+                )
             };
             source.fail_after(k, when);
             let result = together([&all, &all, &none]);

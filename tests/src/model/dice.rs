@@ -1,9 +1,10 @@
 //! Numbers that follow from a seed.
 //!
-//! Owns: the sequence, which must stay as it is: seeds name scripts. Called by: the generator. Must not: ask anything of the machine.
+//! Owns: the sequence, which must stay as it is: seeds name scripts. Called by: the generator, tests that roll, and the fuzz tests of the other
+//! crates, which include this file. Must not: ask anything of the machine.
 
 /// SplitMix64.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dice(pub u64);
 
 impl Dice {

@@ -5,6 +5,9 @@
 //! A case follows from its seed. NETMEM_TEST_SEED plays one alone; NETMEM_FUZZ_SECONDS says for how long new ones are played. Seeds that
 //! once found something are in `seeds.txt`, and are played first.
 
+#[allow(dead_code)] // Of the methods that all tests share this one needs some.
+#[path = "../../../../../tests/src/model/dice.rs"]
+mod dice;
 mod memory;
 mod server;
 
@@ -14,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use netmem_protocol::control::{Create, Entry, EntryKind, Rename, Resolve};
 use netmem_protocol::{ClientId, CommitId, Epoch, RegionId, Run};
 
+use self::dice::Dice;
 use self::memory::most_held;
 use self::server::{Case, Server};
 use super::{empty_commit, remote_for, stage_of};
@@ -29,22 +33,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// What a request may hold at once: a body of [`netmem_protocol::FRAME_BODY_MAX`] bytes, and the elements that so many bytes can give.
 const HELD_MAX: usize = 16 << 20;
 
-#[derive(Clone)]
-struct Dice(u64);
-
 impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn one<T>(&mut self, of: impl IntoIterator<Item = T>) -> T {
+    fn pick<T>(&mut self, of: impl IntoIterator<Item = T>) -> T {
         let mut of: Vec<T> = of.into_iter().collect();
         let at = self.below(of.len() as u64) as usize;
         of.swap_remove(at)
@@ -54,11 +44,11 @@ impl Dice {
     fn number(&mut self) -> u64 {
         let small = self.below(8);
         let limits = [64, 255, 4096, 1 << 32, (1 << 32) - 1, 1 << 44, (1 << 44) + 1, u64::MAX - 1, u64::MAX];
-        self.one(limits.into_iter().chain([small; 4]))
+        self.pick(limits.into_iter().chain([small; 4]))
     }
 
     fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next() as u8).collect()
+        (0..count).map(|_| self.roll() as u8).collect()
     }
 
     fn region(&mut self) -> RegionId {
@@ -126,7 +116,7 @@ fn possible(entry: &Entry) {
 /// One request of any kind.
 fn ask(remote: &Remote, sums: bool, dice: &mut Dice) -> Result<(), RemoteError> {
     let (region, size) = (dice.region(), dice.number());
-    let create = dice.one([Create::Never, Create::IfMissing, Create::Exclusive]);
+    let create = dice.pick([Create::Never, Create::IfMissing, Create::Exclusive]);
     match dice.below(28) {
         0 => remote.ping(),
         1 => remote.lookup("a").map(|entry| possible(&entry)),
@@ -164,14 +154,14 @@ fn ask(remote: &Remote, sums: bool, dice: &mut Dice) -> Result<(), RemoteError> 
         15 => remote.resize(region, size).map(|_| ()),
         16 => remote.server_stat().map(|_| ()),
         17 | 18 => {
-            let until = Epoch(dice.one([0, 0, 9]));
+            let until = Epoch(dice.pick([0, 0, 9]));
             let changes = remote.changes(region, Epoch(3), until)?;
             assert_eq!(changes.check(Epoch(3), until), Ok(()), "changes that no region can have");
             Ok(())
         }
         19 => remote.view(region, Epoch(3)),
         20 => remote.commit_status(region, CommitId(1)).map(|_| ()),
-        21 | 22 => commit(remote, dice.one([1, 1, 2, 3]), 1 + dice.below(255)),
+        21 | 22 => commit(remote, dice.pick([1, 1, 2, 3]), 1 + dice.below(255)),
         _ => fetch(remote, sums, region, &runs(dice)),
     }
 }
@@ -215,7 +205,7 @@ fn play(server: &Server, seed: u64, played: &mut Played) {
             assert!(error.errno() > 0, "{error:?}");
         }
         if dice.below(20) == 0 {
-            remote.forget_connections(ClientId([dice.next() as u8; 16]), vec![dice.region()]);
+            remote.forget_connections(ClientId([dice.roll() as u8; 16]), vec![dice.region()]);
         }
     }
     get_on(&mut remote, &case);

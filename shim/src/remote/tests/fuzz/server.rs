@@ -38,7 +38,7 @@ pub struct Case {
 impl Case {
     fn new(seed: u64) -> Case {
         let mut dice = Dice(seed);
-        let (sums, hellos) = (dice.below(2) == 0, dice.one([1, 1, 1, 14]));
+        let (sums, hellos) = (dice.below(2) == 0, dice.pick([1, 1, 1, 14]));
         let (dice, honest, zero) = (Mutex::new(dice), AtomicBool::new(false), || AtomicU64::new(0));
         Case { dice, sums, hellos, honest, played: zero(), lies: zero() }
     }
@@ -51,7 +51,7 @@ impl Case {
             return None;
         }
         self.lies.fetch_add(1, Ordering::SeqCst);
-        Some(Dice(dice.next()))
+        Some(Dice(dice.roll()))
     }
 }
 
@@ -220,23 +220,23 @@ fn change_hello(dice: &mut Dice, welcome: ServerHello, bytes: &mut Vec<u8>) -> A
     let places = [0..24, 40..64].map(|range| range.collect::<Vec<usize>>()).concat();
     match dice.below(8) {
         0 => {
-            let at = dice.one(places);
+            let at = dice.pick(places);
             bytes[at] ^= 1 << dice.below(8);
         }
         1 => {
-            let at = dice.one([0usize, 8, 16, 40, 44, 48, 56]);
+            let at = dice.pick([0usize, 8, 16, 40, 44, 48, 56]);
             let word = dice.number().to_le_bytes();
             bytes[at..at + 8].copy_from_slice(&word);
         }
         2 => {
             bytes.truncate(dice.below(64) as usize);
-            return dice.one([After::HangUp, After::Hang, After::HangUp, After::HangUp]);
+            return dice.pick([After::HangUp, After::Hang, After::HangUp, After::HangUp]);
         }
         3 => {
             let lies = [HelloStatus::Closing, HelloStatus::TooManyConnections];
-            *bytes = ServerHello { status: dice.one(lies), ..welcome }.encode().to_vec();
+            *bytes = ServerHello { status: dice.pick(lies), ..welcome }.encode().to_vec();
         }
-        4 => *bytes = ServerHello { instance: dice.next(), ..welcome }.encode().to_vec(),
+        4 => *bytes = ServerHello { instance: dice.roll(), ..welcome }.encode().to_vec(),
         5 => *bytes = ServerHello { frame_body_max: dice.number() as u32, ..welcome }.encode().to_vec(),
         6 => *bytes = dice.bytes(64),
         _ => bytes.extend_from_slice(&vec![0; dice.below(200) as usize]),
@@ -246,10 +246,10 @@ fn change_hello(dice: &mut Dice, welcome: ServerHello, bytes: &mut Vec<u8>) -> A
 
 fn refusal(dice: &mut Dice, header: &Header) -> Vec<u8> {
     let mut out = Vec::new();
-    let length = dice.one([0usize, 1, 300, 4096, 100_000, 1_000_000]);
-    let text = dice.one(["x", "\x1b[2J", "a\nnetmem: b", "ä", "\u{202e}"]).repeat(length / 4 + 1);
-    let other = dice.next() as u16;
-    let code = dice.one([0, 1, 2, 8, 11, 12, 13, 14, 15, 20, 21, 0xffff, other]);
+    let length = dice.pick([0usize, 1, 300, 4096, 100_000, 1_000_000]);
+    let text = dice.pick(["x", "\x1b[2J", "a\nnetmem: b", "ä", "\u{202e}"]).repeat(length / 4 + 1);
+    let other = dice.roll() as u16;
+    let code = dice.pick([0, 1, 2, 8, 11, 12, 13, 14, 15, 20, 21, 0xffff, other]);
     let body = ErrorBody { code, text: text.chars().take(length).collect() };
     if encode_frame(answer_header(header, Kind::Error as u16), &body, &mut out).is_err() {
         return frame(&answer_header(header, Kind::Error as u16), &[0; 9]);
@@ -278,22 +278,22 @@ fn change(dice: &mut Dice, sums: bool, (header, body): (&Header, &[u8]), answer:
             return if dice.below(8) == 0 { After::Hang } else { After::HangUp };
         }
         3 => {
-            let body = dice.one([0, 1, 15, 16, 17, 31, 4096, length as usize, length as usize + 4096]);
-            answer.resize(HEADER_BYTES + body, dice.next() as u8);
+            let body = dice.pick([0, 1, 15, 16, 17, 31, 4096, length as usize, length as usize + 4096]);
+            answer.resize(HEADER_BYTES + body, dice.roll() as u8);
             answer[..4].copy_from_slice(&(body as u32).to_le_bytes());
         }
-        4 => *answer = answer.repeat(dice.one([2, 3, 64])),
+        4 => *answer = answer.repeat(dice.pick([2, 3, 64])),
         5 => {
             let lie = match dice.below(6) {
                 0 => Header {
-                    request: RequestId(right.request.0.wrapping_add(dice.one([1, u64::MAX]))),
+                    request: RequestId(right.request.0.wrapping_add(dice.pick([1, u64::MAX]))),
                     ..right
                 },
                 1 => Header { region: dice.region(), ..right },
                 2 => Header { epoch: Epoch(dice.number()), ..right },
-                3 => Header { kind: dice.one(Kind::REQUESTS) as u16 | dice.one([0, 0x8000]), ..right },
-                4 => Header { kind: dice.next() as u16, ..right },
-                _ => Header { length: dice.one([FRAME_BODY_MAX, FRAME_BODY_MAX + 1, u32::MAX]), ..right },
+                3 => Header { kind: dice.pick(Kind::REQUESTS) as u16 | dice.pick([0, 0x8000]), ..right },
+                4 => Header { kind: dice.roll() as u16, ..right },
+                _ => Header { length: dice.pick([FRAME_BODY_MAX, FRAME_BODY_MAX + 1, u32::MAX]), ..right },
             };
             answer[..HEADER_BYTES].copy_from_slice(&lie.encode());
             if lie.length != right.length {
@@ -301,7 +301,7 @@ fn change(dice: &mut Dice, sums: bool, (header, body): (&Header, &[u8]), answer:
             }
         }
         6 => {
-            let count = dice.one([1, 31, 32, 33, 500, 100_000]);
+            let count = dice.pick([1, 31, 32, 33, 500, 100_000]);
             *answer = dice.bytes(count);
             return After::HangUp;
         }
@@ -313,7 +313,7 @@ fn change(dice: &mut Dice, sums: bool, (header, body): (&Header, &[u8]), answer:
         9 => {
             // The body of an answer to something else.
             let kind =
-                dice.one([Kind::Changes, Kind::List, Kind::Names, Kind::Resolve, Kind::Commit, Kind::Ping]);
+                dice.pick([Kind::Changes, Kind::List, Kind::Names, Kind::Resolve, Kind::Commit, Kind::Ping]);
             *answer = frame(&right, &honest(sums, kind, header, &[0])[HEADER_BYTES..]);
         }
         10 => {
@@ -321,9 +321,9 @@ fn change(dice: &mut Dice, sums: bool, (header, body): (&Header, &[u8]), answer:
             let mut lie = answer[HEADER_BYTES..].to_vec();
             let at = dice.below(lie.len() as u64 + 1) as usize;
             lie.truncate(at.min(FRAME_BODY_MAX as usize / 2));
-            lie.push(dice.one([251, 252, 253, 254, 255]));
+            lie.push(dice.pick([251, 252, 253, 254, 255]));
             lie.extend_from_slice(&dice.number().to_le_bytes());
-            lie.resize(lie.len() + dice.one([0, 9, 5_000]), dice.one([0, 1, 0xff]));
+            lie.resize(lie.len() + dice.pick([0, 9, 5_000]), dice.pick([0, 1, 0xff]));
             *answer = frame(&right, &lie);
         }
         11 => {
@@ -336,7 +336,7 @@ fn change(dice: &mut Dice, sums: bool, (header, body): (&Header, &[u8]), answer:
         }
         _ if right.kind == Kind::Fetch.answer() => *answer = other_pages(dice, sums, header, asked(body)),
         _ if dice.below(4) > 0 => *answer = frame(&right, &wild(dice, answer)[HEADER_BYTES..]),
-        _ => answer[HEADER_BYTES..].iter_mut().for_each(|byte| *byte = dice.next() as u8),
+        _ => answer[HEADER_BYTES..].iter_mut().for_each(|byte| *byte = dice.roll() as u8),
     }
     After::GoOn
 }
@@ -346,18 +346,18 @@ fn wild(dice: &mut Dice, answer: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let header = Header::decode(answer.first_chunk().expect("a header"), FRAME_BODY_MAX).expect("a header");
     let names = ["..", "../../x", "a/../b", "/x", "", ".", "x\0", "a//b", "a/", "a", "b/c", "zz"];
-    let (name, size) = (dice.one(names).to_owned(), dice.number());
+    let (name, size) = (dice.pick(names).to_owned(), dice.number());
     let kinds = [EntryKind::Region, EntryKind::Directory, EntryKind::Symlink, EntryKind::Snapshot];
-    let entry = Entry { kind: dice.one(kinds), size, mode: dice.number() as u32, ..entry(dice.below(2)) };
+    let entry = Entry { kind: dice.pick(kinds), size, mode: dice.number() as u32, ..entry(dice.below(2)) };
     let encoded = match Kind::REQUESTS.into_iter().find(|kind| kind.answer() == header.kind) {
         Some(Kind::List) => {
-            let entries = (0..dice.below(4)).map(|_| (dice.one(names).to_owned(), entry.clone())).collect();
+            let entries = (0..dice.below(4)).map(|_| (dice.pick(names).to_owned(), entry.clone())).collect();
             encode_frame(header, &Listing { entries, more: dice.below(2) == 0 }, &mut out)
         }
         Some(Kind::Names) => encode_frame(header, &Names { names: vec![name; 2] }, &mut out),
         Some(Kind::Resolve) => {
-            let reached = dice.one([Reached::There, Reached::Missing, Reached::Outside]);
-            let outside = dice.one(names).as_bytes().to_vec();
+            let reached = dice.pick([Reached::There, Reached::Missing, Reached::Outside]);
+            let outside = dice.pick(names).as_bytes().to_vec();
             let links = dice.number() as u32;
             encode_frame(header, &Resolved { reached, name, slash: false, links, outside }, &mut out)
         }
@@ -388,15 +388,15 @@ fn other_pages(dice: &mut Dice, sums: bool, header: &Header, mut pages: Vec<u64>
         6 if pages.len() > 1 => pages.reverse(),
         7 => {
             // Too many runs, or pages, for a frame.
-            let many = dice.one([257, 300, 5_000]);
+            let many = dice.pick([257, 300, 5_000]);
             let runs: Vec<_> = (0..many).map(|i| (first + i * 2, 1, 1)).collect();
             return raw_pages(header, &runs, 0);
         }
-        8 => return raw_pages(header, &[(first, dice.one([257, 1 << 20, u32::MAX]), dice.one([0, 1]))], 1),
+        8 => return raw_pages(header, &[(first, dice.pick([257, 1 << 20, u32::MAX]), dice.pick([0, 1]))], 1),
         9 | 10 => return pages_of_another(dice, sums, header, &pages),
         _ => {
             let wild = [(u64::MAX, 2, 1), (1 << 32, 1, 1), (first, 0, 1), (first, 1, 7), (first, 1, 0)];
-            return raw_pages(header, &[dice.one(wild)], dice.one([0, 2, 257, u32::MAX]));
+            return raw_pages(header, &[dice.pick(wild)], dice.pick([0, 2, 257, u32::MAX]));
         }
     }
     pages.truncate(200);
@@ -422,7 +422,7 @@ fn pages_of_another(dice: &mut Dice, sums: bool, header: &Header, pages: &[u64])
         Header { epoch: Epoch(0), ..right },
         nobody(&right),
     ];
-    frame(&dice.one(lies), &body)
+    frame(&dice.pick(lies), &body)
 }
 
 /// Runs as they are given, and a page of data for each that `data` promises, up to two.
