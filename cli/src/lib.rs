@@ -24,6 +24,7 @@ pub mod scrub;
 pub mod settings;
 pub mod sites;
 pub mod snapshot;
+pub mod summary;
 pub mod target;
 pub mod top;
 pub mod transfer;

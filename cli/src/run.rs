@@ -26,6 +26,7 @@ use crate::args::parse_bytes;
 use crate::error::{Failure, describe_io};
 use crate::private::PrivateServer;
 use crate::settings::Settings;
+use crate::summary::Summary;
 use crate::target::{self, Missing};
 
 /// The name of the library that goes into the program.
@@ -76,11 +77,18 @@ impl Run {
         if let Some(server) = &server {
             command.env("NETMEM_SERVER", server.address());
         }
+        let summary = match self.settings.memory.as_ref().and_then(|bytes| bytes.parse().ok()) {
+            Some(budget) if !self.has_stats() => Some(Summary::of(&mut command, budget)?),
+            _ => None,
+        };
         command.env("NETMEM_LOADED_FD", loaded.write.as_raw_fd().to_string());
         let mut child = command.spawn().map_err(|e| spawn_failure(name, &e))?;
         let read_end = loaded.keep_read_end();
         let status = watch(&mut child, &mut signals, server.as_mut())?;
         drop(server);
+        if let Some(summary) = summary {
+            eprint!("{}", summary.text());
+        }
         if !told && !self.disabled() && !was_loaded(&read_end) {
             let name = name.to_string_lossy();
             eprintln!("netmem: warning: {LIBRARY} was not loaded into {name}");
@@ -100,6 +108,11 @@ impl Run {
         let known = ["off", "error", "warn", "info", "debug"];
         let log = log.filter(|level| known.contains(&level.as_str())).unwrap_or_else(|| "warn".to_owned());
         PrivateServer::start(self.max_memory, &log).map(Some)
+    }
+
+    /// Whether the counters go where the user wants them.
+    fn has_stats(&self) -> bool {
+        self.settings.stats.is_some() || std::env::var_os("NETMEM_STATS").is_some()
     }
 
     fn disabled(&self) -> bool {

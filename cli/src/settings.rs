@@ -34,6 +34,9 @@ pub struct Settings {
     /// Kernel features to do without, for tests: wp-async,pagemap-scan,guard,poison
     #[arg(long, value_name = "FEATURES")]
     pub mask: Option<String>,
+    /// Budget of the program's memory: --memory-bytes and --cache-bytes in one, with a summary at the end; suffixes K, M, G
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_text, conflicts_with_all = ["cache_bytes", "memory_bytes"])]
+    pub memory: Option<String>,
     /// Budget of the host's page cache; suffixes K, M, G; auto: half of what is free [default: auto]
     #[arg(long, value_name = "SIZE", value_parser = parse_auto_bytes)]
     pub cache_bytes: Option<String>,
@@ -79,8 +82,8 @@ impl Settings {
         );
         set("NETMEM_ENGINE", self.engine.as_ref().map(Into::into));
         set("NETMEM_MASK", self.mask.as_ref().map(Into::into));
-        set("NETMEM_CACHE_BYTES", self.cache_bytes.as_ref().map(Into::into));
-        set("NETMEM_MEMORY_BYTES", self.memory_bytes.as_ref().map(Into::into));
+        set("NETMEM_CACHE_BYTES", self.cache_bytes.as_ref().or(self.memory.as_ref()).map(Into::into));
+        set("NETMEM_MEMORY_BYTES", self.memory_bytes.as_ref().or(self.memory.as_ref()).map(Into::into));
         set("NETMEM_TIMEOUT_MS", self.timeout_ms.map(|ms| ms.to_string().into()));
         set("NETMEM_PREFETCH", self.prefetch.as_ref().map(Into::into));
         set("NETMEM_LOG", self.log.as_ref().map(Into::into));

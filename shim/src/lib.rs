@@ -13,7 +13,7 @@
 //! 9. Nothing is logged above debug level on the way through a fault that succeeds.
 //! 10. Each block of `unsafe` has its reason above it; `pager` and `remote` have none.
 //!
-//! The arrow: `abi ► host ► engine ► pager ► remote ► sys ► kernel`. A module uses those to its right (and config, log, stats
+//! The arrow: `abi ► host ► engine ► far ► pager ► remote ► sys ► kernel`. A module uses those to its right (and config, log, stats
 //! and sync, which use only sys); the engine asks host for a handle by number. A test in tests/ holds it.
 
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -22,6 +22,7 @@
 mod abi;
 pub mod config;
 pub mod engine;
+pub mod far;
 pub mod host;
 pub mod log;
 pub mod pager;

@@ -3,11 +3,11 @@
 //! Owns: the log level and the one write per line. Called by: every layer but the pager's hot path. Must not: use stdio, or
 //! write above debug level from a fault (rule 9).
 
-use core::cell::Cell;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 pub use crate::config::LogLevel;
+use crate::sys::own::{LAST_BYTES, own};
 
 static LEVEL: AtomicU8 = AtomicU8::new(LogLevel::Warn as u8);
 
@@ -21,14 +21,6 @@ pub fn enabled(level: LogLevel) -> bool {
     level as u8 <= LEVEL.load(Ordering::Relaxed)
 }
 
-/// Bytes of the last error's text, its terminating zero counted.
-const LAST_BYTES: usize = 256;
-
-thread_local! {
-    /// The last error of this thread, for netmem_last_error(). No destructor, nothing allocated.
-    static LAST: Cell<[u8; LAST_BYTES]> = const { Cell::new([0; LAST_BYTES]) };
-}
-
 fn remember(text: &str) {
     let mut last = [0; LAST_BYTES];
     let mut length = text.len().min(LAST_BYTES - 1);
@@ -36,17 +28,17 @@ fn remember(text: &str) {
         length -= 1;
     }
     last[..length].copy_from_slice(&text.as_bytes()[..length]);
-    LAST.with(|cell| cell.set(last));
+    own().last.set(last);
 }
 
 /// The text of this thread's last error, a C string that the next error changes; empty if there was none.
 pub fn last_error() -> *const core::ffi::c_char {
-    LAST.with(|cell| cell.as_ptr() as *const core::ffi::c_char)
+    own().last.as_ptr() as *const core::ffi::c_char
 }
 
 /// For an error that had no line of its own.
 pub fn note_error_number(errno: crate::sys::errno::Errno) {
-    let silent = LAST.with(|cell| cell.get()[0] == 0);
+    let silent = own().last.get()[0] == 0;
     if silent {
         remember(&format!("{errno}"));
     }

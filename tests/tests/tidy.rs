@@ -15,7 +15,7 @@ use netmem_tests::source::{Source, files};
 const LINES_MAX: usize = 500;
 
 /// The layers of the shim, from the program to the kernel: each uses those after it.
-const LAYERS: [&str; 6] = ["abi", "host", "engine", "pager", "remote", "sys"];
+const LAYERS: [&str; 7] = ["abi", "host", "engine", "far", "pager", "remote", "sys"];
 /// What every layer may use, and what uses only the last one.
 const COMMON: [&str; 4] = ["config", "log", "stats", "sync"];
 

@@ -34,9 +34,36 @@ unsafe extern "C" fn prepare() {
     unsafe { _IO_list_lock() };
     quiet.keep();
     take_ours();
+    touch_streams();
     // Nothing else tells `parent` of a fork that failed: libc runs it all the same, and does not touch errno if it did not.
     ERRNO.store(errno::get().0, Ordering::Relaxed);
     errno::set(Errno(0));
+}
+
+/// In the child libc goes through its streams before it runs our handler: they have to be here, if pages of the program may be away.
+fn touch_streams() {
+    if !crate::far::is_started() {
+        return;
+    }
+    // glibc's struct _IO_FILE (libio/bits/types/struct_FILE.h), on 64-bit machines.
+    const CHAIN: usize = 0x68;
+    const LOCK: usize = 0x88;
+    const END: usize = 0xe0;
+    unsafe extern "C" {
+        static _IO_list_all: *const u8;
+    }
+    // SAFETY: this thread has the list, so no stream comes or goes; each is as long as said.
+    unsafe {
+        let mut stream = (&raw const _IO_list_all).read();
+        while !stream.is_null() {
+            stream.add(END - 1).read_volatile();
+            let lock = stream.add(LOCK).cast::<*const u8>().read_volatile();
+            if !lock.is_null() {
+                lock.read_volatile();
+            }
+            stream = stream.add(CHAIN).cast::<*const u8>().read_volatile();
+        }
+    }
 }
 
 unsafe extern "C" fn parent() {
@@ -126,7 +153,8 @@ pub fn cloned(
     argument: *mut c_void,
     make: impl FnOnce(extern "C" fn(*mut c_void) -> c_int, *mut c_void) -> c_int,
 ) -> c_int {
-    if flags & libc::CLONE_VM != 0 || runtime_if_started().is_none() || process::in_shared_memory_child() {
+    let nothing_to_do = runtime_if_started().is_none() && !crate::far::is_started();
+    if flags & libc::CLONE_VM != 0 || nothing_to_do || process::in_shared_memory_child() {
         return make(function, argument);
     }
     let start = Box::into_raw(Box::new(Start { function, argument }));

@@ -22,6 +22,15 @@ fn raw_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
+/// Before main, after every constructor: a program with a budget for its memory is watched from here on.
+pub fn before_main() {
+    if crate::sys::env::has("NETMEM_MEMORY_BYTES") {
+        // The main thread's control block: libc walks the list of them when threads are made.
+        // SAFETY: the calling thread's own.
+        crate::host::keep_budget(vec![unsafe { libc::pthread_self() } as usize]);
+    }
+}
+
 /// Whether this is a vfork child (or a clone that shares memory): its descriptors are its own, its tables are the parent's.
 pub fn in_shared_memory_child() -> bool {
     PID.load(Ordering::Relaxed) != raw_pid()
@@ -79,13 +88,16 @@ pub fn at_exit() {
         return;
     }
     suspect_standard_streams();
-    let Some(runtime) = runtime_if_started() else { return };
+    let runtime = runtime_if_started();
     commit_all();
     for handle in handle::all() {
         handle.leave();
     }
-    if let Some(path) = &runtime.config.stats {
-        write_stats(path, &report::render(runtime));
+    let text = runtime.map(report::render).unwrap_or_default() + &report::far_memory();
+    if !text.is_empty()
+        && let Some(path) = &config().stats
+    {
+        write_stats(path, &text);
     }
 }
 

@@ -21,7 +21,8 @@ struct Held {
     /// None in a process that has not used netmem; its heap and its start are guarded all the same, since a path that is not
     /// ours may be looked at.
     runtime: Option<HeldRuntime>,
-    _starting: QuietGuard<'static, ()>,
+    starting: QuietGuard<'static, ()>,
+    far: crate::far::fork::Forking,
 }
 
 /// The locks of the runtime.
@@ -47,6 +48,8 @@ static HELD: Slot = Slot(UnsafeCell::new(None));
 
 /// Before a fork, in the parent.
 pub extern "C" fn prepare() {
+    // It may wait for the server, and its threads for the heap.
+    let far = crate::far::fork::prepare();
     let starting = super::STARTING.lock();
     let runtime = runtime_if_started().map(|runtime| {
         let names = runtime.names.lock();
@@ -76,7 +79,7 @@ pub extern "C" fn prepare() {
         }
     });
     // SAFETY: STARTING is held.
-    unsafe { *HELD.0.get() = Some(Held { runtime, _starting: starting }) };
+    unsafe { *HELD.0.get() = Some(Held { runtime, starting, far }) };
     // The heap's lock comes last: nothing may be allocated while it is held. Signals are blocked by the others.
     #[cfg(not(test))]
     crate::HEAP.lock_across_fork();
@@ -90,36 +93,35 @@ fn take_held() -> Option<Held> {
     unsafe { (*HELD.0.get()).take() }
 }
 
-/// Gives everything back; says whether the process had a runtime when it forked.
-fn release() -> bool {
-    take_held().is_some_and(|held| held.runtime.is_some())
-}
-
 /// After a fork, in the parent; or after one that failed: nobody comes who would take the notes back.
 pub fn parent(forked: bool) {
-    let held = take_held();
-    let Some(runtime) =
-        runtime_if_started().filter(|_| held.as_ref().is_some_and(|held| held.runtime.is_some()))
-    else {
-        return;
-    };
-    if !forked {
-        handle::all().for_each(no_heir_of);
+    let Some(Held { runtime: held, starting, far }) = take_held() else { return };
+    if let (Some(held), Some(runtime)) = (held, runtime_if_started()) {
+        if !forked {
+            handle::all().for_each(no_heir_of);
+        }
+        // While the table can't change: by the time it can, an address may be memory of the program's own, which its next child
+        // would miss.
+        for mapping in runtime.mappings.overlapping(0, usize::MAX) {
+            let _ = mem::set_fork(mapping.start, mapping.length(), false);
+        }
+        drop(held);
     }
-    // While the table can't change: by the time it can, an address may be memory of the program's own, which its next child
-    // would miss.
-    for mapping in runtime.mappings.overlapping(0, usize::MAX) {
-        let _ = mem::set_fork(mapping.start, mapping.length(), false);
-    }
-    drop(held);
+    drop(starting);
+    far.in_parent(forked);
 }
 
 /// After a fork, in the child, before anything else of it runs.
 pub extern "C" fn child() {
-    if !release() {
-        return;
+    let Some(Held { runtime: held, starting, far }) = take_held() else { return };
+    let had_runtime = held.is_some();
+    drop(held);
+    drop(starting);
+    if let Err(errno) = far.in_child() {
+        log::error!("a forked child can't go on with its far memory: {errno}");
+        std::process::abort();
     }
-    let Some(runtime) = runtime_if_started() else { return };
+    let Some(runtime) = runtime_if_started().filter(|_| had_runtime) else { return };
     if let Err(errno) = begin_again(runtime) {
         log::error!("a forked child can't go on with its netmem mappings: {errno}");
         std::process::abort();

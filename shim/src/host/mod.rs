@@ -191,6 +191,21 @@ fn build() -> Result<Runtime, Errno> {
     })
 }
 
+/// From now on NETMEM_MEMORY_BYTES is kept, if it says anything. `kept` are addresses in memory that has to stay.
+pub fn keep_budget(kept: Vec<usize>) {
+    let config = config();
+    if let Some((name, value, allowed)) =
+        config.errors.iter().find(|(name, ..)| *name == "NETMEM_MEMORY_BYTES")
+    {
+        log::error!("{name}={value}: not understood; allowed is {allowed}");
+    }
+    if config.memory_bytes > 0 && !config.disable {
+        let remote = RemoteConfig { address: config.server.clone(), timeout: config.timeout };
+        let prefetch = config.prefetch;
+        crate::far::start(crate::far::Settings { memory_bytes: config.memory_bytes, remote, prefetch }, kept);
+    }
+}
+
 /// A name for this process at the server.
 pub(super) fn random_client() -> Result<ClientId, Errno> {
     let mut id = [0; 16];

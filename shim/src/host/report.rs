@@ -48,6 +48,11 @@ pub fn render(runtime: &Runtime) -> String {
     text
 }
 
+/// The same of far memory; empty if there was none.
+pub fn far_memory() -> String {
+    crate::far::told().iter().map(|(name, value)| format!("{name} {value}\n")).collect()
+}
+
 /// `site WAIT COUNT NS ADDRESS SYMBOL FILE`: the address as the file's own tables have it, for `netmem sites`; a dash for what is not
 /// known.
 fn site(total: &Total) -> String {

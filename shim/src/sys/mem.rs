@@ -60,6 +60,11 @@ pub fn map_ours(length: usize, prot: i32, flags: i32, fd: i32, offset: u64) -> R
     unsafe { mmap(hint, length, prot, flags, fd, offset) }
 }
 
+/// Whether an address lies where [`map_ours`] asks for memory.
+pub fn is_ours(at: usize) -> bool {
+    (OURS..OURS + OURS_BYTES).contains(&at)
+}
+
 /// munmap(2).
 ///
 /// # Safety

@@ -14,6 +14,7 @@ pub mod file;
 pub mod futex;
 pub mod mem;
 pub mod net;
+pub mod own;
 pub mod pagemap;
 pub mod proc;
 pub mod shm;

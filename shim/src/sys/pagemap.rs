@@ -1,6 +1,6 @@
-//! Which pages were written: `PAGEMAP_SCAN` (Linux 6.7) on our own page tables and on those of living peers.
+//! Which pages were written, and which are there: `PAGEMAP_SCAN` (Linux 6.7) on our own page tables and on those of living peers.
 //!
-//! Owns: the ioctl. Called by: engine::uffd and the harvest of peers. Must not: take WRITTEN for dirty: whatever is not
+//! Owns: the ioctl. Called by: engine::uffd, the harvest of peers, far. Must not: take WRITTEN for dirty: whatever is not
 //! armed reads as written, absent pages included (DESIGN.md, dirty pages).
 
 use super::errno::Errno;
@@ -11,6 +11,9 @@ const IOCTL_SCAN: usize = 0xc060_6610;
 const WP_MATCHING: u64 = 1;
 const CHECK_WPASYNC: u64 = 2;
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
+const PAGE_IS_FILE: u64 = 1 << 2;
+const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
 /// Regions taken from the kernel in one call.
 const REGIONS_MAX: usize = 512;
 
@@ -67,22 +70,45 @@ impl Pagemap {
         arm: bool,
         sink: &mut dyn FnMut(usize, usize),
     ) -> Result<(), Errno> {
+        let flags = if arm { WP_MATCHING | CHECK_WPASYNC } else { 0 };
+        self.walk((start, end), flags, (PAGE_IS_WRITTEN, 0), sink)
+    }
+
+    /// Names every range of anonymous pages that take memory.
+    pub fn resident(
+        &self,
+        start: usize,
+        end: usize,
+        sink: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), Errno> {
+        let not = PAGE_IS_FILE | PAGE_IS_PFNZERO;
+        self.walk((start, end), 0, (PAGE_IS_PRESENT | not, not), sink)
+    }
+
+    /// Names the ranges of pages that have all categories of `mask`, those of `inverted` being ones that they must not have.
+    fn walk(
+        &self,
+        (start, end): (usize, usize),
+        flags: u64,
+        (mask, inverted): (u64, u64),
+        sink: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), Errno> {
         let mut regions = [Region { start: 0, end: 0, categories: 0 }; REGIONS_MAX];
         let mut at = start as u64;
         loop {
             let mut arg = Scan {
                 size: size_of::<Scan>() as u64,
-                flags: if arm { WP_MATCHING | CHECK_WPASYNC } else { 0 },
+                flags,
                 start: at,
                 end: end as u64,
                 walk_end: 0,
                 regions: regions.as_mut_ptr() as u64,
                 regions_len: REGIONS_MAX as u64,
                 pages_max: 0,
-                category_inverted: 0,
-                category_mask: PAGE_IS_WRITTEN,
+                category_inverted: inverted,
+                category_mask: mask,
                 category_anyof_mask: 0,
-                return_mask: PAGE_IS_WRITTEN,
+                return_mask: mask,
             };
             // SAFETY: the structure is linux/fs.h's struct pm_scan_arg and its array is live.
             let found = unsafe {

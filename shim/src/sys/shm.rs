@@ -3,7 +3,7 @@
 //! Owns: mapping a file of ours, byte locks, descriptions of our own after a fork, changing bytes under other threads' stores.
 //! Called by: host::cache_file and its neighbours. Must not: know what the files hold.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
@@ -66,6 +66,20 @@ pub fn extend(fd: &OwnFd, size: u64) -> Result<(), Errno> {
 /// Maps a part of a file for reading and writing, shared.
 pub fn map(fd: &OwnFd, offset: u64, length: usize) -> Result<usize, Errno> {
     mem::map_ours(length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd.raw(), offset)
+}
+
+/// A word of zero that forked children share, in a page of its own; None if there is no memory.
+pub fn shared_word() -> Option<&'static AtomicU32> {
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    let at = mem::map_ours(mem::PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0).ok()?;
+    // SAFETY: mapped, aligned, and there until `drop_shared_word`.
+    Some(unsafe { &*(at as *const AtomicU32) })
+}
+
+/// Gives it up in this process, which has no other reference to it.
+pub fn drop_shared_word(word: &'static AtomicU32) {
+    // SAFETY: the caller's, and a page of its own.
+    let _ = unsafe { mem::munmap(word.as_ptr() as usize, mem::PAGE) };
 }
 
 /// Changes the bytes of one word that differ between `base` and `new` and still are those of `base`; a store that another

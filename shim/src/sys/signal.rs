@@ -3,23 +3,16 @@
 //! Owns: signal masks, raw sigaction, reading a fault out of a ucontext. Called by: sync, engine::takeover, engine::delivery,
 //! abi::signal. Must not: decide what a fault means.
 
-use core::cell::Cell;
 use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicI32, Ordering};
 
 use super::errno::Errno;
+use super::own::own;
 use super::syscall::{call, raw};
 
 /// A kernel signal set: bit n-1 is signal n.
 pub type Set = u64;
-
-thread_local! {
-    /// How many [`SignalMask`]s this thread has. No destructor, nothing allocated.
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// What the program had blocked before the first of them.
-    static BEFORE: Cell<Set> = const { Cell::new(0) };
-}
 
 /// A call under way that waits with a mask of its own. It lies on the stack just above the frame of libc's function.
 struct Wait {
@@ -32,17 +25,13 @@ const WAITS: u64 = 0x6e65_746d_656d_5741;
 /// signal frame, below which a handler that interrupted the call runs.
 const WAIT_FRAME: usize = 1000;
 
-thread_local! {
-    static WAITING: Cell<*const Wait> = const { Cell::new(core::ptr::null()) };
-}
-
 /// Makes a call that waits with a mask of the kernel's terms.
 pub fn waiting_with<T>(set: Set, make: impl FnOnce() -> T) -> T {
     let mut wait = Wait { mark: WAITS, set };
     // A handler of the program's that runs meanwhile may wait, too.
-    let before = WAITING.replace(&raw const wait);
+    let before = own().waiting.replace((&raw const wait).cast());
     let result = make();
-    WAITING.set(before);
+    own().waiting.set(before);
     // SAFETY: our own. What a jump out of a handler leaves behind is marked, and what comes back here is not.
     unsafe { (&raw mut wait.mark).write_volatile(0) };
     result
@@ -60,7 +49,7 @@ pub unsafe fn interrupted_wait(context: *const c_void) -> Option<Set> {
         (machine.gregs[libc::REG_RAX as usize], machine.gregs[libc::REG_RSP as usize] as usize);
     #[cfg(target_arch = "aarch64")]
     let (result, stack) = (machine.regs[0] as i64, machine.sp as usize);
-    let wait = WAITING.get();
+    let wait = own().waiting.get() as *const Wait;
     let between = (wait as usize).wrapping_sub(stack);
     // A handler that the wait was interrupted by first runs further down, or on another stack.
     if wait.is_null() || result != -i64::from(libc::EINTR) || between > WAIT_FRAME {
@@ -82,12 +71,12 @@ pub struct SignalMask {
 impl SignalMask {
     /// Blocks every signal of this thread.
     pub fn block_all() -> Self {
-        let depth = DEPTH.get();
+        let depth = own().depth.get();
         if depth == 0 {
-            BEFORE.set(change(libc::SIG_SETMASK, Set::MAX));
+            own().before.set(change(libc::SIG_SETMASK, Set::MAX));
         }
         // A handler that ran between the two lines would have found the depth as it was, and left it so.
-        DEPTH.set(depth + 1);
+        own().depth.set(depth + 1);
         SignalMask { restore: true, _thread: PhantomData }
     }
 
@@ -103,17 +92,17 @@ impl SignalMask {
 
     /// For code that runs with every signal blocked already: a thread of ours, or our handler.
     pub fn already_blocked() -> Self {
-        DEPTH.set(DEPTH.get() + 1);
+        own().depth.set(own().depth.get() + 1);
         SignalMask { restore: false, _thread: PhantomData }
     }
 }
 
 impl Drop for SignalMask {
     fn drop(&mut self) {
-        let depth = DEPTH.get() - 1;
-        DEPTH.set(depth);
+        let depth = own().depth.get() - 1;
+        own().depth.set(depth);
         if depth == 0 && self.restore {
-            change(libc::SIG_SETMASK, BEFORE.get());
+            change(libc::SIG_SETMASK, own().before.get());
         }
     }
 }
@@ -178,11 +167,11 @@ pub fn to_program(set: Set) -> Set {
 
 /// Changes what the program has blocked in this thread, also while a [`SignalMask`] keeps everything blocked.
 pub fn change_programs(translate: impl Fn(Set) -> Set) {
-    if DEPTH.get() > 0 {
-        BEFORE.set(translate(BEFORE.get()));
+    if own().depth.get() > 0 {
+        own().before.set(translate(own().before.get()));
     } else {
         let mask = SignalMask::block_all();
-        BEFORE.set(translate(BEFORE.get()));
+        own().before.set(translate(own().before.get()));
         drop(mask);
     }
 }

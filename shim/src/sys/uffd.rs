@@ -1,11 +1,13 @@
 //! userfaultfd, its ioctls and its messages.
 //!
-//! Owns: the structures of linux/userfaultfd.h. Called by: engine. Must not: decide what to install.
+//! Owns: the structures of linux/userfaultfd.h. Called by: engine, far. Must not: decide what to install.
 
 use super::errno::Errno;
 use super::fd::OwnFd;
 use super::mem::PAGE;
 use super::syscall::call;
+
+pub mod memory;
 
 /// Faults are reported for pages that are missing.
 pub const MODE_MISSING: u64 = 1;
@@ -166,6 +168,12 @@ impl Uffd {
         // SAFETY: flags by value.
         let fd = unsafe { call(libc::SYS_userfaultfd, [mode, 0, 0, 0, 0, 0])? };
         Ok(OwnFd::adopt(fd as i32))
+    }
+
+    /// In a forked child, which has the number and must not use it: what its parent's userfaultfd says is for its parent.
+    pub fn close_in_child(&self) {
+        super::fd::forget(self.fd.raw());
+        super::fd::close_raw(self.fd.raw());
     }
 
     /// The descriptor's number.

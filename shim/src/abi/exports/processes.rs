@@ -6,6 +6,13 @@ use super::*;
 use crate::abi::exec::Program::{At, In, Searched};
 
 hook! {
+    unsafe fn __libc_start_main(main: *const c_void, count: c_int, arguments: *const *const c_char, init: *const c_void, fini: *const c_void, rtld_fini: *const c_void, stack_end: *const c_void) -> c_int => nm___libc_start_main {
+        process::before_main();
+        real!(__libc_start_main)(main, count, arguments, init, fini, rtld_fini, stack_end)
+    }
+}
+
+hook! {
     unsafe fn _exit(status: c_int) -> () => nm__exit {
         process::at_exit();
         real!(_exit)(status)

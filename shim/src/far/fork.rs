@@ -1,0 +1,178 @@
+//! fork with pages far away: the child gets a copy of the region, which the server makes without copying a page.
+//!
+//! Owns: what is done before and after a fork, in parent and child. Called by: host::fork. Must not: let the child touch a page of the
+//! program before its own userfaultfd is there.
+//!
+//! A6. Before a fork nobody is in the waiting room, and the keeper stands still until it is over; the region is cloned, and what is known of
+//! each page is written down. The child begins with that, before anything of the program runs in it. The monitor goes on meanwhile: what
+//! libc does around a fork may touch pages that are away.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+use std::time::Instant;
+
+use netmem_protocol::RegionId;
+
+use super::areas;
+use super::table::{Kept, Place, Table};
+use super::{FAR, Far, MOVING, STARTED, Settings, far_if_started};
+use crate::log;
+use crate::sync::QuietGuard;
+use crate::sys::errno::Errno;
+use crate::sys::mem::{self, PAGE};
+use crate::sys::shm;
+
+/// How long a parent keeps a clone for a child that does not take it.
+const CHILD_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a fork needs of far memory, from before it until after it.
+pub struct Forking {
+    heir: Option<Heir>,
+    _still: QuietGuard<'static, ()>,
+}
+
+/// What the child gets.
+struct Heir {
+    far: &'static Far,
+    region: Result<RegionId, Errno>,
+    kept: Vec<Kept>,
+    taken: Option<&'static AtomicU32>,
+}
+
+/// A clone that a child is to take over.
+pub(super) struct Lent {
+    region: RegionId,
+    taken: &'static AtomicU32,
+    since: Instant,
+}
+
+/// Before a fork, before any lock that the threads of far memory take.
+pub fn prepare() -> Forking {
+    let still = MOVING.lock();
+    let heir = far_if_started().map(|far| {
+        far.nobody_waits();
+        let kept = far.state.lock().table.kept();
+        let region =
+            if kept.is_empty() { far.remote.create_unnamed(0) } else { far.remote.clone_unnamed(far.region) };
+        let region = region.map(|entry| entry.region).map_err(|error| {
+            log::error!("far memory: a forked child can't have what is on the server: {error}");
+            Errno(error.errno())
+        });
+        for (start, end) in far.state.lock().registered.iter() {
+            let _ = mem::set_fork(start, end - start, true);
+        }
+        Heir { far, region, kept, taken: shm::shared_word() }
+    });
+    Forking { heir, _still: still }
+}
+
+impl Forking {
+    /// After the fork, in the parent.
+    pub fn in_parent(mut self, forked: bool) {
+        let Some(Heir { far, region, taken, .. }) = self.heir.take() else { return };
+        for (start, end) in far.state.lock().registered.iter() {
+            let _ = mem::set_fork(start, end - start, false);
+        }
+        match (region, taken) {
+            (Ok(region), Some(taken)) if forked => {
+                far.lent.lock().push(Lent { region, taken, since: Instant::now() });
+            }
+            (Ok(region), _) if !forked => drop(far.remote.close(region)),
+            // Kept for as long as this process lives: nobody would say when the child has it.
+            _ => {}
+        }
+    }
+
+    /// After the fork, in the child, before anything else of it runs.
+    pub fn in_child(mut self) -> Result<(), Errno> {
+        let heir = self.heir.take();
+        FAR.store(core::ptr::null_mut(), Ordering::Release);
+        // SAFETY: the settings are set once, at the start, and never given up.
+        let Some(settings) = (unsafe { STARTED.load(Ordering::Acquire).as_ref() }) else { return Ok(()) };
+        // SAFETY: the calling thread's own.
+        let me = unsafe { libc::pthread_self() } as usize;
+        let mut kept = settings.1.clone();
+        kept.push(me);
+        let far = match heir {
+            None => None,
+            Some(heir) => Some(begin_again(&settings.0, heir, &mut kept)?),
+        };
+        super::spawn_keeper(settings.0.clone(), kept, far)
+    }
+}
+
+fn begin_again(settings: &Settings, heir: Heir, stacks: &mut Vec<usize>) -> Result<&'static Far, Errno> {
+    // Its connections and its userfaultfd are the parent's.
+    heir.far.remote.forget_connections(super::random_client()?, Vec::new());
+    heir.far.uffd.close_in_child();
+    let region = heir.region?;
+    let mapped = areas::anonymous()?;
+    let area_of = |page: usize| {
+        let at = page * PAGE;
+        let index = mapped.partition_point(|area| area.end <= at);
+        mapped.get(index).copied().filter(|area| area.start <= at)
+    };
+    let table = Table::of_kept(&heir.kept, |page| area_of(page).is_some());
+    let far = Far::begin_with(settings, heir.far.blocks, (table, Some(region)), stacks)?;
+    if let Some(taken) = heir.taken {
+        taken.store(1, Ordering::Release);
+        shm::drop_shared_word(taken);
+    }
+    let mut state = far.state.lock();
+    for Kept { page, .. } in &heir.kept {
+        if let Some(area) = area_of(*page)
+            && !state.registered.covers(area.start, area.end)
+            && !far.register(&mut state, area)
+        {
+            log::error!("far memory: a forked child can't have its memory at {:#x}", area.start);
+            return Err(Errno(libc::ENOMEM));
+        }
+    }
+    drop(state);
+    Ok(far)
+}
+
+impl Far {
+    /// Everybody in the waiting room goes back into the program's memory.
+    fn nobody_waits(&self) {
+        loop {
+            let mut state = self.state.lock();
+            let state = &mut *state;
+            let Some((place, page)) = state.room.anybody() else { return };
+            let (moved, errno) = self.uffd.move_pages(page * PAGE, state.room.address(place), PAGE);
+            let (moved, errno) = match errno {
+                None | Some(Errno(libc::EAGAIN)) => (moved, errno),
+                Some(_) => self.uffd.fill(page * PAGE, state.room.address(place), PAGE),
+            };
+            match errno {
+                None if moved > 0 => {
+                    state.room.set(place, None);
+                    state.table.update(page, |entry| entry.place = Place::Here);
+                }
+                // The monitor has to hear of a change first.
+                Some(Errno(libc::EAGAIN)) => crate::sys::futex::pause(Duration::from_micros(50)),
+                _ => {
+                    log::debug!("far memory: page {:#x} can't go back: {errno:?}", page * PAGE);
+                    state.room.set(place, None);
+                }
+            }
+        }
+    }
+
+    /// Gives up the clones that children have taken, or did not take in time.
+    pub(super) fn look_at_lent(&self) {
+        let done: Vec<Lent> = {
+            let mut lent = self.lent.lock();
+            if lent.is_empty() {
+                return;
+            }
+            let is_done =
+                |one: &mut Lent| one.taken.load(Ordering::Acquire) != 0 || one.since.elapsed() > CHILD_LIMIT;
+            lent.extract_if(.., is_done).collect()
+        };
+        for one in done {
+            let _ = self.remote.close(one.region);
+            shm::drop_shared_word(one.taken);
+        }
+    }
+}

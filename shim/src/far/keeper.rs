@@ -1,0 +1,280 @@
+//! The keeper: looks how much is resident, and moves out what is too much.
+//!
+//! Owns: the thread, the marks, the hand that goes round the program's memory. Called by: far. Must not: touch the program's memory, or hold
+//! the lock over the network.
+//!
+//! Who leaves is decided by a clock hand and the waiting room: the hand takes pages in the order of their addresses, and who is touched in
+//! the waiting room goes back and is passed over the next time.
+
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+
+use super::areas::{self, Area, Resident};
+use super::table::{Place, WINDOW_PAGES};
+use super::{Far, KICK, MOVING, Settings, State, counters};
+use crate::log;
+use crate::stats;
+use crate::sys::errno::Errno;
+use crate::sys::futex;
+use crate::sys::mem::{self, PAGE};
+use crate::sys::pagemap::Pagemap;
+use crate::sys::uffd::MODE_MISSING;
+
+/// Pages that a program can touch first in a second, at the most: how soon the keeper has to look again.
+const PAGES_A_SECOND: usize = 1 << 20;
+/// The longest and the shortest pause between two looks.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// glibc keeps the head of an arena at the start of a heap that is aligned so (HEAP_MAX_SIZE, malloc/arena.c); fork needs it while nobody
+/// serves faults.
+const ARENA_ALIGNMENT: usize = 64 << 20;
+/// Pages moved while the lock is held.
+const BATCH_PAGES: usize = 32;
+
+/// Amounts of resident memory, in pages, at which something happens.
+struct Marks {
+    /// A userfaultfd and a region are taken.
+    begin: usize,
+    /// Where leaving ends; from here on first touches come to the monitor, who can slow them down.
+    low: usize,
+    /// Where leaving begins.
+    high: usize,
+    /// Pages in the waiting room.
+    room: usize,
+}
+
+impl Marks {
+    fn of(budget: usize) -> Marks {
+        Marks {
+            begin: budget - budget / 8,
+            low: budget - budget / 16,
+            high: budget - budget / 32,
+            room: (budget / 16).clamp(256, 32 << 10),
+        }
+    }
+}
+
+/// The thread.
+struct Keeper {
+    settings: Settings,
+    marks: Marks,
+    kept: Vec<usize>,
+    pagemap: Pagemap,
+    far: Option<&'static Far>,
+    areas: Vec<Area>,
+    /// Where the hand stands: an area, and an address in it.
+    hand: (usize, usize),
+}
+
+/// Runs for as long as the process does.
+pub(super) fn run(settings: Settings, mut kept: Vec<usize>, far: Option<&'static Far>) {
+    let on_my_stack = 0;
+    kept.push(&raw const on_my_stack as usize);
+    let budget = (settings.memory_bytes / PAGE as u64) as usize;
+    let (Ok(resident), Ok(pagemap)) = (Resident::open(), Pagemap::open(None)) else {
+        return log::error!("NETMEM_MEMORY_BYTES is not kept: /proc can't be read");
+    };
+    let marks = Marks::of(budget);
+    let mut keeper = Keeper { settings, marks, kept, pagemap, far, areas: Vec::new(), hand: (0, 0) };
+    loop {
+        let seen = KICK.load(Ordering::Acquire);
+        let pages = resident.pages();
+        counters::RESIDENT_MAX.fetch_max(pages as u64, Ordering::Relaxed);
+        match keeper.look(pages, || resident.pages()) {
+            Ok(pause) => futex::wait(&KICK, seen, Some(pause)),
+            // It was said why.
+            Err(_) => return,
+        }
+    }
+}
+
+impl Keeper {
+    /// Does what the number asks for, and says when to look again.
+    fn look(&mut self, pages: usize, again: impl Fn() -> usize) -> Result<Duration, Errno> {
+        if pages < self.marks.begin {
+            let room = self.marks.begin - pages;
+            let pause = Duration::from_micros((room * 1_000_000 / PAGES_A_SECOND) as u64);
+            if let Some(far) = self.far {
+                far.look_at_lent();
+                far.allow((self.marks.high - pages) as i64);
+            }
+            return Ok(pause.clamp(PAUSE_MIN, PAUSE_MAX));
+        }
+        let far = match self.far {
+            Some(far) => far,
+            None => {
+                let _moving = MOVING.lock();
+                *self.far.insert(Far::begin(&self.settings, self.marks.room, &mut self.kept)?)
+            }
+        };
+        far.look_at_lent();
+        if pages >= self.marks.low {
+            self.register_all(far);
+        }
+        let mut pages = pages;
+        while pages > self.marks.high {
+            let out = self.make_room(far, pages - self.marks.low);
+            pages = again();
+            if out == 0 {
+                break;
+            }
+        }
+        far.allow(self.marks.high as i64 - pages as i64);
+        Ok(PAUSE_MIN)
+    }
+
+    /// First touches of all that may leave come to the monitor.
+    fn register_all(&mut self, far: &Far) {
+        self.find_areas();
+        let _moving = MOVING.lock();
+        let mut state = far.state.lock();
+        for area in &self.areas {
+            if !state.registered.covers(area.start, area.end) {
+                far.register(&mut state, *area);
+            }
+        }
+    }
+
+    fn find_areas(&mut self) {
+        if let Ok(areas) = areas::areas(&self.kept) {
+            let at = self.hand.1;
+            self.areas = areas;
+            let index = self.areas.partition_point(|area| area.end <= at);
+            let start = self.areas.get(index).map_or(0, |area| area.start.max(at));
+            self.hand = (index, start);
+        }
+    }
+
+    /// Fills the waiting room and sends who waited longest. How many pages less there are.
+    fn make_room(&mut self, far: &Far, wanted: usize) -> usize {
+        let mut out = 0;
+        while out < wanted {
+            let sent = {
+                // Not for longer: a fork waits.
+                let _moving = MOVING.lock();
+                self.fill_room(far);
+                far.send(false)
+            };
+            match sent {
+                Ok(0) => break,
+                Ok(sent) => {
+                    out += sent;
+                    far.allowance.fetch_add(sent as i64, Ordering::Relaxed);
+                    far.made_room.fetch_add(1, Ordering::Release);
+                    futex::wake(&far.made_room, i32::MAX);
+                }
+                Err(()) => {
+                    futex::pause(Duration::from_millis(100));
+                    break;
+                }
+            }
+        }
+        out
+    }
+
+    /// Moves the hand on until the waiting room is full, or the hand has come round with nothing in it.
+    fn fill_room(&mut self, far: &Far) {
+        let mut rounds = 0;
+        while far.state.lock().room.free_blocks() > 0 {
+            let Some((area, from, to)) = self.next_window() else {
+                rounds += 1;
+                self.find_areas();
+                self.hand = (0, self.areas.first().map_or(0, |area| area.start));
+                if rounds > 2 || self.areas.is_empty() {
+                    return;
+                }
+                continue;
+            };
+            let mut runs = Vec::new();
+            let _ = self.pagemap.resident(from, to, &mut |start, end| runs.push((start / PAGE, end / PAGE)));
+            for (first, end) in runs {
+                let mut at = first;
+                while at < end {
+                    let next = (at + BATCH_PAGES).min(end);
+                    far.move_out(area, at, next);
+                    at = next;
+                }
+            }
+        }
+    }
+
+    /// The next part of the program's memory, or None at its end.
+    fn next_window(&mut self) -> Option<(Area, usize, usize)> {
+        let (index, at) = self.hand;
+        let area = *self.areas.get(index)?;
+        let end = (at / PAGE / WINDOW_PAGES + 1) * WINDOW_PAGES * PAGE;
+        let to = end.min(area.end);
+        self.hand = if to == area.end {
+            (index + 1, self.areas.get(index + 1).map_or(usize::MAX, |area| area.start))
+        } else {
+            (index, to)
+        };
+        Some((area, at, to))
+    }
+}
+
+impl Far {
+    /// Touches of missing pages come to us from now on; false if the kernel says no. Not copied to a child that a clone makes past us: it
+    /// would read zeros there.
+    pub(super) fn register(&self, state: &mut State, area: Area) -> bool {
+        let length = area.end - area.start;
+        if self.uffd.register(area.start, length, MODE_MISSING).is_err() {
+            return false;
+        }
+        let _ = mem::set_fork(area.start, length, false);
+        state.registered.add(area.start, area.end);
+        true
+    }
+
+    /// Moves pages into the waiting room, but for those that were touched there lately. A2: registered, moved and noted with the lock held.
+    fn move_out(&self, area: Area, first: usize, end: usize) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if !state.registered.covers(first * PAGE, end * PAGE) && !self.register(state, area) {
+            return;
+        }
+        // What is mapped there now may be new: it is registered in the same breath as it is moved.
+        if self.uffd.register(first * PAGE, (end - first) * PAGE, MODE_MISSING).is_err() {
+            return;
+        }
+        let mut at = first;
+        while at < end {
+            let stays = |state: &mut State, page: usize| {
+                let hot = state.table.get(page).hot;
+                if hot {
+                    state.table.update(page, |entry| entry.hot = false);
+                }
+                hot || (page * PAGE).is_multiple_of(ARENA_ALIGNMENT)
+            };
+            if stays(state, at) {
+                at += 1;
+                continue;
+            }
+            let mut next = at + 1;
+            while next < end && !state.table.get(next).hot && !(next * PAGE).is_multiple_of(ARENA_ALIGNMENT) {
+                next += 1;
+            }
+            while at < next {
+                let Some((place, room)) = state.room.take(next - at) else { return };
+                let to = state.room.address(place);
+                let (moved, errno) = self.uffd.move_pages(to, at * PAGE, room * PAGE);
+                let moved = moved / PAGE;
+                state.room.put(place, at, moved);
+                for i in 0..moved {
+                    state.table.update(at + i, |entry| entry.place = Place::Waiting(place + i as u32));
+                }
+                at += moved;
+                match errno {
+                    None => {}
+                    Some(Errno(libc::EAGAIN)) if moved > 0 => {}
+                    // Addresses change: the monitor has to hear of it first.
+                    Some(Errno(libc::EAGAIN)) => return,
+                    Some(_) => {
+                        stats::add(&counters::PAGES_REFUSED, 1);
+                        at += 1;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Far memory: what of a program's anonymous memory exceeds its budget lives on the server.
+//!
+//! Owns: [`Far`], what its two threads share, and the counters. Called by: host, at the start of a process that has NETMEM_MEMORY_BYTES, and
+//! around fork. Must not: take part in allocation: it is a swap, and as long as the program fits, it looks at a number now and then.
+//!
+//! The keeper (`keeper.rs`) moves cold pages into the waiting room and sends them; the monitor (`monitor.rs`) brings back what is touched,
+//! and follows what the program does to its address space. The rules A1 to A7 are in docs/DESIGN.md, "Far memory".
+
+mod areas;
+pub mod fork;
+mod keeper;
+mod leaving;
+mod monitor;
+mod room;
+mod table;
+
+use core::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
+
+use netmem_protocol::{CacheId, ClientId, RegionId};
+
+use crate::config::Prefetch;
+use crate::log;
+use crate::remote::{Remote, RemoteConfig};
+use crate::sync::QuietMutex;
+use crate::sys::errno::Errno;
+use crate::sys::futex;
+use crate::sys::mem::{self, PAGE};
+use crate::sys::thread;
+use crate::sys::uffd::memory::Event;
+use crate::sys::uffd::{MODE_MISSING, Uffd};
+use areas::Ranges;
+use room::{BLOCK_PAGES, Room};
+use table::Table;
+
+/// What the host knows and this layer needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bytes of anonymous memory that may be resident; not 0.
+    pub memory_bytes: u64,
+    /// The server.
+    pub remote: RemoteConfig,
+    /// What is brought in beside a page that was touched.
+    pub prefetch: Prefetch,
+}
+
+/// Counters, relaxed.
+pub mod counters {
+    use core::sync::atomic::AtomicU64;
+    /// Pages that went to the server.
+    pub static PAGES_OUT: AtomicU64 = AtomicU64::new(0);
+    /// Pages that came back from there.
+    pub static PAGES_IN: AtomicU64 = AtomicU64::new(0);
+    /// Of these, pages that nobody had touched yet.
+    pub static PAGES_AHEAD: AtomicU64 = AtomicU64::new(0);
+    /// Pages that left without being sent: the server had them as they were.
+    pub static PAGES_CLEAN: AtomicU64 = AtomicU64::new(0);
+    /// Pages that left without being sent: zeros.
+    pub static PAGES_ZERO: AtomicU64 = AtomicU64::new(0);
+    /// Touches of pages that had to come from the server.
+    pub static FAULTS_FAR: AtomicU64 = AtomicU64::new(0);
+    /// Touches of pages that were still in the waiting room.
+    pub static FAULTS_NEAR: AtomicU64 = AtomicU64::new(0);
+    /// How long threads waited for pages from the server, in nanoseconds, from when we heard of them.
+    pub static WAITED_NS: AtomicU64 = AtomicU64::new(0);
+    /// First touches of new memory that were served here.
+    pub static FAULTS_NEW: AtomicU64 = AtomicU64::new(0);
+    /// Pages the kernel would not move: shared with a child, or pinned.
+    pub static PAGES_REFUSED: AtomicU64 = AtomicU64::new(0);
+    /// The most that was resident, in pages, when the keeper looked.
+    pub static RESIDENT_MAX: AtomicU64 = AtomicU64::new(0);
+}
+
+/// What keeper and monitor share.
+pub struct Far {
+    settings: Settings,
+    uffd: Uffd,
+    remote: Remote,
+    region: RegionId,
+    /// Blocks in the waiting room.
+    blocks: usize,
+    /// Lock order: a leaf. Held by whoever moves or installs pages, while he does, and while messages are read (A2).
+    state: QuietMutex<State>,
+    /// Clones that forked children have not taken yet. Lock order: a leaf, held for a copy.
+    lent: QuietMutex<Vec<fork::Lent>>,
+    /// The epoch of our last commit.
+    epoch: AtomicU64,
+    /// Pages that may still be brought in before the keeper has to look.
+    allowance: AtomicI64,
+    /// Changes when the keeper has made room.
+    made_room: AtomicU32,
+}
+
+struct State {
+    table: Table,
+    room: Room,
+    /// Where touches of missing pages come to us.
+    registered: Ranges,
+}
+
+static FAR: AtomicPtr<Far> = AtomicPtr::new(core::ptr::null_mut());
+/// What [`start`] was given; null before.
+static STARTED: AtomicPtr<(Settings, Vec<usize>)> = AtomicPtr::new(core::ptr::null_mut());
+/// Held by whoever moves pages out, and by a fork. Lock order: before the state.
+static MOVING: QuietMutex<()> = QuietMutex::new(());
+/// Changes when the keeper should look.
+static KICK: AtomicU32 = AtomicU32::new(0);
+
+/// Far memory of this process, once it needed it.
+fn far_if_started() -> Option<&'static Far> {
+    // SAFETY: null, or a leaked box.
+    unsafe { FAR.load(Ordering::Acquire).as_ref() }
+}
+
+/// From now on the budget is kept. `kept` are addresses in memory that has to stay, in a forked child too.
+pub fn start(settings: Settings, kept: Vec<usize>) {
+    let started = Box::into_raw(Box::new((settings.clone(), kept.clone())));
+    STARTED.store(started, Ordering::Release);
+    if let Err(errno) = spawn_keeper(settings, kept, None) {
+        log::error!("NETMEM_MEMORY_BYTES: no thread can be made ({errno}); the budget is not kept");
+    }
+}
+
+fn spawn_keeper(settings: Settings, kept: Vec<usize>, far: Option<&'static Far>) -> Result<(), Errno> {
+    thread::spawn(Box::new(move || keeper::run(settings, kept, far)))
+}
+
+/// Whether pages may be away.
+pub fn is_started() -> bool {
+    far_if_started().is_some()
+}
+
+/// What the statistics say of it: name and value.
+pub fn told() -> Vec<(&'static str, u64)> {
+    if far_if_started().is_none() {
+        return Vec::new();
+    }
+    [
+        ("far_pages_out", &counters::PAGES_OUT),
+        ("far_pages_in", &counters::PAGES_IN),
+        ("far_pages_ahead", &counters::PAGES_AHEAD),
+        ("far_pages_clean", &counters::PAGES_CLEAN),
+        ("far_pages_zero", &counters::PAGES_ZERO),
+        ("far_faults_far", &counters::FAULTS_FAR),
+        ("far_faults_near", &counters::FAULTS_NEAR),
+        ("far_waited_ns", &counters::WAITED_NS),
+        ("far_faults_new", &counters::FAULTS_NEW),
+        ("far_pages_refused", &counters::PAGES_REFUSED),
+        ("far_resident_max_pages", &counters::RESIDENT_MAX),
+    ]
+    .map(|(name, counter)| (name, crate::stats::get(counter)))
+    .to_vec()
+}
+
+impl Far {
+    /// Takes a userfaultfd, a region and a waiting room of so many pages, and starts the monitor, whose stack has to stay, too.
+    fn begin(settings: &Settings, room_pages: usize, kept: &mut Vec<usize>) -> Result<&'static Far, Errno> {
+        let blocks = room_pages.div_ceil(BLOCK_PAGES).max(2);
+        Self::begin_with(settings, blocks, (Table::default(), None), kept)
+    }
+
+    /// The same with what a parent left: its table, and a copy of its region.
+    fn begin_with(
+        settings: &Settings,
+        blocks: usize,
+        (table, region): (Table, Option<RegionId>),
+        kept: &mut Vec<usize>,
+    ) -> Result<&'static Far, Errno> {
+        let uffd = Uffd::open_for_memory().inspect_err(|errno| {
+            log::error!(
+                "NETMEM_MEMORY_BYTES is not kept: it wants a userfaultfd with kernel faults and Linux 6.8 ({errno}); see netmem doctor"
+            );
+        })?;
+        let remote = Remote::new(settings.remote.clone(), random_client()?, CacheId(random_client()?.0));
+        let entry = region.map_or_else(|| remote.create_unnamed(0), |region| remote.open_id(region));
+        let entry = entry.map_err(|error| {
+            log::error!("NETMEM_MEMORY_BYTES is not kept: {error}");
+            Errno(error.errno())
+        })?;
+        let room_bytes = blocks * BLOCK_PAGES * PAGE;
+        let at = mem::reserve(room_bytes)?;
+        mem::no_huge_pages(at, room_bytes);
+        // A forked child has one of its own, and nobody waits there when it is made.
+        mem::set_fork(at, room_bytes, false)?;
+        uffd.register(at, room_bytes, MODE_MISSING)?;
+        let state = State { table, room: Room::new(at, blocks), registered: Ranges::default() };
+        let far: &'static Far = Box::leak(Box::new(Far {
+            settings: settings.clone(),
+            uffd,
+            remote,
+            region: entry.region,
+            blocks,
+            state: QuietMutex::new(state),
+            lent: QuietMutex::new(Vec::new()),
+            epoch: AtomicU64::new(entry.epoch.0),
+            allowance: AtomicI64::new(0),
+            made_room: AtomicU32::new(0),
+        }));
+        kept.push(monitor::start(far)?);
+        FAR.store(core::ptr::from_ref(far).cast_mut(), Ordering::Release);
+        log::info!("far memory: pages beyond {} bytes go to {}", settings.memory_bytes, far.remote.server());
+        Ok(far)
+    }
+
+    /// Says how many pages may come in.
+    fn allow(&self, pages: i64) {
+        self.allowance.store(pages, Ordering::Relaxed);
+        self.made_room.fetch_add(1, Ordering::Release);
+        futex::wake(&self.made_room, i32::MAX);
+    }
+
+    /// Pages are about to come in. Waits for the keeper if the budget is spent, but not for ever: he may wait for the server.
+    fn spend(&self, pages: usize) {
+        const PATIENCE: Duration = Duration::from_millis(5);
+        for _ in 0..4 {
+            let seen = self.made_room.load(Ordering::Acquire);
+            if self.allowance.load(Ordering::Relaxed) > 0 {
+                break;
+            }
+            kick();
+            futex::wait(&self.made_room, seen, Some(PATIENCE));
+        }
+        self.allowance.fetch_sub(pages as i64, Ordering::Relaxed);
+    }
+}
+
+/// A name that nobody else has.
+fn random_client() -> Result<ClientId, Errno> {
+    let mut id = [0; 16];
+    rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
+    Ok(ClientId(id))
+}
+
+/// The keeper looks now.
+fn kick() {
+    KICK.fetch_add(1, Ordering::Release);
+    futex::wake(&KICK, 1);
+}
+
+impl State {
+    /// Does what a message about addresses says. A fault is not one.
+    fn follow(&mut self, uffd: &Uffd, event: Event) {
+        let room = &mut self.room;
+        match event {
+            Event::Fault { .. } => {}
+            Event::Removed { start, end } => {
+                self.table.drop_range(start / PAGE..end / PAGE, |place| room.set(place, None));
+                // A3. Dropped here, before anybody can move out what the program is about to drop: its own step may come at any time. What is
+                // touched while the range is not registered is zeros, as it should be.
+                if uffd.unregister(start, end - start).is_ok() {
+                    // SAFETY: the program drops the range itself, and has not been told yet that it is done.
+                    let _ = unsafe { mem::madvise(start, end - start, libc::MADV_DONTNEED) };
+                    let _ = uffd.register(start, end - start, MODE_MISSING);
+                }
+            }
+            Event::Unmapped { start, end } => {
+                self.table.drop_range(start / PAGE..end / PAGE, |place| room.set(place, None));
+                self.registered.remove(start, end);
+            }
+            Event::Moved { from, to, length } => {
+                let moved = |place, page| room.set(place, page);
+                self.table.move_range(from / PAGE, to / PAGE, length / PAGE, moved);
+                self.registered.remove(from, from + length);
+                self.registered.add(to, to + length);
+            }
+        }
+    }
+}

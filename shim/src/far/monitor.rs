@@ -1,0 +1,381 @@
+//! The monitor: brings back what is touched, and hears what the program does to its addresses.
+//!
+//! Owns: the thread that reads the userfaultfd, pages on their way in. Called by: far. Must not: touch memory that may be moved out, or hold
+//! the lock over the network.
+//!
+//! A2. Messages are read with the lock held, and the kernel moves and installs nothing (EAGAIN) while one about addresses is unread. So what
+//! the table says of an address is true of it for as long as the lock is held and the kernel does not say EAGAIN.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
+use std::time::Instant;
+
+use netmem_protocol::{Epoch, PageSpan, Run};
+
+use super::table::Place;
+use super::{Far, State, counters};
+use crate::log;
+use crate::pager::prefetch::Detector;
+use crate::remote::PageSource;
+use crate::stats;
+use crate::sync::QuietGuard;
+use crate::sys::errno::Errno;
+use crate::sys::futex;
+use crate::sys::mem::PAGE;
+use crate::sys::thread;
+use crate::sys::uffd::Uffd;
+use crate::sys::uffd::memory::Event;
+
+/// Zeros that are installed together at the most.
+const ZERO_PAGES_MAX: usize = 64;
+static ZEROS: [u8; ZERO_PAGES_MAX * PAGE] = [0; ZERO_PAGES_MAX * PAGE];
+/// Pages asked for together at the most.
+const BATCH_PAGES_MAX: usize = 1024;
+
+/// A page that a thread waits for.
+#[derive(Clone, Copy)]
+struct Touch {
+    page: usize,
+    store: bool,
+    /// When we heard of it.
+    since: Instant,
+}
+
+/// A page on its way in.
+#[derive(Clone, Copy)]
+struct Wanted {
+    slot: u64,
+    page: usize,
+    /// When we heard that somebody waits for it, if one does.
+    since: Option<Instant>,
+}
+
+/// What became of pages that were to be installed.
+enum Put {
+    /// So many are there now.
+    Pages(usize),
+    /// The first one was there already.
+    There,
+    /// Its address takes none.
+    Nowhere,
+    /// The program changes its addresses: look again.
+    Changed,
+}
+
+/// The thread.
+struct Monitor {
+    far: &'static Far,
+    events: Vec<Event>,
+    touches: Vec<Touch>,
+    wanted: Vec<Wanted>,
+    runs: Vec<Run>,
+    detector: Detector,
+    /// Where first touches would go on, and how many pages they got last.
+    fresh: (usize, usize),
+    /// Pages that can't be had now.
+    lost: Vec<usize>,
+}
+
+/// Starts the thread; an address on its stack.
+pub(super) fn start(far: &'static Far) -> Result<usize, Errno> {
+    static STACK: AtomicUsize = AtomicUsize::new(0);
+    STACK.store(0, Ordering::SeqCst);
+    thread::spawn(Box::new(move || {
+        let on_my_stack = 0;
+        STACK.store(&raw const on_my_stack as usize, Ordering::SeqCst);
+        run(far);
+    }))?;
+    while STACK.load(Ordering::SeqCst) == 0 {
+        futex::pause(Duration::from_micros(50));
+    }
+    Ok(STACK.load(Ordering::SeqCst))
+}
+
+fn run(far: &'static Far) {
+    let mut monitor = Monitor {
+        far,
+        events: Vec::with_capacity(64),
+        touches: Vec::with_capacity(64),
+        wanted: Vec::with_capacity(2 * BATCH_PAGES_MAX),
+        runs: Vec::with_capacity(2 * BATCH_PAGES_MAX),
+        detector: Detector::new(),
+        fresh: (0, 0),
+        lost: Vec::new(),
+    };
+    loop {
+        monitor.wait();
+        let mut state = far.state.lock();
+        monitor.hear(&mut state);
+        drop(state);
+        monitor.serve();
+    }
+}
+
+impl Monitor {
+    /// Until there is a message.
+    fn wait(&self) {
+        let fd = crate::sys::fd::borrow(self.far.uffd.raw());
+        let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+        let _ = rustix::event::poll(&mut fds, None);
+    }
+
+    /// Reads what has arrived. What it says of addresses is true from now on; touches are kept.
+    fn hear(&mut self, state: &mut State) {
+        let since = Instant::now();
+        while self.far.uffd.read_events(&mut self.events).is_ok() {
+            for event in self.events.drain(..) {
+                match event {
+                    Event::Fault { address, store } => {
+                        self.touches.push(Touch { page: address / PAGE, store, since })
+                    }
+                    event => state.follow(&self.far.uffd, event),
+                }
+            }
+        }
+    }
+
+    /// Serves all touches.
+    fn serve(&mut self) {
+        let far = self.far;
+        while !self.touches.is_empty() {
+            let mut state = far.state.lock();
+            while let Some(touch) = self.touches.pop() {
+                let entry = state.table.get(touch.page);
+                match entry.place {
+                    Place::Waiting(place) => self.take_back(&mut state, touch, place),
+                    Place::Far => {
+                        self.want(&state, touch);
+                        if self.wanted.len() >= BATCH_PAGES_MAX {
+                            break;
+                        }
+                    }
+                    // Nothing takes pages away but the keeper, who says where they are.
+                    Place::Here if entry.slot().is_some() => {
+                        log::error!(
+                            "far memory: page {:#x} is gone; the process ends here",
+                            touch.page * PAGE
+                        );
+                        std::process::abort();
+                    }
+                    Place::Here => {
+                        drop(state);
+                        self.show_zeros(touch);
+                        state = far.state.lock();
+                    }
+                }
+            }
+            drop(state);
+            self.bring();
+        }
+    }
+
+    /// Installs up to `count` pages by `step`, which is given how many.
+    fn put(
+        &mut self,
+        state: &mut QuietGuard<'_, State>,
+        (page, count): (usize, usize),
+        step: impl Fn(&Uffd, usize) -> (usize, Option<Errno>),
+    ) -> Put {
+        let uffd = &self.far.uffd;
+        let mut result = step(uffd, count);
+        if let (0, Some(Errno(libc::ENOENT | libc::EINVAL))) = result
+            && count > 1
+        {
+            // They do not lie in one mapping of the kernel's.
+            result = step(uffd, 1);
+        }
+        match result {
+            // If it was not all, what stood in the way is looked at next.
+            (1.., _) => return Put::Pages(result.0 / PAGE),
+            (0, Some(Errno(libc::EAGAIN))) => {
+                self.hear(state);
+                return Put::Changed;
+            }
+            _ => {}
+        }
+        let _ = uffd.wake(page * PAGE, PAGE);
+        match result.1 {
+            Some(Errno(libc::EEXIST)) => Put::There,
+            errno => {
+                log::debug!("far memory: page {:#x} can't be installed: {errno:?}", page * PAGE);
+                Put::Nowhere
+            }
+        }
+    }
+
+    /// From the waiting room, without the network.
+    fn take_back(&mut self, state: &mut QuietGuard<'_, State>, touch: Touch, place: u32) {
+        let page = touch.page;
+        let from = state.room.address(place);
+        let leaving = state.room.is_leaving(place);
+        let to = page * PAGE;
+        // One that leaves has to stay where it is; the program gets a copy.
+        let put = self.put(state, (page, 1), |uffd, _| {
+            if leaving {
+                return uffd.fill(to, from, PAGE);
+            }
+            match uffd.move_pages(to, from, PAGE) {
+                result @ (_, None | Some(Errno(libc::EAGAIN | libc::EEXIST | libc::ENOENT))) => result,
+                // A mapping that can't be written to just now takes copies only.
+                _ => uffd.fill(to, from, PAGE),
+            }
+        });
+        match put {
+            Put::Pages(_) => {
+                state.room.set(place, None);
+                state.table.update(page, |entry| (entry.place, entry.hot) = (Place::Here, true));
+                stats::add(&counters::FAULTS_NEAR, 1);
+            }
+            Put::Changed => self.touches.push(touch),
+            // Nobody has the page but the waiting room.
+            Put::There | Put::Nowhere => {}
+        }
+    }
+
+    /// A first touch. Whoever goes through new memory gets more at once each time.
+    fn show_zeros(&mut self, touch: Touch) {
+        let Touch { page, store, .. } = touch;
+        let count = if self.fresh.0 == page { (self.fresh.1 * 2).min(ZERO_PAGES_MAX) } else { 1 };
+        self.far.spend(if store { count } else { 0 });
+        let mut state = self.far.state.lock();
+        // The keeper may have been at work meanwhile.
+        if state.table.get(page).place != Place::Here {
+            self.touches.push(touch);
+            return;
+        }
+        let end = state.registered.end_of(page * PAGE).map_or(page + 1, |end| end / PAGE);
+        let last = (page + count).min(end.max(page + 1));
+        let fresh = (page..last).take_while(|page| {
+            let entry = state.table.get(*page);
+            entry.place == Place::Here && entry.slot().is_none()
+        });
+        let count = fresh.count().max(1);
+        let put = self.put(&mut state, (page, count), |uffd, count| {
+            if store {
+                uffd.fill(page * PAGE, ZEROS.as_ptr() as usize, count * PAGE)
+            } else {
+                uffd.fill_zeros(page * PAGE, count * PAGE)
+            }
+        });
+        match put {
+            Put::Pages(done) => {
+                self.fresh = (page + done, done);
+                stats::add(&counters::FAULTS_NEW, 1);
+            }
+            Put::Changed => self.touches.push(touch),
+            Put::There | Put::Nowhere => {}
+        }
+    }
+
+    /// Notes a page that has to come from the server, with those that the program will touch next.
+    fn want(&mut self, state: &State, touch: Touch) {
+        let page = touch.page;
+        let Some(slot) = state.table.get(page).slot() else { return };
+        let since = Some(touch.since);
+        stats::add(&counters::FAULTS_FAR, 1);
+        if let Some(wanted) = self.wanted.iter_mut().find(|wanted| wanted.page == page) {
+            wanted.since = since;
+            return;
+        }
+        self.wanted.push(Wanted { slot, page, since });
+        let least = self.far.remote.pages_in_a_round_trip();
+        let plan = self.detector.plan(page as u64, self.far.settings.prefetch, least);
+        for step in 1..plan.count as i64 {
+            let next = (page as u64).wrapping_add_signed(plan.stride * step) as usize;
+            let entry = state.table.get(next);
+            let Some(slot) = entry.slot().filter(|_| entry.place == Place::Far) else { continue };
+            if self.wanted.len() >= BATCH_PAGES_MAX {
+                return;
+            }
+            if !self.wanted.iter().any(|wanted| wanted.page == next) {
+                self.wanted.push(Wanted { slot, page: next, since: None });
+                stats::add(&counters::PAGES_AHEAD, 1);
+            }
+        }
+    }
+
+    /// Fetches what is wanted and installs it as it comes.
+    fn bring(&mut self) {
+        if self.wanted.is_empty() {
+            return;
+        }
+        let far = self.far;
+        let mut wanted = core::mem::take(&mut self.wanted);
+        far.spend(wanted.len());
+        wanted.sort_unstable_by_key(|wanted| wanted.slot);
+        // Nothing is allocated on this way: around a fork the heap is locked, and libc may touch pages that are away.
+        let mut runs = core::mem::take(&mut self.runs);
+        runs.clear();
+        for Wanted { slot, .. } in &wanted {
+            match runs.last_mut() {
+                Some(last) if last.end() == *slot => last.count += 1,
+                _ => runs.push(Run::new(*slot, 1)),
+            }
+        }
+        let mut came = 0;
+        let result = far.remote.fetch(far.region, Epoch(0), &runs, &mut |span, _| {
+            let count = span.run.count as usize;
+            self.install(&wanted[came..came + count], span);
+            came += count;
+        });
+        if let Err(error) = result {
+            log::error!("far memory: pages can't be had: {error}");
+            wanted[came..].iter().for_each(|wanted| self.give_up(wanted.page));
+        }
+        for since in wanted.iter().filter_map(|wanted| wanted.since) {
+            stats::add(&counters::WAITED_NS, since.elapsed().as_nanos() as u64);
+        }
+        wanted.clear();
+        (self.wanted, self.runs) = (wanted, runs);
+    }
+
+    /// Puts pages where they belong, if they still do.
+    fn install(&mut self, wanted: &[Wanted], span: PageSpan<'_>) {
+        let far = self.far;
+        let data = span.data.unwrap_or(&[]);
+        let mut state = far.state.lock();
+        let mut at = 0;
+        while at < wanted.len() {
+            let Wanted { slot, page, .. } = wanted[at];
+            let is_far = |state: &State, page: usize, slot: u64| {
+                let entry = state.table.get(page);
+                entry.place == Place::Far && entry.slot() == Some(slot)
+            };
+            if !is_far(&state, page, slot) {
+                at += 1;
+                continue;
+            }
+            let mut count = 1;
+            while let Some(next) = wanted.get(at + count)
+                && next.page == page + count
+                && is_far(&state, next.page, next.slot)
+                && (span.data.is_some() || count < ZERO_PAGES_MAX)
+            {
+                count += 1;
+            }
+            let from = data.get(at * PAGE..).filter(|rest| !rest.is_empty()).unwrap_or(&ZEROS);
+            let from = from.as_ptr() as usize;
+            let put =
+                self.put(&mut state, (page, count), |uffd, count| uffd.fill(page * PAGE, from, count * PAGE));
+            let here = match put {
+                Put::Pages(done) => {
+                    stats::add(&counters::PAGES_IN, done as u64);
+                    done
+                }
+                Put::There => 1,
+                Put::Nowhere => 0,
+                Put::Changed => continue,
+            };
+            (page..page + here).for_each(|page| state.table.note(page, |entry| entry.place = Place::Here));
+            at += here.max(1);
+        }
+    }
+
+    /// A touch of this page ends as on a disk that fails.
+    fn give_up(&mut self, page: usize) {
+        let _ = self.far.uffd.poison(page * PAGE, PAGE);
+        let _ = self.far.uffd.wake(page * PAGE, PAGE);
+        self.lost.push(page);
+        stats::add(&stats::GIVEN_UP, 1);
+    }
+}
