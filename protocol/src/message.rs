@@ -15,7 +15,7 @@ pub enum Kind {
     OpenId = 0x0012,
     /// Creates a region without a name, which ends with its last holder. Body: [`crate::control::CreateUnnamed`]; answer [`crate::control::Entry`].
     CreateUnnamed = 0x0014,
-    /// Gives up a hold taken by one of the three above. Header: region. Answer: empty.
+    /// Gives up a hold taken by one of the three above, or by `CloneUnnamed`. Header: region. Answer: empty.
     Close = 0x0016,
     /// Looks a name up, holding nothing. Body: [`crate::control::Lookup`]; answer [`crate::control::Entry`].
     Lookup = 0x0018,
@@ -61,6 +61,9 @@ pub enum Kind {
     /// Makes a region that begins as another is, or as one of its snapshots. Body: [`crate::control::CloneRegion`]; answer
     /// [`crate::control::Entry`].
     Clone = 0x0050,
+    /// Makes a region without a name that begins as another is, which it outlives, and which ends with its last holder. Header: region, the
+    /// other's, in the answer too. Answer [`crate::control::Entry`] of the new one.
+    CloneUnnamed = 0x0054,
     /// The last commits of a region, and its snapshots. Body: [`crate::control::Lookup`]; answer [`crate::control::History`].
     History = 0x0052,
     /// Pages at an epoch. Header: region, epoch. Body: runs ([`crate::pages`]); answer: a page body.
@@ -89,7 +92,7 @@ pub const ANSWER: u16 = 0x8000;
 
 impl Kind {
     /// All kinds of request, for tests and tables.
-    pub const REQUESTS: [Kind; 34] = [
+    pub const REQUESTS: [Kind; 35] = [
         Kind::Ping,
         Kind::Open,
         Kind::OpenId,
@@ -113,6 +116,7 @@ impl Kind {
         Kind::Snapshot,
         Kind::RemoveSnapshot,
         Kind::Clone,
+        Kind::CloneUnnamed,
         Kind::History,
         Kind::Fetch,
         Kind::Stage,

@@ -126,6 +126,13 @@ fn frames_have_these_bytes() {
     encode_frame(header(Kind::Commit as u16), &commit, &mut out).unwrap();
     assert_eq!(hex(&out[32..]), "090304000001fb0020");
 
+    out.clear();
+    encode_frame(header(Kind::CloneUnnamed as u16), &(), &mut out).unwrap();
+    let body_is_empty =
+        concat!("00000000", "5400", "0000", "0500000000000000", "0600000000000000", "0700000000000000");
+    assert_eq!(hex(&out), body_is_empty);
+    assert_eq!(Kind::CloneUnnamed.answer(), 0x8054);
+
     let entry = Entry {
         kind: EntryKind::Symlink,
         region: RegionId(0),

@@ -20,6 +20,7 @@ use crate::store::Store;
 use crate::store::rows::{Attribute, Update};
 
 mod activity;
+mod clones;
 mod names;
 mod restore;
 mod snapshots;
@@ -205,8 +206,7 @@ impl Catalog {
             return None;
         }
         if !Self::is_unused(state, id) {
-            self.retire(state, id);
-            return None;
+            return self.retire(state, id);
         }
         if self.is_in_grace() {
             state.left.push(id);
@@ -225,7 +225,7 @@ impl Catalog {
         self.memory.regions_mut().remove(&id);
         self.hide_snapshots(state, &kept.region);
         if let Some((parent, epoch)) = kept.region.origin() {
-            self.unclone(state, parent, epoch);
+            self.unclone(state, parent, epoch, id);
         }
         Some(kept.region)
     }
@@ -273,9 +273,8 @@ impl Catalog {
     /// Takes a hold for the client, and the entry with its epoch pinned for the cache.
     fn hold(&self, state: &mut State, who: Who, id: RegionId) -> Answer<Entry> {
         let links = self.links(state, id);
-        let Some(kept) = state.kept.get_mut(&id) else {
-            return self.memory.region(id).map(|region| region.open_entry(who.cache));
-        };
+        let region = self.memory.region(id)?;
+        let Some(kept) = state.kept.get_mut(&id) else { return Ok(region.open_entry(who.cache)) };
         kept.holds += 1;
         let entry = Entry { links, ..kept.region.open_entry(who.cache) };
         *state.clients.entry(who.client).or_default().holds.entry(id).or_default() += 1;
@@ -293,7 +292,8 @@ impl Catalog {
         let region = Arc::new(make(id));
         self.change(state, |names, update| {
             name(names, id)?;
-            update.regions.push((id, Some(region.row(region.views().current()))));
+            let root = Arc::clone(region.views().current());
+            update.regions.push((id, Some(region.row(&root))));
             let (mode, modified_ns) = region.attributes();
             update.attributes.push((id, Attribute::Mode, mode.into()));
             update.attributes.push((id, Attribute::Modified, modified_ns));
@@ -374,6 +374,7 @@ impl Catalog {
             let more = u64::from(*count).saturating_sub(had.unwrap_or(0));
             if let Some(kept) = state.kept.get_mut(id).filter(|_| more > 0) {
                 kept.holds += more;
+                kept.region.set_ended(false);
                 let mut views = kept.region.views();
                 let current = views.current().epoch;
                 views.pin(who.cache, current);

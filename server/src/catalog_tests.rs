@@ -205,3 +205,79 @@ fn directories_count_like_regions() {
     assert_eq!(over.code, ErrorCode::TooManyRegions);
     assert!(catalog.open(who(1), &open("a")).is_ok(), "what is there can be opened");
 }
+
+#[test]
+fn a_clone_without_a_name_goes_its_own_way_and_outlives_what_it_began_as() {
+    let catalog = catalog();
+    catalog.enter(who(1), String::new());
+    let first = catalog.create_unnamed(who(1), &CreateUnnamed { size: 5000 }).expect("a region");
+    let clone = catalog.clone_unnamed(who(1), first.region).expect("a clone");
+    assert_ne!(clone.region, first.region);
+    assert_eq!((clone.size, clone.epoch, clone.links, clone.created), (5000, first.epoch, 0, true));
+    assert_eq!(catalog.names(clone.region).map(|names| names.names), Ok(Vec::new()));
+    catalog.close(who(1), first.region).expect("its one hold");
+    assert!(!is_there(&catalog, first.region) && is_there(&catalog, clone.region));
+    assert_eq!(catalog.memory.regions().len(), 1, "nothing stays of what it began as");
+    let gone = catalog.clone_unnamed(who(1), first.region).expect_err("it has ended");
+    assert_eq!(gone.code, ErrorCode::NotFound);
+    let named = catalog.open(who(1), &open("a")).expect("a region");
+    let of_named = catalog.clone_unnamed(who(1), named.region).expect("a clone of one with a name");
+    assert_eq!((of_named.mode, of_named.links), (UNNAMED_MODE, 0));
+    catalog.close(who(1), of_named.region).expect("its one hold");
+    assert!(!is_there(&catalog, of_named.region) && is_there(&catalog, named.region));
+    for _ in 0..3 {
+        catalog.clone_unnamed(who(1), clone.region).expect("a clone of a clone");
+    }
+    let over = catalog.clone_unnamed(who(1), clone.region).expect_err("one too many");
+    assert_eq!(over.code, ErrorCode::TooManyRegions);
+}
+
+#[test]
+fn a_clone_that_is_made_before_a_fork_waits_for_the_child_as_long_as_a_lease() {
+    for (opens_after, lives) in [(LEASE - Duration::from_millis(1), true), (LEASE, false)] {
+        let catalog = catalog();
+        let (parent, child) = (who(1), Who { client: who(2).client, ..who(1) });
+        catalog.enter(parent, String::new());
+        let memory = catalog.create_unnamed(parent, &CreateUnnamed { size: 8192 }).expect("a region").region;
+        let clone = catalog.clone_unnamed(parent, memory).expect("a clone").region;
+        // The parent is killed before it gave its hold on the clone up, and before the child came.
+        let now = Instant::now();
+        catalog.leave(parent, now);
+        catalog.expire(now + opens_after);
+        assert_eq!(is_there(&catalog, clone), lives);
+        catalog.enter(child, String::new());
+        assert_eq!(catalog.open_id(child, clone).is_ok(), lives);
+        catalog.expire(now + 10 * LEASE);
+        assert!(!is_there(&catalog, memory));
+        assert_eq!(is_there(&catalog, clone), lives, "what the child holds is the child's");
+        if lives {
+            catalog.close(child, clone).expect("its one hold");
+            assert!(!is_there(&catalog, clone));
+        }
+    }
+}
+
+#[test]
+fn a_child_that_has_its_clone_keeps_it_when_the_parent_gives_its_hold_up() {
+    let catalog = catalog();
+    let (parent, child) = (who(1), Who { client: who(2).client, ..who(1) });
+    catalog.enter(parent, String::new());
+    catalog.enter(child, String::new());
+    let memory = catalog.create_unnamed(parent, &CreateUnnamed { size: 8192 }).expect("a region").region;
+    for by_number in [true, false] {
+        let clone = catalog.clone_unnamed(parent, memory).expect("a clone").region;
+        if by_number {
+            catalog.open_id(child, clone).expect("the clone");
+        } else {
+            catalog.inherit(child, parent.client, &[clone]);
+        }
+        catalog.close(parent, clone).expect("its hold");
+        assert!(is_there(&catalog, clone));
+        // A child of the child's, in the same way.
+        let next = catalog.clone_unnamed(child, clone).expect("a clone of it").region;
+        catalog.close(child, clone).expect("its hold");
+        assert!(!is_there(&catalog, clone) && is_there(&catalog, next));
+        catalog.close(child, next).expect("its hold");
+    }
+    assert_eq!(catalog.memory.regions().len(), 1);
+}

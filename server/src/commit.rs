@@ -207,10 +207,7 @@ impl Commits<'_> {
     }
 
     fn prepare<'a>(&self, region: &'a Region, change: Change<'a>) -> Answer<Prepared<'a>> {
-        if region.is_frozen() {
-            let text = format!("region {} is a snapshot, which does not change; clone it", region.id);
-            return Err(Refusal::new(ErrorCode::ReadOnly, text));
-        }
+        region.may_change()?;
         let (current, base) = {
             let views = region.views();
             (
@@ -370,7 +367,10 @@ impl Build<'_> {
             match part {
                 Staged::Data(page, mine) => self.place(&mut tree, &floor, *page, Some(mine), cut, size)?,
                 Staged::Zero(first, end) => {
-                    for page in *first..(*end).min(PageIndex::ceil(size).0) {
+                    let all = *first..(*end).min(PageIndex::ceil(size).0);
+                    // With nobody in between, what is not there is what it should be.
+                    let alone = self.change.base == self.current.epoch;
+                    for page in if alone { tree.known(all) } else { vec![all] }.into_iter().flatten() {
                         self.place(&mut tree, &floor, page, None, cut, size)?;
                     }
                 }

@@ -5,7 +5,7 @@
 //! H1. What is kept is known to whoever commits: a snapshot is made, and given up, with the region's turn held, and a commit tells the store
 //! which epochs are kept, so that it takes no row away that one of them needs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use netmem_protocol::control::{History as Told, Logged, Snapshotted};
@@ -65,8 +65,8 @@ pub struct LogRow {
 pub struct History {
     /// By name.
     pub snapshots: BTreeMap<String, Kept>,
-    /// By epoch: the root, for its pages alone, and how many clones began with it.
-    pub clones: BTreeMap<u64, (Arc<Root>, u32)>,
+    /// By epoch: the root, for its pages alone, and the clones that began with it. A store that keeps every region whole needs none.
+    clones: BTreeMap<u64, (Arc<Root>, BTreeSet<RegionId>)>,
     /// The last epochs before the current one, if the server keeps some; the newest last.
     pub recent: VecDeque<Arc<Root>>,
     /// Epochs that left `recent` since the store was told.
@@ -121,14 +121,39 @@ impl History {
         enough
     }
 
-    /// One clone fewer began with an epoch.
-    pub fn unclone(&mut self, epoch: u64) {
-        if let Some((_, count)) = self.clones.get_mut(&epoch) {
-            *count -= 1;
-            if *count == 0 {
+    /// A clone begins with a root.
+    pub fn cloned(&mut self, root: Arc<Root>, clone: RegionId) {
+        self.clones.entry(root.epoch).or_insert_with(|| (root, BTreeSet::new())).1.insert(clone);
+    }
+
+    /// A clone that began with an epoch needs it no more.
+    pub fn unclone(&mut self, epoch: u64, clone: RegionId) {
+        if let Some((_, clones)) = self.clones.get_mut(&epoch) {
+            clones.remove(&clone);
+            if clones.is_empty() {
                 self.clones.remove(&epoch);
             }
         }
+    }
+
+    /// Another region begins with an epoch in the place of a clone.
+    pub fn handed_over(&mut self, epoch: u64, clone: RegionId, to: RegionId) {
+        if let Some((_, clones)) = self.clones.get_mut(&epoch) {
+            clones.remove(&clone);
+            clones.insert(to);
+        }
+    }
+
+    /// Epochs that clones began with, in order.
+    pub fn cloned_epochs(&self) -> Vec<u64> {
+        self.clones.keys().copied().collect()
+    }
+
+    /// The clone, and the epoch that it began with, if there is but one.
+    pub fn only_clone(&self) -> Option<(u64, RegionId)> {
+        let mut all =
+            self.clones.iter().flat_map(|(epoch, (_, clones))| clones.iter().map(|id| (*epoch, *id)));
+        all.next().filter(|_| all.next().is_none())
     }
 
     /// All of it, for a client.

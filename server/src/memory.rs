@@ -52,9 +52,9 @@ impl Memory {
         self.slabs.used()
     }
 
-    /// The region with this number.
+    /// The region with this number, unless it is there for its clones alone.
     pub fn region(&self, id: RegionId) -> Answer<Arc<Region>> {
-        self.regions().get(&id).cloned().ok_or_else(|| {
+        self.regions().get(&id).filter(|region| !region.has_ended()).cloned().ok_or_else(|| {
             let text = format!(
                 "region {id} is not there: it was removed, or the server was restarted; open it by name"
             );

@@ -3,8 +3,8 @@
 //! Owns: one region's state and its two locks. Called by: requests, catalog. Must not: know names, sockets or frames.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use netmem_protocol::control::{Changes, Committed, Entry, EntryKind};
@@ -178,8 +178,11 @@ pub struct Region {
     turn: Mutex<Applied>,
     /// A snapshot: it never changes.
     frozen: bool,
-    /// The region and the epoch that this one began as.
-    origin: Option<(RegionId, u64)>,
+    /// It is there for its clones alone.
+    ended: AtomicBool,
+    /// The region and the epoch that this one began as, where the store keeps of a clone what differs. Changed with the turn held. Lock
+    /// order: a leaf.
+    origin: Mutex<Option<(RegionId, u64)>>,
     /// Lock order: after `turn`, before `views`.
     history: Mutex<History>,
     /// Held for a few pointer moves. Readers take it. Lock order: after everything but the slabs'.
@@ -195,11 +198,11 @@ impl Region {
         region
     }
 
-    /// A region that begins as another one is, or was.
-    pub fn clone_of(id: RegionId, mode: u32, (parent, root): (RegionId, &Root)) -> Self {
+    /// A region that begins as another one is, or was. `origin` says which, if the store has to know.
+    pub fn clone_of(id: RegionId, mode: u32, root: &Root, origin: Option<(RegionId, u64)>) -> Self {
         let (tree, cuts) = (root.tree.clone(), Arc::clone(&root.cuts));
         let same = Root { epoch: root.epoch, size: root.size, tree, cuts, reaper: root.reaper.clone() };
-        let region = Self::of(id, Arc::new(same), Some((parent, root.epoch)), false);
+        let region = Self::of(id, Arc::new(same), origin, false);
         region.set_attributes(Some(mode), Some(now_ns()));
         region
     }
@@ -227,7 +230,8 @@ impl Region {
             modified_ns: AtomicU64::new(0),
             turn: Mutex::default(),
             frozen,
-            origin,
+            ended: AtomicBool::new(false),
+            origin: Mutex::new(origin),
             history: Mutex::default(),
             views: Mutex::new(Views::new(root)),
         }
@@ -245,9 +249,37 @@ impl Region {
         self.frozen
     }
 
-    /// The region and the epoch that it began as.
+    /// Whether a commit can be applied. The caller has its turn.
+    pub(crate) fn may_change(&self) -> Answer<()> {
+        if self.has_ended() {
+            let text = format!("region {}: nobody holds it any more, and it has ended", self.id);
+            return Err(Refusal::new(ErrorCode::NotFound, text));
+        }
+        if self.frozen {
+            let text = format!("region {} is a snapshot, which does not change; clone it", self.id);
+            return Err(Refusal::new(ErrorCode::ReadOnly, text));
+        }
+        Ok(())
+    }
+
+    /// Whether it is there for its clones alone: nobody comes to it by its number any more.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Says so, or that somebody holds it after all.
+    pub fn set_ended(&self, ended: bool) {
+        self.ended.store(ended, Ordering::Relaxed);
+    }
+
+    /// The region and the epoch that it began as, if the store keeps what differs.
     pub fn origin(&self) -> Option<(RegionId, u64)> {
-        self.origin
+        *self.origin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on it is as if it had begun so. The caller has its turn.
+    pub fn set_origin(&self, origin: Option<(RegionId, u64)>) {
+        *self.origin.lock().unwrap_or_else(PoisonError::into_inner) = origin;
     }
 
     /// What it was.
@@ -261,7 +293,7 @@ impl Region {
             size: root.size,
             epoch: root.epoch,
             cuts: root.cuts.iter().map(|cut| (cut.epoch, cut.kept, cut.before)).collect(),
-            origin: self.origin.map(|(parent, epoch)| (parent.0, epoch)),
+            origin: self.origin().map(|(parent, epoch)| (parent.0, epoch)),
         }
     }
 
@@ -286,6 +318,15 @@ impl Region {
     /// The right to commit.
     pub(crate) fn turn(&self) -> MutexGuard<'_, Applied> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to commit, if nobody has it: for those who must not wait for a commit that is under way.
+    pub(crate) fn try_turn(&self) -> Option<MutexGuard<'_, Applied>> {
+        match self.turn.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// The region at an epoch, to read from. Epoch 0 is the current one.

@@ -218,6 +218,11 @@ impl Shared {
             }
             Kind::RemoveSnapshot => reply.empty(catalog.remove_snapshot(&body(bytes, "RemoveSnapshot")?)?),
             Kind::Clone => reply.entry(&catalog.clone_region(who, &body(bytes, "Clone")?)?),
+            Kind::CloneUnnamed => {
+                nothing(bytes, "CloneUnnamed")?;
+                let entry = catalog.clone_unnamed(who, id)?;
+                reply.body(id, entry.epoch, &entry)
+            }
             Kind::History => {
                 let told = catalog.history(&body(bytes, "History")?)?;
                 reply.body(RegionId(0), Epoch(0), &told)

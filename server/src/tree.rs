@@ -3,6 +3,7 @@
 //! Owns: nodes, which share whatever a commit did not touch. Called by: region, commit, session (to read), store. Must not:
 //! allocate pages, take locks. Nodes that only the tree under construction owns are changed in place.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::content::Content;
@@ -150,6 +151,25 @@ impl Tree {
             return None;
         }
         next_below(root, self.height, 0, leaf)
+    }
+
+    /// What of these pages lies in leaves that are there: the others are zeros, and always were or have been cut away.
+    pub fn known(&self, pages: Range<u64>) -> Vec<Range<u64>> {
+        let mut known: Vec<Range<u64>> = Vec::new();
+        let mut leaf = pages.start / FAN_OUT as u64;
+        while let Some((number, _)) = self.next_leaf(leaf) {
+            let first = (number * FAN_OUT as u64).max(pages.start);
+            let end = ((number + 1) * FAN_OUT as u64).min(pages.end);
+            if first >= end {
+                break;
+            }
+            match known.last_mut() {
+                Some(last) if last.end == first => last.end = end,
+                _ => known.push(first..end),
+            }
+            leaf = number + 1;
+        }
+        known
     }
 
     /// Calls `visit` with every leaf that has a page whose version is above `since`, in order.

@@ -144,3 +144,17 @@ fn a_stored_page_of_a_dense_region_costs_less_than_three_percent_more() {
     let per_page = node / 64.0 * (1.0 + 1.0 / 63.0) + PAGE_SIZE as f64 * 512.0 / 510.0;
     assert!(per_page <= 1.03 * PAGE_SIZE as f64, "{per_page}");
 }
+
+#[test]
+fn the_pages_that_are_known_are_those_of_leaves_that_are_there() {
+    let (slabs, mut tree) = (Slabs::new(4), Tree::default());
+    assert_eq!(tree.known(0..u64::MAX), []);
+    for page in [5, 64, 130, 300_000] {
+        tree.set(page, slabs.copy_of(&[1; PAGE_SIZE]).ok().map(Content::from), 1);
+    }
+    tree.set(130, None, 2);
+    assert_eq!(tree.known(0..1 << 32), [0..192, 299_968..300_032]);
+    assert_eq!(tree.known(10..100), [10..100]);
+    assert_eq!(tree.known(192..299_968), []);
+    assert_eq!(tree.known(191..299_969), [191..192, 299_968..299_969]);
+}

@@ -141,6 +141,12 @@ impl Views {
         self.unpin(cache, |_| true);
     }
 
+    /// Nobody looks at the region any more.
+    pub fn forget_all(&mut self) {
+        self.kept.clear();
+        self.caches.clear();
+    }
+
     /// Calls `each` with every kept epoch that is not current, and when it was replaced.
     pub fn for_each_old(&self, mut each: impl FnMut(Instant, u64)) {
         for (epoch, kept) in &self.kept {

@@ -151,6 +151,7 @@ fn request(dice: &mut Dice, number: u64, with_sums: bool) -> Vec<u8> {
         }
         Kind::Ping
         | Kind::OpenId
+        | Kind::CloneUnnamed
         | Kind::Close
         | Kind::ServerStat
         | Kind::Names

@@ -73,17 +73,24 @@ impl Catalog {
             state.last_region = state.last_region.max(row.shown_by);
             shown.push((of, name.clone()));
         }
-        for (parent, epoch) in loaded.names.regions.iter().filter_map(|(_, row)| row.origin) {
+        for (clone, row) in &loaded.names.regions {
+            let Some((parent, epoch)) = row.origin else { continue };
             let parent = RegionId(parent);
             let tree = loaded.trees.kept.get(&(parent, epoch)).cloned().unwrap_or_default();
             let parent = region(parent)?;
             let root = Arc::new(parent.as_it_was(epoch, 0, tree));
-            parent.history().clones.entry(epoch).or_insert_with(|| (root, 0)).1 += 1;
+            parent.history().cloned(root, *clone);
         }
         let names = Namespace::restored(loaded.names.directories, loaded.names.children);
         let names = names.ok_or_else(|| damaged("a name is in a directory that is not there".to_owned()))?;
         for id in names.regions() {
             region(id)?;
+        }
+        for (id, kept) in &state.kept {
+            // What was there for its clones alone has nothing else; who held one of no bytes comes back and says so.
+            let entry = kept.region.entry();
+            let is_empty = entry.size == 0 && entry.stored_pages == 0;
+            kept.region.set_ended(names.links(*id) == 0 && is_empty && kept.region.history().has_clones());
         }
         state.left = state.kept.keys().copied().filter(|id| names.links(*id) == 0).collect();
         state.names = names;

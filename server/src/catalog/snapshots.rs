@@ -1,23 +1,22 @@
-//! Snapshots and clones: a name for what a region was, and regions that begin as another is or was.
+//! Snapshots: a name for what a region was.
 //!
 //! Owns: the names behind an `@`, and the regions that show them. Called by: catalog, requests. Must not: hold the catalog's lock while it waits
 //! for a region's turn; the other way round is the order.
 
 use std::sync::{Arc, MutexGuard};
 
-use netmem_protocol::control::{CloneRegion, Entry, History, Lookup, Snapshot, Snapshotted};
+use netmem_protocol::control::{History, Lookup, Snapshot, Snapshotted};
 use netmem_protocol::{ErrorCode, RegionId, RegionName};
 
 use super::{Catalog, Kept, State, name_of};
 use crate::history::{self, SNAPSHOTS_MAX};
 use crate::namespace::Child;
 use crate::refusal::{Answer, Refusal};
-use crate::region::{Region, Root, Who, now_ns};
-use crate::store::rows::{CommitRows, Update};
-use crate::tree::Tree;
+use crate::region::{Region, now_ns};
+use crate::store::rows::Update;
 
 /// A region's name, and what stands behind its `@`.
-fn parts(name: &RegionName) -> Option<(RegionName, &str)> {
+pub(super) fn parts(name: &RegionName) -> Option<(RegionName, &str)> {
     let (base, snapshot) = name.as_str().rsplit_once('@')?;
     let base = RegionName::parse(base).ok()?;
     (!snapshot.is_empty() && !snapshot.contains('/')).then_some((base, snapshot))
@@ -35,7 +34,7 @@ fn check_snapshot(name: &str) -> Answer<()> {
     Err(Refusal::new(ErrorCode::NameInvalid, text))
 }
 
-fn not_there(region: &str, snapshot: &str) -> Refusal {
+pub(super) fn not_there(region: &str, snapshot: &str) -> Refusal {
     Refusal::new(ErrorCode::NotFound, format!("{region:?} has no snapshot {snapshot:?}"))
 }
 
@@ -45,7 +44,7 @@ impl Catalog {
         state.names.links(state.frozen.get(&id).map_or(id, |(of, _)| *of))
     }
 
-    fn region_named(&self, state: &State, name: &RegionName) -> Answer<Arc<Region>> {
+    pub(super) fn region_named(&self, state: &State, name: &RegionName) -> Answer<Arc<Region>> {
         match state.names.find(name)? {
             Child::Region(id) => self.memory.region(id),
             Child::Directory => {
@@ -180,55 +179,6 @@ impl Catalog {
         }
     }
 
-    /// `Clone`.
-    pub fn clone_region(&self, who: Who, request: &CloneRegion) -> Answer<Entry> {
-        let (from, to) = (name_of(&request.from)?, name_of(&request.to)?);
-        let (region, snapshot) = self.what_to_clone(&self.state(), &from)?;
-        let turn = region.turn();
-        let state = self.state();
-        let root = match snapshot {
-            None => Arc::clone(region.views().current()),
-            Some(name) => {
-                let history = region.history();
-                let named = history.snapshots.get(&name).map(|kept| &kept.root);
-                let root = named.or_else(|| name.parse().ok().and_then(|epoch| history.root(epoch)));
-                root.cloned().ok_or_else(|| not_there(&request.from, &name))?
-            }
-        };
-        let entry = self.add_clone(state, who, &region, &root, &to)?;
-        drop(turn);
-        Ok(entry)
-    }
-
-    fn what_to_clone(&self, state: &State, from: &RegionName) -> Answer<(Arc<Region>, Option<String>)> {
-        match self.region_named(state, from) {
-            Ok(region) => Ok((region, None)),
-            Err(refusal) if refusal.code == ErrorCode::NotFound => {
-                let Some((base, snapshot)) = parts(from) else { return Err(refusal) };
-                Ok((self.region_named(state, &base)?, Some(snapshot.to_owned())))
-            }
-            Err(refusal) => Err(refusal),
-        }
-    }
-
-    fn add_clone(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        who: Who,
-        parent: &Region,
-        root: &Arc<Root>,
-        to: &RegionName,
-    ) -> Answer<Entry> {
-        self.check_room(&state)?;
-        self.refuse_snapshot(&state, to)?;
-        let (mode, _) = parent.attributes();
-        let make = |id| Region::clone_of(id, mode, (parent.id, root));
-        let region = self.new_region(&mut state, make, |names, id| names.add_region(to, id))?;
-        parent.history().clones.entry(root.epoch).or_insert_with(|| (Arc::clone(root), 0)).1 += 1;
-        let entry = region.open_entry(who.cache);
-        Ok(Entry { created: true, links: 1, ..entry })
-    }
-
     /// The snapshots of a region end; whoever holds one reads on.
     pub(super) fn hide_snapshots(&self, state: &mut State, region: &Region) {
         let ended = std::mem::take(&mut region.history().snapshots);
@@ -239,70 +189,6 @@ impl Catalog {
                 self.memory.regions_mut().remove(&kept.shown_by);
             }
         }
-    }
-
-    /// A region that is there for its clones alone has nothing but what they began with.
-    pub(super) fn retire(&self, state: &mut State, id: RegionId) {
-        let Some(kept) = state.kept.get(&id) else { return };
-        if kept.holds > 0 || state.names.links(id) > 0 || !kept.region.history().has_clones() {
-            return;
-        }
-        let region = Arc::clone(&kept.region);
-        let current = Arc::clone(region.views().current());
-        let history = region.history();
-        let snapshots: Vec<String> = history.snapshots.keys().cloned().collect();
-        let clones: Vec<u64> = history.clones.keys().copied().collect();
-        drop(history);
-        if current.tree.stored() == 0 && snapshots.is_empty() {
-            return;
-        }
-        let root = Root {
-            epoch: current.epoch + 1,
-            size: 0,
-            tree: Tree::default(),
-            cuts: Arc::clone(&current.cuts),
-            reaper: current.reaper.clone(),
-        };
-        let (mut leaves, mut from) = (Vec::new(), 0);
-        while let Some((leaf, _)) = current.tree.next_leaf(from) {
-            leaves.push((leaf, None));
-            from = leaf + 1;
-        }
-        let (row, applied) = (region.row(&root), Vec::new());
-        let rows = CommitRows {
-            region: id,
-            row,
-            leaves,
-            kept: clones.clone(),
-            log: None,
-            applied,
-            made: Vec::new(),
-        };
-        let update = Update {
-            commits: vec![rows],
-            snapshots: snapshots.into_iter().map(|name| (id, name, None)).collect(),
-            pruned: vec![(id, clones)],
-            ..Update::default()
-        };
-        if let Err(error) = self.store.change(update) {
-            tracing::warn!(region = id.0, "what only clones need stays whole for now: {error}");
-            state.left.push(id);
-            return;
-        }
-        self.hide_snapshots(state, &region);
-        region.views().publish(Arc::new(root));
-    }
-
-    /// A clone has ended: what it began as may be without use now.
-    pub(super) fn unclone(&self, state: &mut State, parent: RegionId, epoch: u64) {
-        let Ok(region) = self.memory.region(parent) else { return };
-        region.history().unclone(epoch);
-        let pruned = vec![(parent, region.history().epochs())];
-        if let Err(error) = self.store.change(Update { pruned, ..Update::default() }) {
-            tracing::warn!(region = parent.0, "what a clone began as stays on the disk for now: {error}");
-        }
-        let ended = self.end_if_unused(state, parent);
-        drop(ended);
     }
 
     /// `History`.

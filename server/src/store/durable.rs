@@ -406,6 +406,9 @@ impl Loader<'_> {
 }
 
 #[cfg(test)]
+#[path = "clone_tests.rs"]
+mod clone_tests;
+#[cfg(test)]
 #[path = "snapshot_tests.rs"]
 mod snapshot_tests;
 #[cfg(test)]

@@ -47,12 +47,16 @@ impl Machine {
 
     /// With another memory, or with epochs that are kept.
     pub(super) fn with(disk: &Simulated, limits: Limits) -> Result<Machine, StoreError> {
+        Self::leased(disk, limits, Duration::ZERO)
+    }
+
+    pub(super) fn leased(disk: &Simulated, limits: Limits, lease: Duration) -> Result<Machine, StoreError> {
         let (bytes, keep_epochs) = (limits.memory_bytes, limits.keep_epochs);
         let (store, loaded) = Durable::open(Box::new(disk.clone()), StoreId([9; 16]), keep_epochs)?;
         let store = Arc::new(store);
         let memory = Arc::new(Memory::with_store(bytes, Reaper::start(), Arc::clone(store.pages())));
         let (holds, keeps) = (Arc::clone(&memory), Arc::clone(&store) as Arc<dyn Store>);
-        let catalog = Catalog::restored(holds, keeps, limits, Duration::ZERO, loaded)?;
+        let catalog = Catalog::restored(holds, keeps, limits, lease, loaded)?;
         Ok(Machine { catalog, memory, store, keep_epochs })
     }
 
@@ -258,7 +262,7 @@ fn dumps() -> Vec<String> {
 }
 
 /// A dice that gives the same bits for the same seed; seeds 0 and 1 give nothing and everything.
-fn dice(seed: u64) -> impl FnMut() -> bool {
+pub(super) fn dice(seed: u64) -> impl FnMut() -> bool {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     move || {
         state ^= state << 13;

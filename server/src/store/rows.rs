@@ -102,12 +102,28 @@ pub struct Update {
     pub snapshots: Vec<(RegionId, String, Option<SnapshotRow>)>,
     /// Regions of which no other epochs than these, in order, and the newest are kept any more.
     pub pruned: Vec<(RegionId, Vec<u64>)>,
+    /// Regions that go, and what of them goes to their only clones.
+    pub heirs: Vec<Heir>,
     /// Directories.
     pub directories: Vec<(String, Option<DirectoryRow>)>,
     /// What is in directories.
     pub children: Vec<(String, String, Option<ChildRow>)>,
     /// The last number that a region got.
     pub last_region: Option<u64>,
+}
+
+/// A clone that gets the rows of the region that it began as, which goes.
+pub struct Heir {
+    /// The region that goes.
+    pub from: RegionId,
+    /// The epoch that the clone began with.
+    pub until: u64,
+    /// The clone.
+    pub to: RegionId,
+    /// The clone's row: it began as what the other one began as.
+    pub row: RegionRow,
+    /// Older epochs of the clone that are kept, in order.
+    pub kept: Vec<u64>,
 }
 
 /// The last commits of a client.

@@ -123,6 +123,11 @@ impl Simulated {
         Self::with(self.files().clone(), fault)
     }
 
+    /// Bytes of a file.
+    pub fn length(&self, name: &str) -> u64 {
+        self.files().get(name).map_or(0, |image| image.now.len() as u64)
+    }
+
     /// Changes a byte where it lies.
     pub fn flip(&self, name: &str, at: u64) {
         if let Some(image) = self.files().get_mut(name) {

@@ -32,6 +32,11 @@ pub(super) fn region(of: &Entry) -> Result<(), ProtocolError> {
     only_if(of.kind.has_pages(), "entry: not a region's").and_then(|()| entry(of))
 }
 
+/// That of a clone without a name: what is committed to it must not go to the one that it began as.
+pub(super) fn clone(clone: &Entry, of: RegionId) -> Result<(), ProtocolError> {
+    only_if(clone.kind == EntryKind::Region && clone.region != of, "entry: not a clone's")
+}
+
 /// A part of a directory, behind `after`: in order, so that it ends.
 pub(super) fn listing(listing: &Listing, after: &str) -> Result<(), ProtocolError> {
     let mut last = after;

@@ -18,7 +18,7 @@
 //! | close | never repeated: a second one would give up another hold | done; at worst a hold is left, until the process ends |
 //!
 //! Where someone else removed or made the same name between the two, they are told what we should have been told; the name is
-//! in the state that was asked for. A repeated `open_id` or `create_unnamed` can leave a hold, and a region, that goes with the process.
+//! in the state that was asked for. A repeated `open_id`, `create_unnamed` or `clone_unnamed` can leave a hold, and a region, that goes with the process.
 
 use netmem_protocol::control::{
     Changes, ChangesUntil, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind, Link, List,
@@ -61,6 +61,12 @@ impl Remote {
     /// Creates a region without a name, and holds it.
     pub fn create_unnamed(&self, size: u64) -> Result<Entry, RemoteError> {
         self.held(self.ask(Kind::CreateUnnamed, RegionId(0), &CreateUnnamed { size }))
+    }
+
+    /// Creates a region without a name that begins as this one is, and holds it. It outlives this one.
+    pub fn clone_unnamed(&self, region: RegionId) -> Result<Entry, RemoteError> {
+        let answer = self.ask(Kind::CloneUnnamed, region, &());
+        self.held(self.checked(answer, |entry| checks::clone(entry, region)))
     }
 
     fn held(&self, answer: Result<Entry, RemoteError>) -> Result<Entry, RemoteError> {

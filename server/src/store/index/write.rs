@@ -12,7 +12,7 @@ use super::{
 };
 use crate::history::{LOG_MAX, LogRow};
 use crate::store::StoreError;
-use crate::store::rows::{CommitRows, NOTHING, RegionRow, Update};
+use crate::store::rows::{CommitRows, Heir, NOTHING, RegionRow, Update};
 
 pub(super) fn write_update(write: &WriteTransaction, update: &Update) -> Result<(), StoreError> {
     for (region, row) in &update.regions {
@@ -31,6 +31,9 @@ pub(super) fn write_update(write: &WriteTransaction, update: &Update) -> Result<
         write_commit(write, commit)?;
     }
     write_snapshots(write, update)?;
+    for heir in &update.heirs {
+        write_heir(write, heir)?;
+    }
     write_names(write, update)
 }
 
@@ -132,6 +135,34 @@ fn write_snapshots(write: &WriteTransaction, update: &Update) -> Result<(), Stor
         }
     }
     Ok(())
+}
+
+/// The rows that a clone sees through its own become its own; those of the same leaves that it has are of later epochs.
+fn write_heir(write: &WriteTransaction, heir: &Heir) -> Result<(), StoreError> {
+    let (RegionId(from), RegionId(to)) = (heir.from, heir.to);
+    let mut leaves = write.open_table(LEAVES).map_err(failed)?;
+    let mut began: Vec<(u64, u64, Vec<u8>)> = Vec::new();
+    for row in leaves.range((from, 0, 0)..(from + 1, 0, 0)).map_err(failed)? {
+        let (key, row) = row.map_err(failed)?;
+        let (_, leaf, epoch) = key.value();
+        if epoch > heir.until {
+            continue;
+        }
+        // The newest of a leaf comes last.
+        began.pop_if(|older| older.0 == leaf);
+        began.push((leaf, epoch, row.value().to_vec()));
+    }
+    for (leaf, epoch, row) in began {
+        let mut own = leaves.range((to, leaf, 0)..(to, leaf + 1, 0)).map_err(failed)?;
+        let first = own.next().transpose().map_err(failed)?.map(|(key, _)| key.value().2);
+        drop(own);
+        if first.is_none_or(|first| heir.kept.iter().any(|kept| *kept < first)) {
+            leaves.insert((to, leaf, epoch), &row[..]).map_err(failed)?;
+        }
+    }
+    drop(leaves);
+    write_region(write, from, None)?;
+    write_region(write, to, Some(&heir.row))
 }
 
 fn write_region(write: &WriteTransaction, region: u64, row: Option<&RegionRow>) -> Result<(), StoreError> {

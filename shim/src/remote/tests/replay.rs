@@ -111,3 +111,37 @@ fn a_hold_is_never_given_up_twice() {
     assert_eq!(remote(&liar).close(REGION), Ok(()));
     liar.finish();
 }
+
+#[test]
+fn a_clone_whose_answer_was_lost_is_asked_for_again_and_the_second_one_is_held() {
+    let liar = broken_then(Kind::CloneUnnamed, |peer, header| {
+        assert_eq!(header.region, REGION);
+        peer.answer(header, &entry(REGION.0 + 1));
+    });
+    assert_eq!(remote(&liar).clone_unnamed(REGION).expect("a clone").region, RegionId(REGION.0 + 1));
+    liar.finish();
+}
+
+#[test]
+fn a_server_that_knows_no_clones_without_a_name_says_so_once() {
+    let liar = one(|peer| {
+        peer.welcome();
+        let (header, _) = peer.request(Kind::CloneUnnamed);
+        peer.refuse(&header, ErrorCode::Unsupported);
+    });
+    let error = remote(&liar).clone_unnamed(REGION).expect_err("no clone");
+    assert_eq!((error.code(), error.errno()), (Some(ErrorCode::Unsupported), 95));
+    liar.finish();
+}
+
+#[test]
+fn a_clone_that_is_what_it_was_made_of_is_none() {
+    let liar = one(|peer| {
+        peer.welcome();
+        let (header, _) = peer.request(Kind::CloneUnnamed);
+        peer.answer(&header, &entry(REGION.0));
+    });
+    let outcome = remote(&liar).clone_unnamed(REGION);
+    assert!(matches!(outcome, Err(RemoteError::Protocol { .. })), "{outcome:?}");
+    liar.finish();
+}

@@ -117,7 +117,7 @@ fn possible(entry: &Entry) {
 fn ask(remote: &Remote, sums: bool, dice: &mut Dice) -> Result<(), RemoteError> {
     let (region, size) = (dice.region(), dice.number());
     let create = dice.pick([Create::Never, Create::IfMissing, Create::Exclusive]);
-    match dice.below(28) {
+    match dice.below(29) {
         0 => remote.ping(),
         1 => remote.lookup("a").map(|entry| possible(&entry)),
         2 => remote.open("a", create, 0o600).map(|entry| possible(&entry)),
@@ -162,6 +162,10 @@ fn ask(remote: &Remote, sums: bool, dice: &mut Dice) -> Result<(), RemoteError> 
         19 => remote.view(region, Epoch(3)),
         20 => remote.commit_status(region, CommitId(1)).map(|_| ()),
         21 | 22 => commit(remote, dice.pick([1, 1, 2, 3]), 1 + dice.below(255)),
+        23 => remote.clone_unnamed(region).map(|entry| {
+            possible(&entry);
+            assert!(entry.region != region, "a region that is its own clone");
+        }),
         _ => fetch(remote, sums, region, &runs(dice)),
     }
 }

@@ -147,6 +147,7 @@ fn honest(sums: bool, kind: Kind, header: &Header, body: &[u8]) -> Vec<u8> {
         Kind::Open | Kind::OpenId | Kind::CreateUnnamed | Kind::Lookup | Kind::SetAttr | Kind::Link => {
             control(header, &entry(number))
         }
+        Kind::CloneUnnamed => control(header, &entry(number + 1)),
         Kind::MakeDir | Kind::MakeSymlink => control(header, &entry(number)),
         Kind::List => {
             let entries = (0..40).map(|i| (format!("name{i:02}"), entry(i + 1))).collect();
