@@ -15,7 +15,7 @@ use netmem_protocol::RegionId;
 
 use super::areas;
 use super::table::{Kept, Place, Table};
-use super::{FAR, Far, MOVING, STARTED, Settings, far_if_started};
+use super::{FAR, Far, MOVING, STARTED, Settings, Unkept, far_if_started};
 use crate::log;
 use crate::sync::QuietGuard;
 use crate::sys::errno::Errno;
@@ -95,13 +95,17 @@ impl Forking {
         kept.push(me);
         let far = match heir {
             None => None,
-            Some(heir) => Some(begin_again(&settings.0, heir, &mut kept)?),
+            Some(heir) => Some(
+                begin_again(&settings.0, heir)
+                    .inspect_err(|why| log::error!("{why}"))
+                    .map_err(|why| why.errno())?,
+            ),
         };
         super::spawn_keeper(settings.0.clone(), kept, far)
     }
 }
 
-fn begin_again(settings: &Settings, heir: Heir, stacks: &mut Vec<usize>) -> Result<&'static Far, Errno> {
+fn begin_again(settings: &Settings, heir: Heir) -> Result<&'static Far, Unkept> {
     // Its connections and its userfaultfd are the parent's.
     heir.far.remote.forget_connections(super::random_client()?, Vec::new());
     heir.far.uffd.close_in_child();
@@ -113,7 +117,7 @@ fn begin_again(settings: &Settings, heir: Heir, stacks: &mut Vec<usize>) -> Resu
         mapped.get(index).copied().filter(|area| area.start <= at)
     };
     let table = Table::of_kept(&heir.kept, |page| area_of(page).is_some());
-    let far = Far::begin_with(settings, heir.far.blocks, (table, Some(region)), stacks)?;
+    let far = Far::begin_with(settings, heir.far.blocks, heir.far.cache, (table, Some(region)))?;
     if let Some(taken) = heir.taken {
         taken.store(1, Ordering::Release);
         shm::drop_shared_word(taken);
@@ -125,7 +129,7 @@ fn begin_again(settings: &Settings, heir: Heir, stacks: &mut Vec<usize>) -> Resu
             && !far.register(&mut state, area)
         {
             log::error!("far memory: a forked child can't have its memory at {:#x}", area.start);
-            return Err(Errno(libc::ENOMEM));
+            return Err(Unkept::Kernel(Errno(libc::ENOMEM)));
         }
     }
     drop(state);

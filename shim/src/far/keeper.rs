@@ -25,6 +25,8 @@ const PAGES_A_SECOND: usize = 1 << 20;
 /// The longest and the shortest pause between two looks.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// How often a server that is not there is asked.
+const PAUSE_AWAY: Duration = Duration::from_secs(1);
 /// glibc keeps the head of an arena at the start of a heap that is aligned so (HEAP_MAX_SIZE, malloc/arena.c); fork needs it while nobody
 /// serves faults.
 const ARENA_ALIGNMENT: usize = 64 << 20;
@@ -54,6 +56,17 @@ impl Marks {
     }
 }
 
+/// What became of pages that were to leave.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    /// Those that could, or there is no more room.
+    All,
+    /// The kernel moves none that another process may have: from this one on (EBUSY after a fork, until each has its own).
+    Shared(usize),
+    /// None of this area can.
+    Never,
+}
+
 /// The thread.
 struct Keeper {
     settings: Settings,
@@ -64,33 +77,33 @@ struct Keeper {
     areas: Vec<Area>,
     /// Where the hand stands: an area, and an address in it.
     hand: (usize, usize),
+    /// Why the budget is not kept, as far as it was said.
+    told: Option<Errno>,
 }
 
 /// Runs for as long as the process does.
-pub(super) fn run(settings: Settings, mut kept: Vec<usize>, far: Option<&'static Far>) {
-    let on_my_stack = 0;
-    kept.push(&raw const on_my_stack as usize);
+pub(super) fn run(settings: Settings, kept: Vec<usize>, far: Option<&'static Far>) {
     let budget = (settings.memory_bytes / PAGE as u64) as usize;
     let (Ok(resident), Ok(pagemap)) = (Resident::open(), Pagemap::open(None)) else {
         return log::error!("NETMEM_MEMORY_BYTES is not kept: /proc can't be read");
     };
     let marks = Marks::of(budget);
-    let mut keeper = Keeper { settings, marks, kept, pagemap, far, areas: Vec::new(), hand: (0, 0) };
+    let mut keeper =
+        Keeper { settings, marks, kept, pagemap, far, areas: Vec::new(), hand: (0, 0), told: None };
     loop {
         let seen = KICK.load(Ordering::Acquire);
         let pages = resident.pages();
         counters::RESIDENT_MAX.fetch_max(pages as u64, Ordering::Relaxed);
         match keeper.look(pages, || resident.pages()) {
-            Ok(pause) => futex::wait(&KICK, seen, Some(pause)),
-            // It was said why.
-            Err(_) => return,
+            Some(pause) => futex::wait(&KICK, seen, Some(pause)),
+            None => return,
         }
     }
 }
 
 impl Keeper {
-    /// Does what the number asks for, and says when to look again.
-    fn look(&mut self, pages: usize, again: impl Fn() -> usize) -> Result<Duration, Errno> {
+    /// Does what the number asks for, and says when to look again; never, if this machine can't do it.
+    fn look(&mut self, pages: usize, again: impl Fn() -> usize) -> Option<Duration> {
         if pages < self.marks.begin {
             let room = self.marks.begin - pages;
             let pause = Duration::from_micros((room * 1_000_000 / PAGES_A_SECOND) as u64);
@@ -98,13 +111,21 @@ impl Keeper {
                 far.look_at_lent();
                 far.allow((self.marks.high - pages) as i64);
             }
-            return Ok(pause.clamp(PAUSE_MIN, PAUSE_MAX));
+            return Some(pause.clamp(PAUSE_MIN, PAUSE_MAX));
         }
         let far = match self.far {
             Some(far) => far,
             None => {
                 let _moving = MOVING.lock();
-                *self.far.insert(Far::begin(&self.settings, self.marks.room, &mut self.kept)?)
+                match Far::begin(&self.settings, self.marks.room) {
+                    Ok(far) => *self.far.insert(far),
+                    Err(why) => {
+                        if self.told.replace(why.errno()) != Some(why.errno()) {
+                            log::error!("NETMEM_MEMORY_BYTES is not kept: {why}");
+                        }
+                        return why.can_change().then_some(PAUSE_AWAY);
+                    }
+                }
             }
         };
         far.look_at_lent();
@@ -120,7 +141,7 @@ impl Keeper {
             }
         }
         far.allow(self.marks.high as i64 - pages as i64);
-        Ok(PAUSE_MIN)
+        Some(PAUSE_MIN)
     }
 
     /// First touches of all that may leave come to the monitor.
@@ -188,13 +209,36 @@ impl Keeper {
             let mut runs = Vec::new();
             let _ = self.pagemap.resident(from, to, &mut |start, end| runs.push((start / PAGE, end / PAGE)));
             for (first, end) in runs {
-                let mut at = first;
+                let (mut at, mut own) = (first, None);
                 while at < end {
                     let next = (at + BATCH_PAGES).min(end);
-                    far.move_out(area, at, next);
-                    at = next;
+                    match far.move_out(area, at, next) {
+                        Moved::All => at = next,
+                        Moved::Shared(page) if own == Some(page) => at = page + 1,
+                        Moved::Shared(page) => {
+                            // Pages that a child has too, or had: each gets its own now.
+                            // SAFETY: a touch for storing that changes nothing; the monitor serves it if a page went.
+                            let _ = unsafe {
+                                mem::madvise(page * PAGE, (next - page) * PAGE, libc::MADV_POPULATE_WRITE)
+                            };
+                            (at, own) = (page, Some(page));
+                        }
+                        Moved::Never => {
+                            self.leave_area();
+                            break;
+                        }
+                    }
                 }
             }
+        }
+    }
+
+    /// The hand goes on behind the area that it is in.
+    fn leave_area(&mut self) {
+        let (index, at) = self.hand;
+        // The window may have been its last.
+        if self.areas.get(index).is_some_and(|area| area.start < at) {
+            self.hand = (index + 1, self.areas.get(index + 1).map_or(usize::MAX, |area| area.start));
         }
     }
 
@@ -227,15 +271,15 @@ impl Far {
     }
 
     /// Moves pages into the waiting room, but for those that were touched there lately. A2: registered, moved and noted with the lock held.
-    fn move_out(&self, area: Area, first: usize, end: usize) {
+    fn move_out(&self, area: Area, first: usize, end: usize) -> Moved {
         let mut state = self.state.lock();
         let state = &mut *state;
         if !state.registered.covers(first * PAGE, end * PAGE) && !self.register(state, area) {
-            return;
+            return Moved::Never;
         }
         // What is mapped there now may be new: it is registered in the same breath as it is moved.
         if self.uffd.register(first * PAGE, (end - first) * PAGE, MODE_MISSING).is_err() {
-            return;
+            return Moved::All;
         }
         let mut at = first;
         while at < end {
@@ -255,7 +299,7 @@ impl Far {
                 next += 1;
             }
             while at < next {
-                let Some((place, room)) = state.room.take(next - at) else { return };
+                let Some((place, room)) = state.room.take(next - at) else { return Moved::All };
                 let to = state.room.address(place);
                 let (moved, errno) = self.uffd.move_pages(to, at * PAGE, room * PAGE);
                 let moved = moved / PAGE;
@@ -268,13 +312,17 @@ impl Far {
                     None => {}
                     Some(Errno(libc::EAGAIN)) if moved > 0 => {}
                     // Addresses change: the monitor has to hear of it first.
-                    Some(Errno(libc::EAGAIN)) => return,
-                    Some(_) => {
+                    Some(Errno(libc::EAGAIN)) => return Moved::All,
+                    // Locked, or what is allowed there is not what is allowed in the waiting room.
+                    Some(Errno(libc::EINVAL)) => return Moved::Never,
+                    Some(Errno(libc::EBUSY)) => {
                         stats::add(&counters::PAGES_REFUSED, 1);
-                        at += 1;
+                        return Moved::Shared(at);
                     }
+                    Some(_) => at += 1,
                 }
             }
         }
+        Moved::All
     }
 }

@@ -21,12 +21,12 @@ use netmem_protocol::{CacheId, ClientId, RegionId};
 
 use crate::config::Prefetch;
 use crate::log;
-use crate::remote::{Remote, RemoteConfig};
+use crate::remote::{Remote, RemoteConfig, RemoteError};
 use crate::sync::QuietMutex;
+use crate::sys::apart;
 use crate::sys::errno::Errno;
 use crate::sys::futex;
 use crate::sys::mem::{self, PAGE};
-use crate::sys::thread;
 use crate::sys::uffd::memory::Event;
 use crate::sys::uffd::{MODE_MISSING, Uffd};
 use areas::Ranges;
@@ -77,6 +77,8 @@ pub struct Far {
     uffd: Uffd,
     remote: Remote,
     region: RegionId,
+    /// The name under which the server notes what is looked at; a child's is its parent's, or the parent would pin what only the child needs.
+    cache: CacheId,
     /// Blocks in the waiting room.
     blocks: usize,
     /// Lock order: a leaf. Held by whoever moves or installs pages, while he does, and while messages are read (A2).
@@ -89,6 +91,48 @@ pub struct Far {
     allowance: AtomicI64,
     /// Changes when the keeper has made room.
     made_room: AtomicU32,
+}
+
+/// Why a budget is not kept.
+enum Unkept {
+    /// The kernel does not let us, or not now.
+    Kernel(Errno),
+    /// The server does not.
+    Server(RemoteError),
+}
+
+impl From<Errno> for Unkept {
+    fn from(errno: Errno) -> Unkept {
+        Unkept::Kernel(errno)
+    }
+}
+
+impl core::fmt::Display for Unkept {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Unkept::Kernel(errno) => {
+                write!(
+                    f,
+                    "it wants a userfaultfd with kernel faults and Linux 6.8 ({errno}); netmem doctor says what is missing"
+                )
+            }
+            Unkept::Server(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Unkept {
+    fn errno(&self) -> Errno {
+        match self {
+            Unkept::Kernel(errno) => *errno,
+            Unkept::Server(error) => Errno(error.errno()),
+        }
+    }
+
+    /// Whether it is worth asking again.
+    fn can_change(&self) -> bool {
+        matches!(self, Unkept::Server(_))
+    }
 }
 
 struct State {
@@ -122,7 +166,7 @@ pub fn start(settings: Settings, kept: Vec<usize>) {
 }
 
 fn spawn_keeper(settings: Settings, kept: Vec<usize>, far: Option<&'static Far>) -> Result<(), Errno> {
-    thread::spawn(Box::new(move || keeper::run(settings, kept, far)))
+    apart::spawn(Box::new(move || keeper::run(settings, kept, far)))
 }
 
 /// Whether pages may be away.
@@ -153,30 +197,23 @@ pub fn told() -> Vec<(&'static str, u64)> {
 }
 
 impl Far {
-    /// Takes a userfaultfd, a region and a waiting room of so many pages, and starts the monitor, whose stack has to stay, too.
-    fn begin(settings: &Settings, room_pages: usize, kept: &mut Vec<usize>) -> Result<&'static Far, Errno> {
+    /// Takes a userfaultfd, a region and a waiting room of so many pages, and starts the monitor.
+    fn begin(settings: &Settings, room_pages: usize) -> Result<&'static Far, Unkept> {
         let blocks = room_pages.div_ceil(BLOCK_PAGES).max(2);
-        Self::begin_with(settings, blocks, (Table::default(), None), kept)
+        Self::begin_with(settings, blocks, CacheId(random_client()?.0), (Table::default(), None))
     }
 
     /// The same with what a parent left: its table, and a copy of its region.
     fn begin_with(
         settings: &Settings,
         blocks: usize,
+        cache: CacheId,
         (table, region): (Table, Option<RegionId>),
-        kept: &mut Vec<usize>,
-    ) -> Result<&'static Far, Errno> {
-        let uffd = Uffd::open_for_memory().inspect_err(|errno| {
-            log::error!(
-                "NETMEM_MEMORY_BYTES is not kept: it wants a userfaultfd with kernel faults and Linux 6.8 ({errno}); see netmem doctor"
-            );
-        })?;
-        let remote = Remote::new(settings.remote.clone(), random_client()?, CacheId(random_client()?.0));
+    ) -> Result<&'static Far, Unkept> {
+        let uffd = Uffd::open_for_memory().map_err(Unkept::Kernel)?;
+        let remote = Remote::new(settings.remote.clone(), random_client()?, cache);
         let entry = region.map_or_else(|| remote.create_unnamed(0), |region| remote.open_id(region));
-        let entry = entry.map_err(|error| {
-            log::error!("NETMEM_MEMORY_BYTES is not kept: {error}");
-            Errno(error.errno())
-        })?;
+        let entry = entry.map_err(Unkept::Server)?;
         let room_bytes = blocks * BLOCK_PAGES * PAGE;
         let at = mem::reserve(room_bytes)?;
         mem::no_huge_pages(at, room_bytes);
@@ -189,6 +226,7 @@ impl Far {
             uffd,
             remote,
             region: entry.region,
+            cache,
             blocks,
             state: QuietMutex::new(state),
             lent: QuietMutex::new(Vec::new()),
@@ -196,7 +234,7 @@ impl Far {
             allowance: AtomicI64::new(0),
             made_room: AtomicU32::new(0),
         }));
-        kept.push(monitor::start(far)?);
+        apart::spawn(Box::new(move || monitor::run(far)))?;
         FAR.store(core::ptr::from_ref(far).cast_mut(), Ordering::Release);
         log::info!("far memory: pages beyond {} bytes go to {}", settings.memory_bytes, far.remote.server());
         Ok(far)

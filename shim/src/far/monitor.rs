@@ -6,8 +6,6 @@
 //! A2. Messages are read with the lock held, and the kernel moves and installs nothing (EAGAIN) while one about addresses is unread. So what
 //! the table says of an address is true of it for as long as the lock is held and the kernel does not say EAGAIN.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
-use core::time::Duration;
 use std::time::Instant;
 
 use netmem_protocol::{Epoch, PageSpan, Run};
@@ -20,15 +18,15 @@ use crate::remote::PageSource;
 use crate::stats;
 use crate::sync::QuietGuard;
 use crate::sys::errno::Errno;
-use crate::sys::futex;
 use crate::sys::mem::PAGE;
-use crate::sys::thread;
 use crate::sys::uffd::Uffd;
 use crate::sys::uffd::memory::Event;
 
 /// Zeros that are installed together at the most.
 const ZERO_PAGES_MAX: usize = 64;
 static ZEROS: [u8; ZERO_PAGES_MAX * PAGE] = [0; ZERO_PAGES_MAX * PAGE];
+/// How often it is looked whether pages that could not be had can be had again.
+const HEAL_POLL_NS: i64 = 500_000_000;
 /// Pages asked for together at the most.
 const BATCH_PAGES_MAX: usize = 1024;
 
@@ -76,22 +74,8 @@ struct Monitor {
     lost: Vec<usize>,
 }
 
-/// Starts the thread; an address on its stack.
-pub(super) fn start(far: &'static Far) -> Result<usize, Errno> {
-    static STACK: AtomicUsize = AtomicUsize::new(0);
-    STACK.store(0, Ordering::SeqCst);
-    thread::spawn(Box::new(move || {
-        let on_my_stack = 0;
-        STACK.store(&raw const on_my_stack as usize, Ordering::SeqCst);
-        run(far);
-    }))?;
-    while STACK.load(Ordering::SeqCst) == 0 {
-        futex::pause(Duration::from_micros(50));
-    }
-    Ok(STACK.load(Ordering::SeqCst))
-}
-
-fn run(far: &'static Far) {
+/// The thread, which does not end.
+pub(super) fn run(far: &'static Far) {
     let mut monitor = Monitor {
         far,
         events: Vec::with_capacity(64),
@@ -108,15 +92,17 @@ fn run(far: &'static Far) {
         monitor.hear(&mut state);
         drop(state);
         monitor.serve();
+        monitor.heal();
     }
 }
 
 impl Monitor {
-    /// Until there is a message.
+    /// Until there is a message, or pages that can't be had should be asked for again.
     fn wait(&self) {
         let fd = crate::sys::fd::borrow(self.far.uffd.raw());
         let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
-        let _ = rustix::event::poll(&mut fds, None);
+        let limit = rustix::event::Timespec { tv_sec: 0, tv_nsec: HEAL_POLL_NS };
+        let _ = rustix::event::poll(&mut fds, (!self.lost.is_empty()).then_some(&limit));
     }
 
     /// Reads what has arrived. What it says of addresses is true from now on; touches are kept.
@@ -369,6 +355,24 @@ impl Monitor {
             (page..page + here).for_each(|page| state.table.note(page, |entry| entry.place = Place::Here));
             at += here.max(1);
         }
+    }
+
+    /// Asks again for pages that could not be had, where the server is back.
+    fn heal(&mut self) {
+        if self.lost.is_empty() || !self.far.remote.is_there() {
+            return;
+        }
+        let lost = core::mem::take(&mut self.lost);
+        let state = self.far.state.lock();
+        for page in lost {
+            let entry = state.table.get(page);
+            if let Some(slot) = entry.slot().filter(|_| entry.place == Place::Far) {
+                self.wanted.push(Wanted { slot, page, since: None });
+            }
+        }
+        drop(state);
+        // A copy takes the place of the poison.
+        self.bring();
     }
 
     /// A touch of this page ends as on a disk that fails.

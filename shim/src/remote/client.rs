@@ -442,6 +442,13 @@ impl Remote {
         self.identity.lock().inheritance.is_none()
     }
 
+    /// Whether the server can be reached at once.
+    pub fn is_there(&self) -> bool {
+        let mut patience = self.patience();
+        patience.deadline = patience.deadline.min(patience.first_contact);
+        self.lease(&mut patience, true).map(Lease::keep).is_ok()
+    }
+
     /// A request was answered: its connection goes back to the others.
     pub(super) fn answered(&self, lease: Lease<'_>) {
         self.pool.stats.requests.fetch_add(1, Ordering::Relaxed);

@@ -29,10 +29,7 @@ pub fn spawn(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
         let body = unsafe { Box::from_raw(arg as *mut Box<dyn FnOnce() + Send>) };
         // The thread was made with every signal blocked, and stays so.
         let _quiet = SignalMask::already_blocked();
-        let place = OURS_COUNT.fetch_add(1, Ordering::SeqCst);
-        if let Some(place) = OURS.get(place) {
-            place.store(signal::thread_number(), Ordering::SeqCst);
-        }
+        note_ours();
         watch_if_needed();
         body();
         core::ptr::null_mut()
@@ -66,6 +63,14 @@ pub fn before_exit() {
     if signal::thread_number() == rustix::process::getpid().as_raw_nonzero().get() {
         MAIN_HAS_ENDED.store(true, Ordering::SeqCst);
         watch_if_needed();
+    }
+}
+
+/// The calling thread is one of ours.
+pub(super) fn note_ours() {
+    let place = OURS_COUNT.fetch_add(1, Ordering::SeqCst);
+    if let Some(place) = OURS.get(place) {
+        place.store(signal::thread_number(), Ordering::SeqCst);
     }
 }
 
