@@ -284,6 +284,7 @@ impl Commits<'_> {
             done.push(committed);
         }
         drop(views);
+        self.memory.reaper.keep_up();
         if !pruned.is_empty()
             && let Err(error) = self.store.change(Update { pruned, ..Update::default() })
         {

@@ -1,6 +1,6 @@
 //! The thread that takes old trees apart, so that no commit and no reader does.
 //!
-//! Owns: the queue of trees to drop. Called by: region (whenever a root ends), memory (to wait for it). Must not: take any
+//! Owns: the queue of trees to drop. Called by: region (whenever a root ends), memory and commit (to wait for it). Must not: take any
 //! lock but the slabs'.
 
 use std::thread;
@@ -8,6 +8,9 @@ use std::thread;
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use crate::tree::Tree;
+
+/// Trees that wait before those who make more of them do. Each holds the pages of a commit or more.
+const WAITING_MAX: usize = 256;
 
 enum Job {
     Drop(Tree),
@@ -44,11 +47,33 @@ impl Reaper {
         let _ = self.jobs.send(Job::Drop(tree));
     }
 
+    /// Returns when few trees wait: a stream of commits must not leave old epochs faster than they are taken apart.
+    pub fn keep_up(&self) {
+        if self.jobs.len() > WAITING_MAX {
+            self.wait();
+        }
+    }
+
     /// Returns when every tree that was handed over before is gone.
     pub fn wait(&self) {
         let (done, answer) = bounded(1);
         if self.jobs.send(Job::Answer(done)).is_ok() {
             let _ = answer.recv();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_hands_trees_over_faster_than_they_are_taken_apart_waits() {
+        let reaper = Reaper::start();
+        for _ in 0..20_000 {
+            reaper.drop_tree(Tree::default());
+            reaper.keep_up();
+            assert!(reaper.jobs.len() <= WAITING_MAX);
         }
     }
 }
