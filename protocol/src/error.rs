@@ -48,11 +48,13 @@ pub enum ErrorCode {
     ReadOnly = 19,
     /// A page came with other bytes than its checksum is of.
     Corrupt = 20,
+    /// A commit's base is older than what the same page cache has committed.
+    Behind = 21,
 }
 
 impl ErrorCode {
     /// All codes.
-    pub const ALL: [ErrorCode; 20] = [
+    pub const ALL: [ErrorCode; 21] = [
         ErrorCode::NotFound,
         ErrorCode::Exists,
         ErrorCode::NotEmpty,
@@ -73,6 +75,7 @@ impl ErrorCode {
         ErrorCode::TooManyLinks,
         ErrorCode::ReadOnly,
         ErrorCode::Corrupt,
+        ErrorCode::Behind,
     ];
 
     /// The code with this number, `Internal` for one that a newer server may have.
@@ -96,6 +99,7 @@ impl ErrorCode {
             | ErrorCode::TooLarge
             | ErrorCode::TooManyRegions
             | ErrorCode::Stale
+            | ErrorCode::Behind
             | ErrorCode::Internal
             | ErrorCode::Invalid
             | ErrorCode::Link
@@ -107,26 +111,26 @@ impl ErrorCode {
     /// The Linux errno (x86-64 and aarch64 agree) that the kernel gives for the like.
     pub const fn errno(self) -> i32 {
         match self {
-            ErrorCode::NotFound => 2,        // ENOENT
-            ErrorCode::Exists => 17,         // EEXIST
-            ErrorCode::NotEmpty => 39,       // ENOTEMPTY
-            ErrorCode::IsDirectory => 21,    // EISDIR
-            ErrorCode::NotDirectory => 20,   // ENOTDIR
-            ErrorCode::NameInvalid => 22,    // EINVAL
-            ErrorCode::NameTooLong => 36,    // ENAMETOOLONG
-            ErrorCode::Full => 28,           // ENOSPC
-            ErrorCode::TooLarge => 27,       // EFBIG
-            ErrorCode::TooManyRegions => 28, // ENOSPC
-            ErrorCode::Stale => 116,         // ESTALE
-            ErrorCode::Malformed => 71,      // EPROTO
-            ErrorCode::Unsupported => 95,    // EOPNOTSUPP
-            ErrorCode::Closing => 5,         // EIO
-            ErrorCode::Internal => 5,        // EIO
-            ErrorCode::Invalid => 22,        // EINVAL
-            ErrorCode::Link => 40,           // ELOOP
-            ErrorCode::TooManyLinks => 31,   // EMLINK
-            ErrorCode::ReadOnly => 30,       // EROFS
-            ErrorCode::Corrupt => 5,         // EIO
+            ErrorCode::NotFound => 2,                    // ENOENT
+            ErrorCode::Exists => 17,                     // EEXIST
+            ErrorCode::NotEmpty => 39,                   // ENOTEMPTY
+            ErrorCode::IsDirectory => 21,                // EISDIR
+            ErrorCode::NotDirectory => 20,               // ENOTDIR
+            ErrorCode::NameInvalid => 22,                // EINVAL
+            ErrorCode::NameTooLong => 36,                // ENAMETOOLONG
+            ErrorCode::Full => 28,                       // ENOSPC
+            ErrorCode::TooLarge => 27,                   // EFBIG
+            ErrorCode::TooManyRegions => 28,             // ENOSPC
+            ErrorCode::Stale | ErrorCode::Behind => 116, // ESTALE
+            ErrorCode::Malformed => 71,                  // EPROTO
+            ErrorCode::Unsupported => 95,                // EOPNOTSUPP
+            ErrorCode::Closing => 5,                     // EIO
+            ErrorCode::Internal => 5,                    // EIO
+            ErrorCode::Invalid => 22,                    // EINVAL
+            ErrorCode::Link => 40,                       // ELOOP
+            ErrorCode::TooManyLinks => 31,               // EMLINK
+            ErrorCode::ReadOnly => 30,                   // EROFS
+            ErrorCode::Corrupt => 5,                     // EIO
         }
     }
 }

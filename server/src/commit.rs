@@ -310,7 +310,7 @@ fn may_come(region: &Region, who: Who, request: &control::Commit, applied: &Appl
             "region {}: base {} is older than epoch {newest}, which the same page cache made; refresh, and commit again",
             region.id, request.base
         );
-        return Err(Refusal::new(ErrorCode::Stale, text));
+        return Err(Refusal::new(ErrorCode::Behind, text));
     }
     Ok(())
 }

@@ -141,7 +141,7 @@ fn what_a_killed_program_had_on_its_way_does_not_undo_what_its_successor_has_com
     // The successor has the same page cache, and is another client.
     let successor = Who { client: ClientId([3; 16]), ..ME };
     bench.put(successor, 1, &[(0, page(2, &[]))]).expect("a commit");
-    assert_eq!(code(bench.commit(ME, &late, &[(0, page(1, &[]))])), ErrorCode::Stale);
+    assert_eq!(code(bench.commit(ME, &late, &[(0, page(1, &[]))])), ErrorCode::Behind);
     assert_eq!(bench.bytes(0, 0), page(2, &[]));
     // Other hosts may still be where they were.
     bench.region.open_entry(OTHER.cache);

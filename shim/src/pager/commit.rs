@@ -101,6 +101,8 @@ pub fn commit_together<C: Board + Frames>(
         match commit_once(members, how) {
             Err(PagerError::Remote(RemoteError::Lost { .. }))
                 if attempt < ATTEMPTS_MAX && !how.deadline.passed() => {}
+            // What a process that was killed had committed has been brought here. Under strict rules that may be another host's, too.
+            Err(error) if error.is_behind() && !how.options.strict && attempt < ATTEMPTS_MAX => {}
             result => return result,
         }
     }
@@ -130,7 +132,7 @@ fn commit_once<C: Board + Frames>(
         Ok(done) => done,
         Err(error) => {
             drop(flushes);
-            if error.is_stale() {
+            if error.is_stale() || error.is_behind() {
                 // Nothing to merge against is left on the server; what was stored here stays and goes up on top of the
                 // newest commit next time.
                 members.iter().try_for_each(|member| member.region.refresh_locked(source))?;

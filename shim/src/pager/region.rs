@@ -56,6 +56,11 @@ impl PagerError {
         matches!(self, PagerError::Remote(RemoteError::Answer { code: ErrorCode::Stale, .. }))
     }
 
+    /// Whether a process of this host, which is gone, had committed what its host does not know of yet.
+    pub fn is_behind(&self) -> bool {
+        matches!(self, PagerError::Remote(RemoteError::Answer { code: ErrorCode::Behind, .. }))
+    }
+
     /// Whether the server is there, and says no.
     pub fn is_answer(&self) -> bool {
         matches!(self, PagerError::Remote(RemoteError::Answer { .. }))
