@@ -135,14 +135,7 @@ impl Monitor {
                             break;
                         }
                     }
-                    // Nothing takes pages away but the keeper, who says where they are.
-                    Place::Here if entry.slot().is_some() => {
-                        log::error!(
-                            "far memory: page {:#x} is gone; the process ends here",
-                            touch.page * PAGE
-                        );
-                        std::process::abort();
-                    }
+                    Place::Here if entry.slot().is_some() => self.look_again(&mut state, touch),
                     Place::Here => {
                         drop(state);
                         self.show_zeros(touch);
@@ -185,6 +178,20 @@ impl Monitor {
             errno => {
                 log::debug!("far memory: page {:#x} can't be installed: {errno:?}", page * PAGE);
                 Put::Nowhere
+            }
+        }
+    }
+
+    /// Nothing takes pages away but the keeper, who says where they are, and the program, which gives up the address: the message about that
+    /// may be on its way while something new is there already. Moving nothing there asks the kernel, and changes nothing.
+    fn look_again(&mut self, state: &mut QuietGuard<'_, State>, touch: Touch) {
+        let nothing = state.room.address_behind();
+        match self.put(state, (touch.page, 1), |uffd, _| uffd.move_pages(touch.page * PAGE, nothing, PAGE)) {
+            Put::Changed => self.touches.push(touch),
+            Put::There => {}
+            Put::Pages(_) | Put::Nowhere => {
+                log::error!("far memory: page {:#x} is gone; the process ends here", touch.page * PAGE);
+                std::process::abort();
             }
         }
     }
