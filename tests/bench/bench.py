@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True  # nothing is left in the tree
 
 # pylint: disable=wrong-import-position
 import commits
+import far
 import faults
 import growth
 import host
@@ -25,7 +26,7 @@ from figures import figures
 from report import BEGIN, END, machine, wanted_table, write_into
 from runner import RUNGS, Bench, Stop, measure, placements
 
-SUBJECTS = {subject.name: subject for module in (faults, commits, load, growth, host) for subject in module.SUBJECTS}
+SUBJECTS = {subject.name: subject for module in (faults, commits, load, growth, host, far) for subject in module.SUBJECTS}
 # What decides how long it takes: (as it is, with --quick).
 SIZES = {
     "rounds": (3, 1, "how often everything is measured"),
