@@ -22,6 +22,7 @@ use crate::sync::QuietGuard;
 use crate::sys::errno::Errno;
 use crate::sys::futex;
 use crate::sys::mem::PAGE;
+use crate::sys::pagemap::Pagemap;
 use crate::sys::thread;
 use crate::sys::uffd::Uffd;
 use crate::sys::uffd::memory::Event;
@@ -70,6 +71,7 @@ struct Monitor {
     wanted: Vec<Wanted>,
     runs: Vec<Run>,
     detector: Detector,
+    pagemap: Pagemap,
     /// Where first touches would go on, and how many pages they got last.
     fresh: (usize, usize),
     /// Pages that can't be had now.
@@ -79,11 +81,12 @@ struct Monitor {
 /// Starts the thread; an address on its stack.
 pub(super) fn start(far: &'static Far) -> Result<usize, Errno> {
     static STACK: AtomicUsize = AtomicUsize::new(0);
+    let pagemap = Pagemap::open(None)?;
     STACK.store(0, Ordering::SeqCst);
     thread::spawn(Box::new(move || {
         let on_my_stack = 0;
         STACK.store(&raw const on_my_stack as usize, Ordering::SeqCst);
-        run(far);
+        run(far, pagemap);
     }))?;
     while STACK.load(Ordering::SeqCst) == 0 {
         futex::pause(Duration::from_micros(50));
@@ -91,7 +94,7 @@ pub(super) fn start(far: &'static Far) -> Result<usize, Errno> {
     Ok(STACK.load(Ordering::SeqCst))
 }
 
-fn run(far: &'static Far) {
+fn run(far: &'static Far, pagemap: Pagemap) {
     let mut monitor = Monitor {
         far,
         events: Vec::with_capacity(64),
@@ -99,6 +102,7 @@ fn run(far: &'static Far) {
         wanted: Vec::with_capacity(2 * BATCH_PAGES_MAX),
         runs: Vec::with_capacity(2 * BATCH_PAGES_MAX),
         detector: Detector::new(),
+        pagemap,
         fresh: (0, 0),
         lost: Vec::new(),
     };
@@ -149,14 +153,7 @@ impl Monitor {
                             break;
                         }
                     }
-                    // Nothing takes pages away but the keeper, who says where they are.
-                    Place::Here if entry.slot().is_some() => {
-                        log::error!(
-                            "far memory: page {:#x} is gone; the process ends here",
-                            touch.page * PAGE
-                        );
-                        std::process::abort();
-                    }
+                    Place::Here if entry.slot().is_some() => self.look(&mut state, touch),
                     Place::Here => {
                         drop(state);
                         self.show_zeros(touch);
@@ -166,6 +163,21 @@ impl Monitor {
             }
             drop(state);
             self.bring();
+        }
+    }
+
+    /// A touch of a page that was brought in before: for another thread that waited, too, or for its neighbour.
+    fn look(&mut self, state: &mut QuietGuard<'_, State>, touch: Touch) {
+        let at = touch.page * PAGE;
+        if self.pagemap.is_there(at) {
+            let _ = self.far.uffd.wake(at, PAGE);
+        } else if self.far.uffd.is_changing() {
+            self.hear(state);
+            self.touches.push(touch);
+        } else {
+            // Nothing takes pages away but the keeper, who says where they are.
+            log::error!("far memory: page {at:#x} is gone; the process ends here");
+            std::process::abort();
         }
     }
 
