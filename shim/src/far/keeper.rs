@@ -25,6 +25,8 @@ const PAGES_A_SECOND: usize = 1 << 20;
 /// The longest and the shortest pause between two looks.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// The pause after nothing could leave.
+const PAUSE_NOTHING: Duration = Duration::from_millis(20);
 /// glibc keeps the head of an arena at the start of a heap that is aligned so (HEAP_MAX_SIZE, malloc/arena.c); fork needs it while nobody
 /// serves faults.
 const ARENA_ALIGNMENT: usize = 64 << 20;
@@ -116,6 +118,8 @@ impl Keeper {
             let out = self.make_room(far, pages - self.marks.low);
             pages = again();
             if out == 0 {
+                // Locked or pinned; a look at all of it takes long, and would show the same.
+                futex::pause(PAUSE_NOTHING);
                 break;
             }
         }
@@ -191,7 +195,10 @@ impl Keeper {
                 let mut at = first;
                 while at < end {
                     let next = (at + BATCH_PAGES).min(end);
-                    far.move_out(area, at, next);
+                    if let Some(shared) = far.move_out(area, (at, next), true) {
+                        own(shared, next);
+                        far.move_out(area, (shared, next), false);
+                    }
                     at = next;
                 }
             }
@@ -213,6 +220,13 @@ impl Keeper {
     }
 }
 
+/// Pages that were shared with a child are this process's own afterwards: copied if they still are shared. The kernel moves no others, nor
+/// those whose last sharer has gone, until somebody stores there. No lock is held: what is gone meanwhile is a touch like any other.
+fn own(first: usize, end: usize) {
+    // SAFETY: it changes nothing that a program could see; where nothing may be stored it does nothing.
+    let _ = unsafe { mem::madvise(first * PAGE, (end - first) * PAGE, libc::MADV_POPULATE_WRITE) };
+}
+
 impl Far {
     /// Touches of missing pages come to us from now on; false if the kernel says no. Not copied to a child that a clone makes past us: it
     /// would read zeros there.
@@ -227,15 +241,16 @@ impl Far {
     }
 
     /// Moves pages into the waiting room, but for those that were touched there lately. A2: registered, moved and noted with the lock held.
-    fn move_out(&self, area: Area, first: usize, end: usize) {
+    /// With `ask` it ends at the first one that is shared or pinned, and returns it.
+    fn move_out(&self, area: Area, (first, end): (usize, usize), ask: bool) -> Option<usize> {
         let mut state = self.state.lock();
         let state = &mut *state;
         if !state.registered.covers(first * PAGE, end * PAGE) && !self.register(state, area) {
-            return;
+            return None;
         }
         // What is mapped there now may be new: it is registered in the same breath as it is moved.
         if self.uffd.register(first * PAGE, (end - first) * PAGE, MODE_MISSING).is_err() {
-            return;
+            return None;
         }
         let mut at = first;
         while at < end {
@@ -255,7 +270,7 @@ impl Far {
                 next += 1;
             }
             while at < next {
-                let Some((place, room)) = state.room.take(next - at) else { return };
+                let Some((place, room)) = state.room.take(next - at) else { return None };
                 let to = state.room.address(place);
                 let (moved, errno) = self.uffd.move_pages(to, at * PAGE, room * PAGE);
                 let moved = moved / PAGE;
@@ -268,7 +283,8 @@ impl Far {
                     None => {}
                     Some(Errno(libc::EAGAIN)) if moved > 0 => {}
                     // Addresses change: the monitor has to hear of it first.
-                    Some(Errno(libc::EAGAIN)) => return,
+                    Some(Errno(libc::EAGAIN)) => return None,
+                    Some(Errno(libc::EBUSY)) if ask => return Some(at),
                     Some(_) => {
                         stats::add(&counters::PAGES_REFUSED, 1);
                         at += 1;
@@ -276,5 +292,6 @@ impl Far {
                 }
             }
         }
+        None
     }
 }
