@@ -24,16 +24,23 @@ static WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// Runs `body` on a new detached thread.
 pub fn spawn(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
-    extern "C" fn start(arg: *mut c_void) -> *mut c_void {
-        // SAFETY: the pointer is the box that `spawn` leaked for this thread alone.
-        let body = unsafe { Box::from_raw(arg as *mut Box<dyn FnOnce() + Send>) };
-        // The thread was made with every signal blocked, and stays so.
-        let _quiet = SignalMask::already_blocked();
+    spawn_brief(Box::new(move || {
         let place = OURS_COUNT.fetch_add(1, Ordering::SeqCst);
         if let Some(place) = OURS.get(place) {
             place.store(signal::thread_number(), Ordering::SeqCst);
         }
         watch_if_needed();
+        body();
+    }))
+}
+
+/// The same for one that ends before anybody could ask who is still there.
+pub fn spawn_brief(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
+    extern "C" fn start(arg: *mut c_void) -> *mut c_void {
+        // SAFETY: the pointer is the box that `spawn` leaked for this thread alone.
+        let body = unsafe { Box::from_raw(arg as *mut Box<dyn FnOnce() + Send>) };
+        // The thread was made with every signal blocked, and stays so.
+        let _quiet = SignalMask::already_blocked();
         body();
         core::ptr::null_mut()
     }
