@@ -146,6 +146,11 @@ impl Ranges {
         self.end_of(start).is_some_and(|to| to >= end)
     }
 
+    /// Whether part of a range is in it.
+    pub fn meets(&self, start: usize, end: usize) -> bool {
+        self.0.range(..end).next_back().is_some_and(|(_, to)| *to > start)
+    }
+
     /// The ranges, in order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, usize)> {
         self.0.iter().map(|(start, end)| (*start, *end))
@@ -201,6 +206,7 @@ mod tests {
                 prop_assert!(parts.windows(2).all(|two| two[0].1 < two[1].0));
                 for at in 0..140 {
                     prop_assert_eq!(ranges.end_of(at).is_some(), model.contains(&at));
+                    prop_assert_eq!(ranges.meets(at, at + 3), (at..at + 3).any(|at| model.contains(&at)));
                 }
             }
         }

@@ -7,8 +7,9 @@
 //! each page is written down. The child begins with that, before anything of the program runs in it. The monitor goes on meanwhile: what
 //! libc does around a fork may touch pages that are away.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use netmem_protocol::RegionId;
@@ -17,10 +18,11 @@ use super::areas;
 use super::table::{Kept, Place, Table};
 use super::{FAR, Far, MOVING, STARTED, Settings, Unkept, far_if_started};
 use crate::log;
-use crate::sync::QuietGuard;
+use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::errno::Errno;
 use crate::sys::mem::{self, PAGE};
 use crate::sys::shm;
+use crate::sys::uffd::memory::Event;
 
 /// How long a parent keeps a clone for a child that does not take it.
 const CHILD_LIMIT: Duration = Duration::from_secs(30);
@@ -28,6 +30,7 @@ const CHILD_LIMIT: Duration = Duration::from_secs(30);
 /// What a fork needs of far memory, from before it until after it.
 pub struct Forking {
     heir: Option<Heir>,
+    controls: Option<QuietGuard<'static, BTreeSet<usize>>>,
     _still: QuietGuard<'static, ()>,
 }
 
@@ -46,30 +49,113 @@ pub(super) struct Lent {
     since: Instant,
 }
 
+/// Messages that a fork can wait through.
+const JOURNAL_MAX: usize = 4096;
+/// Bytes of a thread's control block that libc looks at in a forked child: glibc's struct pthread.
+const CONTROL_BYTES: usize = 2304;
+
+/// What the program did to its addresses after a fork wrote down what is known of each page. The child has as much of it as had happened
+/// when it was made: memory is copied with the stores of each thread up to one of them.
+static JOURNAL: [[AtomicUsize; 4]; JOURNAL_MAX] = [const { [const { AtomicUsize::new(0) }; 4] }; JOURNAL_MAX];
+static JOURNALED: AtomicUsize = AtomicUsize::new(0);
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
+/// The control blocks of the threads that the program made, also of those that have ended: libc keeps their stacks in a list. Lock order: a
+/// leaf.
+static CONTROLS: QuietMutex<BTreeSet<usize>> = QuietMutex::new(BTreeSet::new());
+
+/// A thread was made, and this is where its number is.
+pub fn note_thread(at: *const libc::pthread_t) {
+    if STARTED.load(Ordering::Acquire).is_null() {
+        return;
+    }
+    // The thread may have given up the memory in which its maker keeps its number.
+    let mut control = [0; 8];
+    if crate::sys::app::peek(at as usize, &mut control) == control.len() {
+        CONTROLS.lock().insert(usize::from_ne_bytes(control));
+    }
+}
+
+/// With the state locked.
+pub(super) fn record(event: Event) {
+    if !IS_OPEN.load(Ordering::Acquire) {
+        return;
+    }
+    let count = JOURNALED.load(Ordering::Relaxed);
+    let words = match event {
+        Event::Fault { .. } => return,
+        Event::Removed { start, end } | Event::Unmapped { start, end } => [1, start, end, 0],
+        Event::Moved { from, to, length } => [2, from, to, length],
+    };
+    if let Some(place) = JOURNAL.get(count) {
+        place.iter().zip(words).for_each(|(place, word)| place.store(word, Ordering::Relaxed));
+    }
+    JOURNALED.store(count + 1, Ordering::Release);
+}
+
+/// In the child: what had happened. An error if it was too much.
+fn journal() -> Result<impl Iterator<Item = Event>, Errno> {
+    let count = JOURNALED.load(Ordering::Acquire);
+    let entries = JOURNAL.get(..count).ok_or(Errno(libc::EAGAIN))?;
+    Ok(entries.iter().map(|words| {
+        let [kind, a, b, c] = words.each_ref().map(|word| word.load(Ordering::Relaxed));
+        if kind == 1 {
+            Event::Unmapped { start: a, end: b }
+        } else {
+            Event::Moved { from: a, to: b, length: c }
+        }
+    }))
+}
+
+/// What libc touches in the child before our handler runs comes in now, and stays, since the keeper stands still: the control blocks of all
+/// threads.
+fn bring_controls() {
+    CONTROLS.lock().retain(|control| {
+        let (from, to) = (control / PAGE * PAGE, (control + CONTROL_BYTES).next_multiple_of(PAGE));
+        // SAFETY: reading changes nothing.
+        unsafe { mem::madvise(from, to - from, libc::MADV_POPULATE_READ) }.is_ok()
+    });
+}
+
 /// Before a fork, before any lock that the threads of far memory take.
 pub fn prepare() -> Forking {
     let still = MOVING.lock();
     let heir = far_if_started().map(|far| {
+        bring_controls();
         far.nobody_waits();
-        let kept = far.state.lock().table.kept();
+        let kept = {
+            let state = far.state.lock();
+            JOURNALED.store(0, Ordering::Relaxed);
+            IS_OPEN.store(true, Ordering::Release);
+            state.table.kept()
+        };
         let region =
             if kept.is_empty() { far.remote.create_unnamed(0) } else { far.remote.clone_unnamed(far.region) };
         let region = region.map(|entry| entry.region).map_err(|error| {
             log::error!("far memory: a forked child can't have what is on the server: {error}");
             Errno(error.errno())
         });
-        for (start, end) in far.state.lock().registered.iter() {
+        // Mappings grow where they are, and nobody tells.
+        let mapped = areas::anonymous().unwrap_or_default();
+        let mut state = far.state.lock();
+        for area in
+            mapped.iter().filter(|area| state.registered.meets(area.start, area.end)).collect::<Vec<_>>()
+        {
+            state.registered.add(area.start, area.end);
+        }
+        for (start, end) in state.registered.iter() {
             let _ = mem::set_fork(start, end - start, true);
         }
+        drop(state);
         Heir { far, region, kept, taken: shm::shared_word() }
     });
-    Forking { heir, _still: still }
+    Forking { heir, controls: Some(CONTROLS.lock()), _still: still }
 }
 
 impl Forking {
     /// After the fork, in the parent.
     pub fn in_parent(mut self, forked: bool) {
         let Some(Heir { far, region, taken, .. }) = self.heir.take() else { return };
+        IS_OPEN.store(false, Ordering::Release);
         for (start, end) in far.state.lock().registered.iter() {
             let _ = mem::set_fork(start, end - start, false);
         }
@@ -86,7 +172,10 @@ impl Forking {
     /// After the fork, in the child, before anything else of it runs.
     pub fn in_child(mut self) -> Result<(), Errno> {
         let heir = self.heir.take();
+        // The threads that are made now are noted, too.
+        drop(self.controls.take());
         FAR.store(core::ptr::null_mut(), Ordering::Release);
+        IS_OPEN.store(false, Ordering::Release);
         // SAFETY: the settings are set once, at the start, and never given up.
         let Some(settings) = (unsafe { STARTED.load(Ordering::Acquire).as_ref() }) else { return Ok(()) };
         // SAFETY: the calling thread's own.
@@ -116,14 +205,21 @@ fn begin_again(settings: &Settings, heir: Heir) -> Result<&'static Far, Unkept> 
         let index = mapped.partition_point(|area| area.end <= at);
         mapped.get(index).copied().filter(|area| area.start <= at)
     };
-    let table = Table::of_kept(&heir.kept, |page| area_of(page).is_some());
+    let mut table = Table::of_kept(&heir.kept);
+    for event in journal()? {
+        table.follow(event, |_, _| {});
+    }
+    let kept = table.kept();
+    for page in kept.iter().map(|kept| kept.page).filter(|page| area_of(*page).is_none()) {
+        table.drop_range(page..page + 1, |_| {});
+    }
     let far = Far::begin_with(settings, heir.far.blocks, heir.far.cache, (table, Some(region)))?;
     if let Some(taken) = heir.taken {
         taken.store(1, Ordering::Release);
         shm::drop_shared_word(taken);
     }
     let mut state = far.state.lock();
-    for Kept { page, .. } in &heir.kept {
+    for Kept { page, .. } in &kept {
         if let Some(area) = area_of(*page)
             && !state.registered.covers(area.start, area.end)
             && !far.register(&mut state, area)

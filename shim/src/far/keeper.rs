@@ -27,6 +27,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// How often a server that is not there is asked.
 const PAUSE_AWAY: Duration = Duration::from_secs(1);
+/// The pause after nothing could leave.
+const PAUSE_NOTHING: Duration = Duration::from_millis(20);
 /// glibc keeps the head of an arena at the start of a heap that is aligned so (HEAP_MAX_SIZE, malloc/arena.c); fork needs it while nobody
 /// serves faults.
 const ARENA_ALIGNMENT: usize = 64 << 20;
@@ -137,6 +139,8 @@ impl Keeper {
             let out = self.make_room(far, pages - self.marks.low);
             pages = again();
             if out == 0 {
+                // Locked or pinned; a look at all of it takes long, and would show the same.
+                futex::pause(PAUSE_NOTHING);
                 break;
             }
         }

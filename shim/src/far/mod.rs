@@ -279,11 +279,12 @@ fn kick() {
 impl State {
     /// Does what a message about addresses says. A fault is not one.
     fn follow(&mut self, uffd: &Uffd, event: Event) {
+        fork::record(event);
         let room = &mut self.room;
+        self.table.follow(event, |place, page| room.set(place, page));
         match event {
             Event::Fault { .. } => {}
             Event::Removed { start, end } => {
-                self.table.drop_range(start / PAGE..end / PAGE, |place| room.set(place, None));
                 // A3. Dropped here, before anybody can move out what the program is about to drop: its own step may come at any time. What is
                 // touched while the range is not registered is zeros, as it should be.
                 if uffd.unregister(start, end - start).is_ok() {
@@ -292,13 +293,8 @@ impl State {
                     let _ = uffd.register(start, end - start, MODE_MISSING);
                 }
             }
-            Event::Unmapped { start, end } => {
-                self.table.drop_range(start / PAGE..end / PAGE, |place| room.set(place, None));
-                self.registered.remove(start, end);
-            }
+            Event::Unmapped { start, end } => self.registered.remove(start, end),
             Event::Moved { from, to, length } => {
-                let moved = |place, page| room.set(place, page);
-                self.table.move_range(from / PAGE, to / PAGE, length / PAGE, moved);
                 self.registered.remove(from, from + length);
                 self.registered.add(to, to + length);
             }

@@ -11,6 +11,9 @@ use std::collections::HashMap;
 
 use netmem_protocol::Run;
 
+use crate::sys::mem::PAGE;
+use crate::sys::uffd::memory::Event;
+
 /// Pages whose entries lie together, and whose slots do: 2 MiB.
 pub const WINDOW_PAGES: usize = 512;
 /// No slot.
@@ -195,6 +198,19 @@ impl Table {
         }
     }
 
+    /// Does what a message about addresses says; `waiting` is told of the pages in the waiting room, and what their address is now.
+    pub fn follow(&mut self, event: Event, mut waiting: impl FnMut(u32, Option<usize>)) {
+        match event {
+            Event::Fault { .. } => {}
+            Event::Removed { start, end } | Event::Unmapped { start, end } => {
+                self.drop_range(start / PAGE..end / PAGE, |place| waiting(place, None));
+            }
+            Event::Moved { from, to, length } => {
+                self.move_range(from / PAGE, to / PAGE, length / PAGE, waiting);
+            }
+        }
+    }
+
     /// Places at the server that nobody needs any more, at most so many runs; they are free once [`Table::emptied`] says so.
     pub fn take_dropped(&mut self, most: usize) -> Vec<Run> {
         let keep = self.slots.dropped.len().saturating_sub(most);
@@ -224,16 +240,12 @@ impl Table {
         kept
     }
 
-    /// A child's own table, of those pages whose addresses it has.
-    pub fn of_kept(kept: &[Kept], is_mapped: impl Fn(usize) -> bool) -> Table {
+    /// A child's own table.
+    pub fn of_kept(kept: &[Kept]) -> Table {
         let mut table = Table::default();
         for Kept { page, entry } in kept {
             table.slots.is_taken(entry.slot);
-            if is_mapped(*page) {
-                table.update(*page, |new| *new = *entry);
-            } else {
-                table.slots.give_up(entry.slot);
-            }
+            table.update(*page, |new| *new = *entry);
         }
         table.slots.rest_is_unused();
         table

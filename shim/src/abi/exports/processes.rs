@@ -156,7 +156,15 @@ hook! {
 
 hook! {
     unsafe fn pthread_create(thread: *mut libc::pthread_t, attributes: *const libc::pthread_attr_t, start: *mut c_void, argument: *mut c_void) -> c_int => nm_pthread_create {
-        { fork::before_thread(); signals::hold_thread_stack(attributes); real!(pthread_create)(thread, attributes, start, argument) }
+        {
+            fork::before_thread();
+            signals::hold_thread_stack(attributes);
+            let code = real!(pthread_create)(thread, attributes, start, argument);
+            if code == 0 {
+                crate::far::fork::note_thread(thread);
+            }
+            code
+        }
     }
 }
 

@@ -1,0 +1,109 @@
+//! A program with a budget for its anonymous memory.
+//!
+//! Owns: its server, its host, the counters that its processes leave. Called by: the tests of far memory. Must not: let a program pass
+//! that had nothing to move.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::utsname::uname;
+
+use crate::engine::Engine;
+use crate::host::Host;
+use crate::run::{Output, Run};
+use crate::server::Server;
+use crate::skip::skip;
+
+/// What is resident and never leaves, whatever the budget: stacks, the variables of libraries, what the library itself needs.
+pub const FLOOR: u64 = 4 << 20;
+
+/// A machine on which memory may leave.
+#[derive(Debug)]
+pub struct Far {
+    /// Where it goes.
+    pub server: Server,
+    /// Who sends it.
+    pub host: Host,
+}
+
+/// Whether memory can be moved out here: root's userfaultfd, and Linux 6.8. Else SKIP.
+pub fn can_move() -> Option<Engine> {
+    let engine = Engine::Uffd.require()?;
+    let release = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version < (6, 8) {
+        skip("far", &format!("far memory wants Linux 6.8, this is {release}"));
+        return None;
+    }
+    Some(engine)
+}
+
+impl Far {
+    /// With a server of its own, or None and SKIP.
+    pub fn new() -> Option<Far> {
+        Far::with(Server::start)
+    }
+
+    /// The same with that server.
+    pub fn with(server: impl FnOnce() -> Server) -> Option<Far> {
+        let engine = can_move()?;
+        Some(Far { server: server(), host: Host::new(engine) })
+    }
+
+    /// Where processes leave their counters.
+    fn stats(&self) -> PathBuf {
+        self.host.files().join("far-stats")
+    }
+
+    /// A program whose processes may have so many bytes each.
+    pub fn run(&self, budget: u64, program: impl AsRef<std::ffi::OsStr>) -> Run {
+        Run::on(&self.host, self.server.url(), program)
+            .env("NETMEM_MEMORY_BYTES", budget.to_string())
+            .env("NETMEM_STATS", self.stats())
+            .env("NETMEM_DIR", self.host.cache())
+    }
+
+    /// A script of bash whose `$R PROGRAM` is one with a budget, and `$L` a local directory.
+    pub fn script(&self, budget: u64, script: &str, limit: Duration) -> Output {
+        // Only what `$R` starts has the library: the shell and its helpers are not the subject.
+        let library = crate::built::built().library.display().to_string();
+        Run::plain("/bin/bash")
+            .args(["-c", &format!("set -euo pipefail\n{script}")])
+            .cwd(self.host.files())
+            .env("L", self.host.files())
+            .env("LC_ALL", "C")
+            .env("NETMEM_SERVER", self.server.url())
+            .env("NETMEM_DIR", self.host.cache())
+            .env("NETMEM_STATS", self.stats())
+            .env("NETMEM_MEMORY_BYTES", budget.to_string())
+            .env("R", format!("env LD_PRELOAD={library}"))
+            .limit(limit)
+            .output()
+    }
+
+    /// The counters of all processes that have ended: sums, and of what is called a maximum the highest.
+    pub fn told(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        let text = fs::read_to_string(self.stats()).unwrap_or_default();
+        for (name, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+            let Ok(value) = value.parse::<u64>() else { continue };
+            let sum: &mut u64 = all.entry(name.to_owned()).or_default();
+            *sum = if name.contains("_max") { value.max(*sum) } else { *sum + value };
+        }
+        all
+    }
+
+    /// At least `moved` bytes left, and no process had more than its budget, 5 % of it, and [`FLOOR`].
+    pub fn assert_kept(&self, budget: u64, moved: u64) {
+        let told = self.told();
+        let get = |name: &str| told.get(name).copied().unwrap_or(0) * 4096;
+        let most = get("far_resident_max_pages");
+        let left = get("far_pages_out") + get("far_pages_clean");
+        println!("budget {budget}: at most {most} resident, {left} bytes left, {told:?}");
+        assert!(left >= moved, "only {left} bytes left: {told:?}");
+        assert!(most <= budget + budget / 20 + FLOOR, "{most} bytes were resident with {budget}: {told:?}");
+    }
+}
