@@ -210,8 +210,7 @@ impl Keeper {
                 }
                 continue;
             };
-            let mut runs = Vec::new();
-            let _ = self.pagemap.resident(from, to, &mut |start, end| runs.push((start / PAGE, end / PAGE)));
+            let runs = self.resident(far, from, to);
             for (first, end) in runs {
                 let (mut at, mut own) = (first, None);
                 while at < end {
@@ -235,6 +234,23 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Runs of pages that are there, between two addresses.
+    fn resident(&self, far: &Far, from: usize, to: usize) -> Vec<(usize, usize)> {
+        let mut state = far.state.lock();
+        state.going.turn();
+        let mut runs = Vec::new();
+        let _ = self.pagemap.resident(from, to, &mut |start, end| runs.push((start / PAGE, end / PAGE)));
+        if state.going.meets(from, to) {
+            // Looked at with the state locked: what is said to go is known before it was missing.
+            let mut at = from;
+            for (first, end) in runs.iter().chain([&(to / PAGE, to / PAGE)]) {
+                state.going.was_missing(at, first * PAGE);
+                at = end * PAGE;
+            }
+        }
+        runs
     }
 
     /// The hand goes on behind the area that it is in.
@@ -285,6 +301,10 @@ impl Far {
         if self.uffd.register(first * PAGE, (end - first) * PAGE, MODE_MISSING).is_err() {
             return Moved::All;
         }
+        let may_not = |state: &State, page: usize| {
+            let at = page * PAGE;
+            at.is_multiple_of(ARENA_ALIGNMENT) || state.going.meets(at, at + PAGE)
+        };
         let mut at = first;
         while at < end {
             let stays = |state: &mut State, page: usize| {
@@ -292,14 +312,14 @@ impl Far {
                 if hot {
                     state.table.update(page, |entry| entry.hot = false);
                 }
-                hot || (page * PAGE).is_multiple_of(ARENA_ALIGNMENT)
+                hot || may_not(state, page)
             };
             if stays(state, at) {
                 at += 1;
                 continue;
             }
             let mut next = at + 1;
-            while next < end && !state.table.get(next).hot && !(next * PAGE).is_multiple_of(ARENA_ALIGNMENT) {
+            while next < end && !state.table.get(next).hot && !may_not(state, next) {
                 next += 1;
             }
             while at < next {

@@ -8,6 +8,7 @@
 
 mod areas;
 pub mod fork;
+mod going;
 mod keeper;
 mod leaving;
 mod monitor;
@@ -27,9 +28,11 @@ use crate::sys::apart;
 use crate::sys::errno::Errno;
 use crate::sys::futex;
 use crate::sys::mem::{self, PAGE};
+use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::memory::Event;
 use crate::sys::uffd::{MODE_MISSING, Uffd};
 use areas::Ranges;
+use going::Going;
 use room::{BLOCK_PAGES, Room};
 use table::Table;
 
@@ -140,6 +143,7 @@ struct State {
     room: Room,
     /// Where touches of missing pages come to us.
     registered: Ranges,
+    going: Going,
 }
 
 static FAR: AtomicPtr<Far> = AtomicPtr::new(core::ptr::null_mut());
@@ -214,14 +218,14 @@ impl Far {
         let remote = Remote::new(settings.remote.clone(), random_client()?, cache);
         let entry = region.map_or_else(|| remote.create_unnamed(0), |region| remote.open_id(region));
         let entry = entry.map_err(Unkept::Server)?;
-        // And a page behind it in which nothing ever is.
-        let room_bytes = blocks * BLOCK_PAGES * PAGE + PAGE;
+        let room_bytes = blocks * BLOCK_PAGES * PAGE;
         let at = mem::reserve(room_bytes)?;
         mem::no_huge_pages(at, room_bytes);
         // A forked child has one of its own, and nobody waits there when it is made.
         mem::set_fork(at, room_bytes, false)?;
         uffd.register(at, room_bytes, MODE_MISSING)?;
-        let state = State { table, room: Room::new(at, blocks), registered: Ranges::default() };
+        let state =
+            State { table, room: Room::new(at, blocks), registered: Ranges::default(), going: Going::new() };
         let far: &'static Far = Box::leak(Box::new(Far {
             settings: settings.clone(),
             uffd,
@@ -235,7 +239,8 @@ impl Far {
             allowance: AtomicI64::new(0),
             made_room: AtomicU32::new(0),
         }));
-        apart::spawn(Box::new(move || monitor::run(far)))?;
+        let pagemap = Pagemap::open(None)?;
+        apart::spawn(Box::new(move || monitor::run(far, pagemap)))?;
         FAR.store(core::ptr::from_ref(far).cast_mut(), Ordering::Release);
         log::info!("far memory: pages beyond {} bytes go to {}", settings.memory_bytes, far.remote.server());
         Ok(far)
@@ -278,24 +283,21 @@ fn kick() {
 
 impl State {
     /// Does what a message about addresses says. A fault is not one.
-    fn follow(&mut self, uffd: &Uffd, event: Event) {
+    fn follow(&mut self, event: Event) {
         fork::record(event);
         let room = &mut self.room;
         self.table.follow(event, |place, page| room.set(place, page));
         match event {
             Event::Fault { .. } => {}
-            Event::Removed { start, end } => {
-                // A3. Dropped here, before anybody can move out what the program is about to drop: its own step may come at any time. What is
-                // touched while the range is not registered is zeros, as it should be.
-                if uffd.unregister(start, end - start).is_ok() {
-                    // SAFETY: the program drops the range itself, and has not been told yet that it is done.
-                    let _ = unsafe { mem::madvise(start, end - start, libc::MADV_DONTNEED) };
-                    let _ = uffd.register(start, end - start, MODE_MISSING);
-                }
+            // A3. What is there now is dropped by the program's own step, which may come at any time.
+            Event::Removed { start, end } => self.going.add(start, end),
+            Event::Unmapped { start, end } => {
+                self.registered.remove(start, end);
+                self.going.was_missing(start, end);
             }
-            Event::Unmapped { start, end } => self.registered.remove(start, end),
             Event::Moved { from, to, length } => {
                 self.registered.remove(from, from + length);
+                self.going.was_missing(from, from + length);
                 self.registered.add(to, to + length);
             }
         }

@@ -19,6 +19,7 @@ use crate::stats;
 use crate::sync::QuietGuard;
 use crate::sys::errno::Errno;
 use crate::sys::mem::PAGE;
+use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::Uffd;
 use crate::sys::uffd::memory::Event;
 
@@ -68,6 +69,7 @@ struct Monitor {
     wanted: Vec<Wanted>,
     runs: Vec<Run>,
     detector: Detector,
+    pagemap: Pagemap,
     /// Where first touches would go on, and how many pages they got last.
     fresh: (usize, usize),
     /// Pages that can't be had now.
@@ -75,7 +77,7 @@ struct Monitor {
 }
 
 /// The thread, which does not end.
-pub(super) fn run(far: &'static Far) {
+pub(super) fn run(far: &'static Far, pagemap: Pagemap) {
     let mut monitor = Monitor {
         far,
         events: Vec::with_capacity(64),
@@ -83,6 +85,7 @@ pub(super) fn run(far: &'static Far) {
         wanted: Vec::with_capacity(2 * BATCH_PAGES_MAX),
         runs: Vec::with_capacity(2 * BATCH_PAGES_MAX),
         detector: Detector::new(),
+        pagemap,
         fresh: (0, 0),
         lost: Vec::new(),
     };
@@ -114,7 +117,7 @@ impl Monitor {
                     Event::Fault { address, store } => {
                         self.touches.push(Touch { page: address / PAGE, store, since })
                     }
-                    event => state.follow(&self.far.uffd, event),
+                    event => state.follow(event),
                 }
             }
         }
@@ -135,7 +138,7 @@ impl Monitor {
                             break;
                         }
                     }
-                    Place::Here if entry.slot().is_some() => self.look_again(&mut state, touch),
+                    Place::Here if entry.slot().is_some() => self.look(&mut state, touch),
                     Place::Here => {
                         drop(state);
                         self.show_zeros(touch);
@@ -165,7 +168,10 @@ impl Monitor {
         }
         match result {
             // If it was not all, what stood in the way is looked at next.
-            (1.., _) => return Put::Pages(result.0 / PAGE),
+            (1.., _) => {
+                state.going.was_missing(page * PAGE, page * PAGE + result.0);
+                return Put::Pages(result.0 / PAGE);
+            }
             (0, Some(Errno(libc::EAGAIN))) => {
                 self.hear(state);
                 return Put::Changed;
@@ -182,17 +188,19 @@ impl Monitor {
         }
     }
 
-    /// Nothing takes pages away but the keeper, who says where they are, and the program, which gives up the address: the message about that
-    /// may be on its way while something new is there already. Moving nothing there asks the kernel, and changes nothing.
-    fn look_again(&mut self, state: &mut QuietGuard<'_, State>, touch: Touch) {
-        let nothing = state.room.address_behind();
-        match self.put(state, (touch.page, 1), |uffd, _| uffd.move_pages(touch.page * PAGE, nothing, PAGE)) {
-            Put::Changed => self.touches.push(touch),
-            Put::There => {}
-            Put::Pages(_) | Put::Nowhere => {
-                log::error!("far memory: page {:#x} is gone; the process ends here", touch.page * PAGE);
-                std::process::abort();
-            }
+    /// A touch of a page that was brought in before: for another thread that waited, too, or for its neighbour; or of an address that the
+    /// program gives up, where something new is already.
+    fn look(&mut self, state: &mut QuietGuard<'_, State>, touch: Touch) {
+        let at = touch.page * PAGE;
+        if self.pagemap.is_there(at) {
+            let _ = self.far.uffd.wake(at, PAGE);
+        } else if self.far.uffd.is_changing() {
+            self.hear(state);
+            self.touches.push(touch);
+        } else {
+            // Nothing takes pages away but the keeper, who says where they are.
+            log::error!("far memory: page {at:#x} is gone; the process ends here");
+            std::process::abort();
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::errno::Errno;
 use super::fd::OwnFd;
+use super::mem::PAGE;
 use super::syscall::call;
 
 const IOCTL_SCAN: usize = 0xc060_6610;
@@ -83,6 +84,14 @@ impl Pagemap {
     ) -> Result<(), Errno> {
         let not = PAGE_IS_FILE | PAGE_IS_PFNZERO;
         self.walk((start, end), 0, (PAGE_IS_PRESENT | not, not), sink)
+    }
+
+    /// Whether a page is in memory, or in the kernel's own swap.
+    pub fn is_there(&self, at: usize) -> bool {
+        const PRESENT_OR_SWAPPED: u64 = 3 << 62;
+        let mut entry = [0; 8];
+        let got = rustix::io::pread(self.0.borrow(), &mut entry, (at / PAGE * 8) as u64);
+        got == Ok(8) && u64::from_ne_bytes(entry) & PRESENT_OR_SWAPPED != 0
     }
 
     /// Names the ranges of pages that have all categories of `mask`, those of `inverted` being ones that they must not have.

@@ -91,6 +91,12 @@ impl Uffd {
         told(arg.copied, length, result)
     }
 
+    /// Whether a message about addresses is on its way.
+    pub fn is_changing(&self) -> bool {
+        // The kernel looks at that first, and finds out only then that there is nothing to do.
+        matches!(self.fill(0, 0, 0), (_, Some(Errno(libc::EAGAIN))))
+    }
+
     /// Shows zeros, which take no memory until somebody stores there.
     pub fn fill_zeros(&self, at: usize, length: usize) -> (usize, Option<Errno>) {
         let mut arg = [at as u64, length as u64, 0, 0];
