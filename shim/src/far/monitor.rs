@@ -95,6 +95,7 @@ pub(super) fn start(far: &'static Far) -> Result<usize, Errno> {
 }
 
 fn run(far: &'static Far, pagemap: Pagemap) {
+    crate::sys::aside::begin();
     let mut monitor = Monitor {
         far,
         events: Vec::with_capacity(64),
