@@ -11,6 +11,7 @@ pub mod built;
 pub mod cli;
 pub mod dice;
 pub mod engine;
+pub mod far;
 pub mod frames;
 pub mod hang;
 pub mod host;
@@ -28,6 +29,7 @@ pub mod vm;
 
 pub use agent::Agent;
 pub use engine::Engine;
+pub use far::Far;
 pub use host::Host;
 pub use proxy::Proxy;
 pub use run::{Output, Run};

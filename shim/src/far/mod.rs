@@ -294,6 +294,8 @@ impl State {
             Event::Unmapped { start, end } => {
                 self.registered.remove(start, end);
                 self.going.was_missing(start, end);
+                // After a fork its parent says of all that is registered that it is not to be copied: of what is new there, too.
+                let _ = mem::set_fork(start, end - start, true);
             }
             Event::Moved { from, to, length } => {
                 self.registered.remove(from, from + length);

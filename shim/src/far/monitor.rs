@@ -78,6 +78,7 @@ struct Monitor {
 
 /// The thread, which does not end.
 pub(super) fn run(far: &'static Far, pagemap: Pagemap) {
+    crate::sys::aside::begin();
     let mut monitor = Monitor {
         far,
         events: Vec::with_capacity(64),

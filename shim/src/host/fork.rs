@@ -113,6 +113,7 @@ pub fn parent(forked: bool) {
 
 /// After a fork, in the child, before anything else of it runs.
 pub extern "C" fn child() {
+    crate::sys::aside::forget_after_fork();
     let Some(Held { runtime: held, starting, far }) = take_held() else { return };
     let had_runtime = held.is_some();
     drop(held);

@@ -6,11 +6,13 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
 
 use dlmalloc::Dlmalloc;
 
+use super::aside;
 use super::syscall::{call, raw};
-use crate::sync::QuietMutex;
+use crate::sync::{QuietGuard, QuietMutex};
 
 struct RawPages;
 
@@ -108,36 +110,99 @@ impl PrivateHeap {
         PrivateHeap { inner: QuietMutex::new(Dlmalloc::new_with_allocator(RawPages)) }
     }
 
-    /// Takes the heap's lock for the duration of a fork. Nothing may be allocated until it is given back.
+    /// Takes the heap's lock for the duration of a fork. Nothing may be allocated until it is given back, but by the thread that has memory
+    /// aside.
     pub fn lock_across_fork(&'static self) {
+        aside::set_forking(true);
         let _: crate::sync::Kept = self.inner.lock_keeping_mask();
     }
 
     /// Gives it back, in the parent and in the child.
     pub fn unlock_after_fork(&'static self) {
         self.inner.unlock_kept();
+        aside::set_forking(false);
+    }
+
+    /// The heap; None for the thread that may not wait for a fork.
+    fn heap(&self) -> Option<QuietGuard<'_, Dlmalloc<RawPages>>> {
+        let mut heap = if aside::is_mine() {
+            loop {
+                if aside::is_forking() {
+                    return None;
+                }
+                match self.inner.try_lock() {
+                    Some(heap) => break heap,
+                    None => super::futex::pause(Duration::from_micros(5)),
+                }
+            }
+        } else {
+            self.inner.lock()
+        };
+        for block in aside::kept() {
+            // SAFETY: it came from this heap; its size is looked at in debug builds only, and is at least that.
+            unsafe { heap.free(block, 1, 1) };
+        }
+        Some(heap)
+    }
+
+    /// The heap, or memory aside.
+    fn heap_or_aside(&self, layout: Layout) -> Result<QuietGuard<'_, Dlmalloc<RawPages>>, *mut u8> {
+        match self.heap() {
+            Some(heap) => Ok(heap),
+            None => aside::take(layout).map_or_else(|| Ok(self.inner.lock()), Err),
+        }
     }
 }
 
-// SAFETY: dlmalloc honours layouts, and the lock makes every call exclusive.
+// SAFETY: dlmalloc honours layouts, and the lock makes every call exclusive; what lies aside is handed out once.
 unsafe impl GlobalAlloc for PrivateHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: a layout of size 0 never comes here (GlobalAlloc's contract).
-        unsafe { self.inner.lock().malloc(layout.size(), layout.align()) }
+        match self.heap_or_aside(layout) {
+            // SAFETY: a layout of size 0 never comes here (GlobalAlloc's contract).
+            Ok(mut heap) => unsafe { heap.malloc(layout.size(), layout.align()) },
+            Err(aside) => aside,
+        }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller got it from us with this layout.
-        unsafe { self.inner.lock().free(ptr, layout.size(), layout.align()) }
+        if aside::contains(ptr) {
+            return aside::give_back();
+        }
+        match self.heap() {
+            // SAFETY: the caller got it from us with this layout.
+            Some(mut heap) => unsafe { heap.free(ptr, layout.size(), layout.align()) },
+            // SAFETY: as above; dlmalloc's smallest block has 24 bytes.
+            None => unsafe { aside::keep_for_later(ptr) },
+        }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as alloc.
-        unsafe { self.inner.lock().calloc(layout.size(), layout.align()) }
+        match self.heap_or_aside(layout) {
+            // SAFETY: as alloc.
+            Ok(mut heap) => unsafe { heap.calloc(layout.size(), layout.align()) },
+            // SAFETY: as long as the layout says.
+            Err(aside) => unsafe {
+                aside.write_bytes(0, layout.size());
+                aside
+            },
+        }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: as dealloc and alloc.
-        unsafe { self.inner.lock().realloc(ptr, layout.size(), layout.align(), new_size) }
+        if !aside::contains(ptr)
+            && let Some(mut heap) = self.heap()
+        {
+            // SAFETY: as dealloc and alloc.
+            return unsafe { heap.realloc(ptr, layout.size(), layout.align(), new_size) };
+        }
+        // SAFETY: as alloc and dealloc; both blocks are as long as said, and the caller sees to it that the new layout is one.
+        unsafe {
+            let new = self.alloc(Layout::from_size_align_unchecked(new_size, layout.align()));
+            if !new.is_null() {
+                core::ptr::copy_nonoverlapping(ptr, new, layout.size().min(new_size));
+                self.dealloc(ptr, layout);
+            }
+            new
+        }
     }
 }

@@ -7,6 +7,7 @@
 pub mod alloc;
 pub mod apart;
 pub mod app;
+pub mod aside;
 pub mod clock;
 pub mod env;
 pub mod errno;
