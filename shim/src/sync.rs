@@ -52,6 +52,13 @@ impl<T> QuietMutex<T> {
         QuietGuard { lock: self, _mask: mask }
     }
 
+    /// Takes the lock if it is free.
+    pub fn try_lock(&self) -> Option<QuietGuard<'_, T>> {
+        let mask = SignalMask::block_all();
+        let taken = self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        taken.then(|| QuietGuard { lock: self, _mask: mask })
+    }
+
     /// Takes the lock for longer than a scope, by a caller that has signals blocked already; see [`Self::unlock_kept`].
     pub fn lock_keeping_mask(&self) -> Kept {
         if self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {

@@ -269,7 +269,12 @@ impl Engine {
         if !(first..to).step_by(mem::PAGE).all(pins::add) {
             return Err(Errno(libc::ENOMEM));
         }
-        crate::host::handle(mapping.handle).bring_in(mapping.page_at(first), mapping.page_at(to - 1) + 1)?;
+        let handle = crate::host::handle(mapping.handle);
+        let _here = handle.using(mapping.page_at(first) * mem::PAGE as u64, (to - first) as u64)?;
+        let pages = mapping.page_at(first)..mapping.page_at(to - 1) + 1;
+        handle.bring_in(pages.start, pages.end)?;
+        // It stays, too, where the kernel notes stores by itself.
+        handle.region.mark_writer(pages.start, pages.end - pages.start);
         (first..to).step_by(mem::PAGE).try_for_each(|page| self.open_for_kernel(mapping, page))
     }
 

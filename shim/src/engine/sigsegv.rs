@@ -353,9 +353,9 @@ impl Sigsegv {
             let page = mapping.page_at(pages.0);
             // All that is present becomes writable with the block; what is still guarded is marked when it is let in.
             if now == WRITE {
-                handle.region.mark_writer(page, mapping.page_at(pages.1 - 1) + 1 - page)
+                handle.region.mark_writer(page, mapping.page_at(pages.1 - 1) + 1 - page);
             } else {
-                handle.region.mark_writer(first, end - first)
+                handle.region.mark_writer(first, end - first);
             }
         }
         if now != next || again {

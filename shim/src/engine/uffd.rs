@@ -253,7 +253,11 @@ impl UffdEngine {
             }
             let now = runtime.mappings.find(address);
             if now.is_some_and(|now| core::ptr::eq(now.state, mapping.state)) {
-                host::handle(mapping.handle).region.mark_writer(page, 1);
+                if !host::handle(mapping.handle).region.mark_writer(page, 1) {
+                    // It leaves, or has left: whoever wants to store looks again, and finds it missing when it is gone (E1).
+                    mapping.state.unlock(block, before);
+                    return self.uffd.wake(address & !(mem::PAGE - 1), mem::PAGE);
+                }
                 let result = self.uffd.write_protect(mapping.address_of(page), mem::PAGE, false);
                 mapping.state.unlock(block, WRITE);
                 return result;

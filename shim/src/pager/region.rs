@@ -232,7 +232,8 @@ impl<C: Board + Frames> Region<C> {
             let chunk = self.cache.chunk(page / CHUNK_PAGES)?;
             let entry = &chunk.entries[(page % CHUNK_PAGES) as usize];
             let word = entry.word().load(Ordering::SeqCst);
-            if entry.state() != State::Claimed {
+            let state = entry.state();
+            if !state.is_taken() {
                 return Ok(());
             }
             let owner = Entry::owner(word);
@@ -241,7 +242,7 @@ impl<C: Board + Frames> Region<C> {
                 if entry.take_over(word, me) {
                     // The owner may have died between installing and saying so. A page that is in the file was installed
                     // whole; fetching it again would overwrite stores made since, so its content decides.
-                    self.adopt_orphan(page)?;
+                    if state == State::Leaving { self.adopt_leaving(page)? } else { self.adopt_orphan(page)? }
                 }
                 continue;
             }
@@ -262,6 +263,17 @@ impl<C: Board + Frames> Region<C> {
             self.settle(page, Event::Release);
         } else {
             self.settle_installed(page, super::table::SUM_UNKNOWN);
+            self.mark_dirty(page, 1);
+        }
+        Ok(())
+    }
+
+    /// One that was being taken out: it is out, or still what it was, or put back. Zeros that are in the file are the program's.
+    fn adopt_leaving(&self, page: u64) -> Result<(), PagerError> {
+        if self.cache.is_hole(page)? {
+            self.settle(page, Event::Leave);
+        } else {
+            self.settle(page, Event::Stay);
             self.mark_dirty(page, 1);
         }
         Ok(())
@@ -394,11 +406,11 @@ impl<C: Board + Frames> Region<C> {
         self.mark_with(first, count, Entry::mark_dirty);
     }
 
-    /// Notes pages that this process can store into unnoticed from now on.
-    pub fn mark_writer(&self, first: u64, count: u64) {
+    /// Notes pages that this process can store into unnoticed from now on. False if none of them could be noted: absent, or leaving.
+    pub fn mark_writer(&self, first: u64, count: u64) -> bool {
         let me = self.cache.me();
         self.stored.store(true, Ordering::Relaxed);
-        self.mark_with(first, count, |entry| entry.mark_writer(me));
+        self.mark_with(first, count, |entry| entry.mark_writer(me))
     }
 
     /// Slot `me` can no longer store into `first..end` unnoticed.
@@ -408,11 +420,12 @@ impl<C: Board + Frames> Region<C> {
         }
     }
 
-    fn mark_with(&self, first: u64, count: u64, mark: impl Fn(&Entry) -> bool) {
+    fn mark_with(&self, first: u64, count: u64, mark: impl Fn(&Entry) -> bool) -> bool {
         let mut page = first;
         let end = first.saturating_add(count);
+        let mut marked = false;
         while page < end {
-            let Ok(chunk) = self.cache.chunk(page / CHUNK_PAGES) else { return };
+            let Ok(chunk) = self.cache.chunk(page / CHUNK_PAGES) else { return marked };
             let stop = end.min((page / super::table::WINDOW_PAGES + 1) * super::table::WINDOW_PAGES);
             let mut any = false;
             for at in page..stop {
@@ -422,8 +435,10 @@ impl<C: Board + Frames> Region<C> {
                 let (word, bit) = window_bit(page);
                 chunk.dirty[word].fetch_or(bit, Ordering::SeqCst);
             }
+            marked |= any;
             page = stop;
         }
+        marked
     }
 
     /// Makes sure that what is known of the pages can be told here: a harvest passes over what it can't mark, and where the range

@@ -1,0 +1,73 @@
+//! The budget of the page cache: it is kept to, and nothing is lost for it.
+//!
+//! Owns: the measure of what a host's page caches take. Called by: `cargo test`. Must not: sleep to let something happen: a program
+//! runs to its end, and is looked at meanwhile.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use netmem_tests::built::compile;
+use netmem_tests::hang::{patient, wait};
+use netmem_tests::{Engine, Host, Run, Server, on_each_rung};
+
+on_each_rung! {
+    a_twentieth_of_a_file_is_enough_for_who_stores_loads_reads_and_writes
+}
+
+/// Pages of the file, and the twentieth of them that the host may have.
+const PAGES: usize = 4096;
+const BUDGET: u64 = (PAGES * 4096 / 20) as u64;
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Bytes of all cache files of a host.
+fn taken(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let sizes = entries.flatten().map(|entry| {
+        let Ok(status) = entry.metadata() else { return 0 };
+        let path = entry.path();
+        let is_a_tree = path.components().any(|part| part.as_os_str() == "tree");
+        if status.is_dir() { taken(&path) } else if is_a_tree { status.blocks() * 512 } else { 0 }
+    });
+    sizes.sum()
+}
+
+fn departures(host: &Host, server: &Server, arguments: &[&str]) -> Run {
+    let program = compile("tests/agent/departures.c", &["-pthread"]);
+    Run::on(host, server.url(), program).arg("/netmem/d").args(arguments).limit(LIMIT)
+}
+
+/// Runs programs on a host at the same time; the most that the page caches took meanwhile, and what each said.
+fn together(host: &Host, runs: Vec<Run>) -> (u64, Vec<String>) {
+    std::thread::scope(|scope| {
+        let started: Vec<_> = runs.into_iter().map(|run| scope.spawn(|| run.output())).collect();
+        let mut most = 0;
+        while !started.iter().all(|run| run.is_finished()) {
+            most = most.max(taken(&host.cache()));
+            std::thread::yield_now();
+        }
+        let outputs = started.into_iter().map(|run| run.join().expect("a run"));
+        (most, outputs.map(|output| format!("{}{}", output.stdout.lines().last().unwrap_or(""), output.stderr)).collect())
+    })
+}
+
+fn a_twentieth_of_a_file_is_enough_for_who_stores_loads_reads_and_writes(engine: Engine) {
+    let (server, host) = (Server::start(), Host::new(engine));
+    let pages = PAGES.to_string();
+    departures(&Host::new(engine), &server, &["make", &pages]).ok();
+    let worker = |first: &str| {
+        departures(&host, &server, &[first, "3", &pages, "1500"]).env("NETMEM_CACHE_BYTES", BUDGET.to_string())
+    };
+    let (most, said) = together(&host, vec![worker("0"), worker("3")]);
+    assert_eq!(said, ["0 wrong", "0 wrong"]);
+    assert!(most <= BUDGET * 105 / 100, "{most} bytes of {BUDGET}");
+    let output = departures(&Host::new(engine), &server, &["check", "6", &pages]).output();
+    assert_eq!(output.stdout, "0 wrong\n", "{output}");
+}
+
+#[allow(dead_code)]
+fn unused() {
+    let _ = (patient, wait, Stdio::null);
+}
