@@ -4,7 +4,6 @@
  * departures FILE make PAGES                     the file, with a word in each page that nobody changes
  * departures FILE check WORKERS PAGES            what they left behind
  */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -145,5 +144,5 @@ int main(int argc, char **argv)
 			pthread_join(threads[i], NULL);
 	}
 	printf("%ld wrong\n", atomic_load(&wrong));
-	return wrong != 0;
+	return atomic_load(&wrong) != 0;
 }

@@ -412,6 +412,8 @@ pub fn drain(
     if !spans.iter().any(|span| touches(*span)) {
         return with_vectors(spans, |vectors| make(Step { vectors, done: 0 }));
     }
+    // B2: what was made readable stays so, and here, while the call lasts.
+    let _here = bring_in(spans);
     let (kind, wanted) = (kind(), total(spans).min(room(spans, false)));
     let (mut done, mut tries) = (0, 0);
     let cuts = cuts(spans);

@@ -129,7 +129,13 @@ fn harvest_own(
         // While the table can't change, each address shows what its row says: a scan of what was mapped there before would
         // swallow another region's notes.
         let _table = runtime.mappings.write();
-        and(&harvest_shown(runtime, handle))
+        let mut pieces = runtime.mappings.of_handle(handle.index);
+        pieces.retain(|mapping| !mapping.private);
+        // In two passes (D3): a page that is mapped twice must not lose the tag of a store made through the one mapping while
+        // the other is harvested.
+        runtime.engine().clear_writers(&pieces, handle);
+        runtime.engine().harvest_pieces(&pieces, handle);
+        and(&pieces)
     };
     if runtime.engine().tracking().marks() {
         super::robust::keep_open(runtime);
@@ -137,30 +143,11 @@ fn harvest_own(
     done
 }
 
-/// The same of the mappings as they are, which it returns. The caller keeps the table from changing.
-fn harvest_shown(runtime: &Runtime, handle: &Handle) -> Vec<Mapping> {
-    let mut pieces = runtime.mappings.of_handle(handle.index);
-    pieces.retain(|mapping| !mapping.private);
-    // In two passes (D3): a page that is mapped twice must not lose the tag of a store made through the one mapping while
-    // the other is harvested.
-    runtime.engine().clear_writers(&pieces, handle);
-    runtime.engine().harvest_pieces(&pieces, handle);
-    pieces
-}
-
 /// The same, and nothing of the region is open to stores afterwards but pinned pages; EBUSY if something is.
 pub fn close(runtime: &Runtime, handle: &Handle) -> Result<(), Errno> {
     harvest_own(runtime, handle, |pieces| {
         pieces.iter().try_for_each(|mapping| runtime.engine().close(mapping))
     })
-}
-
-/// What this process stored becomes marks, so that nobody tries to take it out. Not while the table is being changed: it is not needed
-/// for more than that, and whoever makes room may be the one who has the table.
-pub fn mark_for_room(runtime: &Runtime, handle: &Handle) {
-    if let Some(_table) = runtime.mappings.try_write() {
-        harvest_shown(runtime, handle);
-    }
 }
 
 /// Everything that any process of this host stored through a mapping of the region becomes a mark.

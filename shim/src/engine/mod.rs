@@ -142,7 +142,10 @@ impl Engine {
                 mem::mprotect(mapping.start, mapping.length(), mapping.prot)
             }
             // Its blocks are cold. (A range that was moved may have some of its old protections.)
-            Engine::Sigsegv(_) => mem::mprotect(mapping.start, mapping.length(), libc::PROT_NONE),
+            Engine::Sigsegv(_) => {
+                handle.region.cache.ask_before_pages_leave();
+                mem::mprotect(mapping.start, mapping.length(), libc::PROT_NONE)
+            }
         }
     }
 
@@ -243,6 +246,21 @@ impl Engine {
             None if self.tracking() == Tracking::Holds => Ok(()),
             _ => Err(Errno(libc::EBUSY)),
         }
+    }
+
+    /// Closes the pages of `first..end` that are about to leave, wherever they are shown. The caller keeps the table from changing.
+    pub fn close_pages(
+        &self,
+        runtime: &crate::host::Runtime,
+        handle: &Handle,
+        first: u64,
+        end: u64,
+    ) -> Result<(), Errno> {
+        let Engine::Sigsegv(engine) = self else { return Ok(()) };
+        let _looking = state::Looking::start();
+        let shown = runtime.mappings.of_handle(handle.index).into_iter();
+        let shown = shown.filter(|mapping| mapping.first_page < end && mapping.end_page() > first);
+        shown.into_iter().try_for_each(|mapping| engine.close_pages(&mapping, handle, first, end))
     }
 
     /// The same for one mapping that is about to go; nothing for a private one.

@@ -15,6 +15,7 @@ use super::state::{COLD, Looking, READ};
 use super::uffd::UffdEngine;
 use super::waiting::{Pending, Touched, Waits};
 use crate::config::Prefetch;
+use crate::host::budget::Coming;
 use crate::host::{self, Handle, Runtime};
 use crate::log;
 use crate::pager::page::Event;
@@ -68,6 +69,8 @@ pub(super) struct Server {
     batch: Vec<Wanted>,
     /// Pages in `batch`.
     pages: u64,
+    /// How many there may be before no more are claimed ahead.
+    most: u64,
     /// Where pages were installed whose waiters, if any, sleep still.
     asleep: Option<(usize, usize)>,
     /// Whether a read of the userfaultfd waits.
@@ -80,7 +83,7 @@ impl Server {
     /// The thread's state before its first fault.
     pub(super) fn new(uffd: Arc<Uffd>, prefetch: Prefetch) -> Self {
         let (pending, batch) = (Vec::new(), Vec::new());
-        Server { uffd, prefetch, pending, batch, pages: 0, asleep: None, blocking: true, touched: None }
+        Server { uffd, prefetch, pending, batch, pages: 0, most: 1, asleep: None, blocking: true, touched: None }
     }
 
     /// For one fault, of this very thread, on the page at `address`.
@@ -94,9 +97,10 @@ impl Server {
         let Some(address) = self.touched.as_ref().map(|touched| touched.address) else { return Ok(()) };
         let mut waits = Some(Pending::now(address, 0, runtime));
         while let Some(fault) = waits {
-            host::room::make(runtime, 1 + runtime.budget.batch());
+            let coming = self.expect(runtime, 1);
             self.begin(runtime, fault);
             self.fetch_batch(runtime);
+            drop(coming);
             waits = self.pending.pop();
         }
         self.touched.as_ref().and_then(|touched| touched.lost.get()).map_or(Ok(()), Err)
@@ -135,16 +139,26 @@ impl Server {
                     todo.push(Pending::now(message.address, message.thread, runtime));
                 }
             }
-            if !todo.is_empty() {
-                // Before anything is claimed: who makes room may have to wait for who waits for a claim.
-                host::room::make(runtime, todo.len() as u64 + runtime.budget.batch());
-            }
+            // Before anything is claimed: who makes room may have to wait for who waits for a claim.
+            let coming = self.expect(runtime, todo.len());
             for fault in todo {
                 self.begin(runtime, fault);
             }
             self.fetch_batch(runtime);
+            drop(coming);
             host::poison::heal();
         }
+    }
+
+    /// Makes room for what so many faults may need, and for what is claimed along with it.
+    fn expect(&mut self, runtime: &'static Runtime, faults: usize) -> Option<Coming<'static>> {
+        if faults == 0 {
+            return None;
+        }
+        self.most = runtime.budget.batch().min(BATCH_PAGES_MAX);
+        let coming = runtime.budget.expect(faults as u64 + self.most);
+        host::room::make(runtime);
+        Some(coming)
     }
 
     /// Synchronous tracking: mark, then let go on.
@@ -178,7 +192,7 @@ impl Server {
             Ok(Need::Nothing) => self.fill_hole(runtime, &mapping, page),
             Ok(Need::Zeros) => {
                 count_fault(handle);
-                runtime.budget.reserve(handle, 1);
+                runtime.budget.came(handle, 1);
                 if self.install(&mapping, page, &ZEROS, true).is_empty() {
                     handle.region.settle_installed(page, SUM_ZERO);
                 } else {
@@ -229,7 +243,7 @@ impl Server {
         let inside = mapping.first_page..mapping.end_page().min(handle.region.fetchable());
         for step in 1..plan.count as i64 {
             let next = page.wrapping_add_signed(plan.stride * step);
-            if !inside.contains(&next) || self.pages >= BATCH_PAGES_MAX.min(runtime.budget.batch()) {
+            if !inside.contains(&next) || self.pages >= self.most {
                 return;
             }
             match handle.region.need(next) {
@@ -308,7 +322,7 @@ impl Server {
                 _ => runs.push(Run::new(wanted.first, wanted.count)),
             }
         }
-        runtime.budget.reserve(handle, runs.iter().map(|run| u64::from(run.count)).sum());
+        runtime.budget.came(handle, runs.iter().map(|run| u64::from(run.count)).sum());
         let region = &handle.region;
         let epoch = region.view();
         // Of the wanted, all before this one have come, and this many pages of it.

@@ -3,11 +3,11 @@
 //! Owns: [`Budget`], and the count that all processes of the host share. Called by: room, handle, cache_file. Must not: take a page out
 //! (that is room's).
 //!
-//! Each cache file's share in the count is in its control file ([`Control::bytes`]), and the count is their sum. What is about to be
-//! brought in is counted before, so the count is never less than what is there; what did not come, or takes no room, goes from it when
-//! somebody looks at the file.
+//! Each cache file's share in the count is in its control file ([`Control::bytes`]), and the count is their sum. A share grows with each page
+//! that came, and is set right when somebody looks at the file: pages of zeros may take no room. What is coming is counted apart, by process,
+//! since a process may be killed before it comes.
 
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 
 use netmem_protocol::PAGE_SIZE;
@@ -28,14 +28,39 @@ use crate::sys::{file, mem, shm};
 const LEAST: u64 = 256 * 1024;
 /// Pages that come in together at the most, as a part of the budget.
 const BATCH_PART: u64 = 32;
+/// What may be coming at once, as a part of the budget.
+const COMING_PART: u64 = 8;
 /// Bytes of a region that are counted before its file is looked at.
 const LOOK_BYTES: u64 = 1 << 20;
 
+/// Where [`Budget::own_place`] was last.
+static OWN_PLACE: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Processes of a store on a host that count what is coming for themselves; more than these count it in the sum alone.
+const PROCESSES: usize = 200;
+
+/// The words that all processes share: the front of the store's file `budget`.
+#[repr(C)]
+struct Shared {
+    /// Bytes of all cache files of the store.
+    used: AtomicU64,
+    /// Bytes that are about to come in, all processes together.
+    coming: AtomicU64,
+    /// And of each.
+    processes: [Process; PROCESSES],
+}
+
+#[repr(C)]
+struct Process {
+    /// Its number; 0: nobody's.
+    pid: AtomicU64,
+    coming: AtomicU64,
+}
+
 /// See the module.
 pub struct Budget {
-    /// Bytes of all cache files of the store, reserved ones too.
-    used: &'static AtomicU64,
-    /// Bytes that they may take, as far as this process is concerned.
+    shared: &'static Shared,
+    /// Bytes that all may take, as far as this process is concerned.
     limit: AtomicU64,
     /// The process of the thread that makes room here; 0: none. A forked child finds its parent's.
     pub(super) maker: AtomicI32,
@@ -47,14 +72,38 @@ pub struct Budget {
     pub(super) works: bool,
 }
 
+/// Pages that are coming.
+pub struct Coming<'a> {
+    budget: &'a Budget,
+    bytes: u64,
+    process: Option<usize>,
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        let shared = self.budget.shared;
+        if let Some(process) = self.process {
+            shared.processes[process].coming.fetch_sub(self.bytes, Ordering::SeqCst);
+        }
+        subtract(&shared.coming, self.bytes);
+    }
+}
+
+/// The count may have been set right meanwhile.
+fn subtract(word: &AtomicU64, bytes: u64) {
+    let less = |now: u64| Some(now.saturating_sub(bytes));
+    let _ = word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+}
+
 impl Budget {
     /// Reads the budget and finds the count.
     pub fn open(directory: &HostDirectory, config: &Config) -> Result<Budget, Errno> {
+        const { assert!(size_of::<Shared>() <= mem::PAGE) };
         shm::extend(&directory.budget_file, mem::PAGE as u64)?;
         let at = shm::map_apart(&directory.budget_file, 0, mem::PAGE)?;
-        // SAFETY: a mapping of a page that is never given up, of a file that nobody makes shorter.
-        let used = unsafe { &*(at as *const AtomicU64) };
-        let auto = || room_of_host(directory).saturating_add(used.load(Ordering::Relaxed)) / 2;
+        // SAFETY: a mapping of a page that is never given up, of a file that nobody makes shorter, and made of atomics.
+        let shared = unsafe { &*(at as *const Shared) };
+        let auto = || room_of_host(directory).saturating_add(shared.used.load(Ordering::Relaxed)) / 2;
         let limit = config.cache_bytes.unwrap_or_else(auto).max(LEAST);
         let works = !has_huge_pages(directory.device);
         if !works && config.cache_bytes.is_some() {
@@ -64,7 +113,7 @@ impl Budget {
         }
         log::debug!("page caches may take {limit} bytes on this host");
         Ok(Budget {
-            used,
+            shared,
             limit: AtomicU64::new(limit),
             maker: AtomicI32::new(0),
             again_at: AtomicU64::new(0),
@@ -75,7 +124,7 @@ impl Budget {
 
     /// Bytes that are taken, or about to be.
     pub fn used(&self) -> u64 {
-        self.used.load(Ordering::SeqCst)
+        self.shared.used.load(Ordering::SeqCst) + self.shared.coming.load(Ordering::SeqCst)
     }
 
     /// Bytes that may be.
@@ -83,14 +132,59 @@ impl Budget {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Pages to bring in together at the most.
+    /// Pages to bring in together at the most; fewer if many do so at once.
     pub fn batch(&self) -> u64 {
-        (self.limit() / BATCH_PART / PAGE_SIZE as u64).max(1)
+        let coming = self.shared.coming.load(Ordering::Relaxed);
+        let rest = (self.limit() / COMING_PART).saturating_sub(coming);
+        ((self.limit() / BATCH_PART).min(rest) / PAGE_SIZE as u64).max(1)
     }
 
-    /// Whether so many more pages are more than there is room for.
-    pub fn is_short_of(&self, pages: u64) -> bool {
-        self.used().saturating_add(pages * PAGE_SIZE as u64) > self.limit()
+    /// Whether there is more, or about to be, than there may be.
+    pub fn is_short(&self) -> bool {
+        self.used() > self.limit()
+    }
+
+    /// Counts pages that are about to come in, until what is returned is dropped.
+    pub fn expect(&self, pages: u64) -> Coming<'_> {
+        let bytes = pages * PAGE_SIZE as u64;
+        let process = self.own_place();
+        if let Some(process) = process {
+            self.shared.processes[process].coming.fetch_add(bytes, Ordering::SeqCst);
+        }
+        self.shared.coming.fetch_add(bytes, Ordering::SeqCst);
+        Coming { budget: self, bytes, process }
+    }
+
+    /// This process's place among those that count for themselves. A forked child finds that its parent's is not its own.
+    fn own_place(&self) -> Option<usize> {
+        let me = rustix::process::getpid().as_raw_nonzero().get() as u64;
+        let places = &self.shared.processes;
+        let hint = OWN_PLACE.load(Ordering::Relaxed);
+        if places.get(hint).is_some_and(|place| place.pid.load(Ordering::Relaxed) == me) {
+            return Some(hint);
+        }
+        let take = |place: &Process, from: u64| {
+            let taken = place.pid.compare_exchange(from, me, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+            taken || place.pid.load(Ordering::SeqCst) == me
+        };
+        let free = places.iter().position(|place| take(place, 0));
+        let place = free.or_else(|| {
+            self.bury_the_dead();
+            places.iter().position(|place| take(place, 0))
+        })?;
+        OWN_PLACE.store(place, Ordering::Relaxed);
+        Some(place)
+    }
+
+    /// What was coming for processes that are dead does not come.
+    pub(super) fn bury_the_dead(&self) {
+        for place in &self.shared.processes {
+            let pid = place.pid.load(Ordering::SeqCst);
+            if pid != 0 && crate::sys::proc::start_time(pid as i32) == Some(0) {
+                subtract(&self.shared.coming, place.coming.swap(0, Ordering::SeqCst));
+                let _ = place.pid.compare_exchange(pid, 0, Ordering::SeqCst, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The tmpfs is full: what is there now is all that there may be.
@@ -102,12 +196,12 @@ impl Budget {
         self.limit.fetch_min(now.max(LEAST), Ordering::Relaxed);
     }
 
-    /// Counts pages of a region that are about to come in.
-    pub fn reserve(&self, handle: &Handle, pages: u64) {
+    /// Counts pages of a region that came.
+    pub fn came(&self, handle: &Handle, pages: u64) {
         let bytes = pages * PAGE_SIZE as u64;
         let share = &handle.region.cache.control().bytes;
         let before = share.fetch_add(bytes, Ordering::SeqCst);
-        self.used.fetch_add(bytes, Ordering::SeqCst);
+        self.shared.used.fetch_add(bytes, Ordering::SeqCst);
         if before / LOOK_BYTES != (before + bytes) / LOOK_BYTES {
             self.look(handle);
         }
@@ -124,7 +218,7 @@ impl Budget {
     pub(super) fn rest(&self, rest: Duration) {
         let rest = u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX);
         self.again_at.store(monotonic_ns().saturating_add(rest), Ordering::Relaxed);
-        if !self.told.swap(true, Ordering::Relaxed) {
+        if self.used() > self.limit() && !self.told.swap(true, Ordering::Relaxed) {
             log::error!(
                 "the page caches take more than NETMEM_CACHE_BYTES ({} of {} bytes): what they hold is not committed, or in use",
                 self.used(),
@@ -140,7 +234,7 @@ impl Budget {
 
     fn change(&self, now: u64, before: u64) {
         let changed = |used: u64| Some(used.saturating_add(now).saturating_sub(before));
-        let _ = self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, changed);
+        let _ = self.shared.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, changed);
     }
 }
 

@@ -43,6 +43,8 @@ pub struct RegionFile {
     closed: AtomicBool,
     /// The kernel reads the file for this process at any moment: see [`Self::keep_all`].
     pub(super) keeps_all: AtomicBool,
+    /// See [`Self::ask_before_pages_leave`].
+    pub(super) shows: AtomicBool,
     /// Lock order: 2e. See [`EndLock`].
     end: QuietMutex<()>,
     /// Device of the cache file.
@@ -103,6 +105,7 @@ impl RegionFile {
             slot: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             keeps_all: AtomicBool::new(false),
+            shows: AtomicBool::new(false),
             end: QuietMutex::new(()),
             device: stat.st_dev,
             inode: stat.st_ino,
@@ -194,11 +197,6 @@ impl RegionFile {
     /// The cache file's descriptor, open for reading and writing.
     pub fn fd(&self) -> &OwnFd {
         &self.file
-    }
-
-    /// Takes the lock of [`Frames::lock_host`] if nobody has it.
-    pub fn try_lock_host(&self) -> bool {
-        file::try_lock_exclusive(&self.control_file)
     }
 
     /// Takes the lock on shared file offsets, waiting for other processes.

@@ -182,13 +182,14 @@ impl Handle {
         // A fault counts itself.
         let began = (sites::wanted() && !sites::in_a_fault()).then(Instant::now);
         let deadline = Self::deadline(runtime);
-        let step = runtime.budget.batch().min(BRING_IN_PAGES);
         let mut result = Ok(());
         let mut at = first;
         while at < end && result.is_ok() {
-            let stop = end.min(at + step);
-            self.make_room(runtime, (at..stop).filter(|page| !self.region.is_present(*page)).count() as u64);
-            result = self.region.bring_in(&runtime.remote, at, stop, for_write, deadline);
+            let stop = end.min(at + runtime.budget.batch().min(BRING_IN_PAGES));
+            let absent = (at..stop).filter(|page| !self.region.is_present(*page)).count() as u64;
+            result = self.with_room(runtime, absent, || {
+                self.region.bring_in(&runtime.remote, at, stop, for_write, deadline)
+            });
             at = stop;
         }
         if let Some(began) = began {
@@ -197,10 +198,14 @@ impl Handle {
         result.map_err(|error| self.report("a page can't be had", &error))
     }
 
-    /// Before pages come in.
-    fn make_room(&self, runtime: &'static Runtime, pages: u64) {
-        room::make(runtime, pages);
-        runtime.budget.reserve(self, pages);
+    /// Brings so many pages in, with room made for them before.
+    fn with_room<T>(&self, runtime: &'static Runtime, pages: u64, bring_in: impl FnOnce() -> T) -> T {
+        let coming = runtime.budget.expect(pages);
+        room::make(runtime);
+        let result = bring_in();
+        runtime.budget.came(self, pages);
+        drop(coming);
+        result
     }
 
     /// Brings in those of the pages that are nobody's turn to bring in, if it can be done; who needs them will ask.
@@ -208,8 +213,9 @@ impl Handle {
         let Ok(_pin) = self.pin() else { return };
         if let Ok(runtime) = self.runtime() {
             let pages = &pages[..pages.len().min(runtime.budget.batch() as usize)];
-            self.make_room(runtime, pages.len() as u64);
-            let _ = self.region.prefetch(&runtime.remote, pages);
+            let _ = self.with_room(runtime, pages.len() as u64, || {
+                self.region.prefetch(&runtime.remote, pages)
+            });
         }
     }
 
@@ -294,7 +300,7 @@ impl Handle {
         if !self.region.is_present(page) {
             return Ok(());
         }
-        self.runtime()?.budget.reserve(self, 1);
+        self.runtime()?.budget.came(self, 1);
         // A load through a mapping of our own, which is registered nowhere, lets the kernel do it under the page's lock.
         self.region.cache.populate(page)
     }

@@ -6,6 +6,7 @@
 pub mod attach;
 pub mod budget;
 pub mod cache_file;
+pub mod closing;
 pub mod cwd;
 pub mod directory;
 pub mod fds;

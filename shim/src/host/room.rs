@@ -1,7 +1,7 @@
 //! Making room in the page cache: whoever is about to bring pages in takes others out before, if the budget wants it.
 //!
-//! Owns: whose turn it is to lose pages. Called by: handle before a fetch, the uffd engines before they claim. Must not: wait for anything
-//! that may wait for the caller: locks are tried, and no claim is held.
+//! Owns: whose turn it is to lose pages. Called by: handle before a fetch, the uffd engines before they claim. Must not: be entered with a
+//! claim, or wait for a lock that the caller may hold.
 
 use core::sync::atomic::Ordering;
 use core::time::Duration;
@@ -10,20 +10,20 @@ use std::time::Instant;
 use netmem_protocol::PAGE_SIZE;
 
 use super::cache_file::RegionFile;
-use super::{Handle, Runtime, handle};
-use crate::engine::harvest;
+use super::{Handle, Runtime, closing, handle};
 use crate::log;
-use crate::pager::table::{Board, Tracking, WINDOW_PAGES};
+use crate::pager::table::{Board, WINDOW_PAGES};
 use crate::pager::Region;
 use crate::stats;
-use crate::sync::QuietGuard;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::{file, futex};
 
-/// How long somebody waits for others who make room, or who commit what could leave.
+/// How long somebody waits for others who make room.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Between two looks.
 const POLL: Duration = Duration::from_micros(300);
+/// What is taken out beyond what is wanted, as a part of the budget.
+const SPARE_PART: u64 = 32;
 /// After a round without a page to take out, the next one comes so many times later as it took.
 const REST: u32 = 20;
 
@@ -32,23 +32,23 @@ const REST: u32 = 20;
 enum Round {
     /// Pages went, or need not go.
     Done,
-    /// Somebody commits, or moves a view.
+    /// Somebody else makes room.
     Busy,
     /// Nothing that is here may go.
     Nothing,
 }
 
-/// Makes room for so many pages. While others make room, or commit what could go, this waits a little; then the budget is exceeded.
-pub fn make(runtime: &'static Runtime, pages: u64) {
+/// Makes room for what is expected. While others make room this waits a little; then the budget is exceeded.
+pub fn make(runtime: &'static Runtime) {
     let budget = &runtime.budget;
-    if !budget.is_short_of(pages) || !budget.works {
+    if !budget.is_short() || !budget.works {
         return;
     }
     let began = Instant::now();
-    while budget.is_short_of(pages) && monotonic_ns() >= budget.again_at.load(Ordering::Relaxed) {
+    while budget.is_short() && monotonic_ns() >= budget.again_at.load(Ordering::Relaxed) {
         let round = Instant::now();
         let maker = Maker::begin(runtime);
-        match maker.as_ref().map_or(Round::Busy, |maker| maker.make(pages)) {
+        match maker.as_ref().map_or(Round::Busy, Maker::make) {
             Round::Done => {}
             Round::Nothing => return budget.rest(round.elapsed() * REST),
             Round::Busy if began.elapsed() > PATIENCE => return,
@@ -89,8 +89,8 @@ impl Maker {
         Some(Maker { runtime, _quiet: quiet })
     }
 
-    /// One round over this process's regions.
-    fn make(&self, pages: u64) -> Round {
+    /// One round over this process's regions: at first each gives its part of what is clean; then of what is marked, perhaps without reason.
+    fn make(&self) -> Round {
         let budget = &self.runtime.budget;
         let pinned = || handle::all().filter_map(|handle| Some((handle, handle.pin().ok()?)));
         let mut regions = 0;
@@ -98,68 +98,43 @@ impl Maker {
             budget.look(handle);
             regions += 1;
         }
+        budget.bury_the_dead();
+        let mut round = if budget.is_short() { Round::Nothing } else { return Round::Done };
         // Some more than is wanted now, so that the next one who comes need not begin again.
-        let wanted = pages + budget.batch();
-        let mut round = if budget.is_short_of(pages) { Round::Nothing } else { return Round::Done };
-        for turn in 0..2 {
+        let aim = budget.limit() - budget.limit() / SPARE_PART;
+        for (turn, suspected) in [false, false, true].into_iter().enumerate() {
             for (handle, _pin) in pinned() {
-                if !budget.is_short_of(wanted) {
+                let over = budget.used().saturating_sub(if suspected { budget.limit() } else { aim });
+                if over == 0 {
                     return Round::Done;
                 }
-                let want = (budget.used() + wanted * PAGE_SIZE as u64 - budget.limit()) / PAGE_SIZE as u64 + 1;
-                // At first each gives its part.
+                let want = over.div_ceil(PAGE_SIZE as u64);
                 let want = if turn == 0 { want.div_ceil(regions) } else { want };
-                match self.take_from(handle, want) {
-                    None if round == Round::Nothing => round = Round::Busy,
-                    None | Some(0) => {}
-                    Some(_) => round = Round::Done,
+                if self.take_from(handle, want, suspected) > 0 {
+                    round = Round::Done;
                 }
             }
         }
         round
     }
 
-    /// Takes so many pages out of a region. `None` if somebody is at it.
-    fn take_from(&self, handle: &'static Handle, want: u64) -> Option<u64> {
-        let locks = Locks::try_take(handle)?;
-        if handle.region.cache.someone_must_be_asked() {
-            return Some(0);
-        }
-        if self.runtime.engine().tracking() == Tracking::PageTables {
-            // What was stored is marked, and not looked at.
-            harvest::mark_for_room(self.runtime, handle);
-        }
-        let left = take_out(&handle.region, want);
-        drop(locks);
+    /// Takes so many pages out of a region.
+    fn take_from(&self, handle: &'static Handle, want: u64, suspected: bool) -> u64 {
+        let close = |first: u64, end: u64| closing::close(self.runtime, handle, first, end);
+        let left = take_out(&handle.region, want, suspected, &close);
         stats::add(&stats::PAGES_EVICTED, left);
         self.runtime.budget.look(handle);
-        Some(left)
-    }
-}
-
-/// A region's locks, which keep commits, moves of the view and changes of size away. Tried, never waited for: who has them may wait for
-/// whoever makes room.
-struct Locks<'a> {
-    cache: &'a RegionFile,
-    _process: QuietGuard<'a, ()>,
-}
-
-impl<'a> Locks<'a> {
-    fn try_take(handle: &'a Handle) -> Option<Locks<'a>> {
-        let process = handle.region.maintenance.try_lock()?;
-        let cache = &handle.region.cache;
-        cache.try_lock_host().then_some(Locks { cache, _process: process })
-    }
-}
-
-impl Drop for Locks<'_> {
-    fn drop(&mut self) {
-        crate::pager::Frames::unlock_host(self.cache);
+        left
     }
 }
 
 /// Goes around a region's pages from where the last one stopped, twice at the most: a young page is spared the first time.
-fn take_out(region: &Region<RegionFile>, want: u64) -> u64 {
+fn take_out(
+    region: &Region<RegionFile>,
+    want: u64,
+    suspected: bool,
+    close: &dyn Fn(u64, u64) -> bool,
+) -> u64 {
     let mut windows = Vec::new();
     region.each_resident_window(0..u64::MAX, |window| windows.push(window));
     let hand = &region.cache.control().hand;
@@ -169,7 +144,7 @@ fn take_out(region: &Region<RegionFile>, want: u64) -> u64 {
         if left >= want {
             break;
         }
-        match region.evict(*window..window + WINDOW_PAGES, want - left, &|_, _| true) {
+        match region.evict(*window..window + WINDOW_PAGES, want - left, suspected, close) {
             Ok(gone) => left += gone,
             Err(error) => {
                 log::debug!("{}: pages could not be taken out: {error}", region.id);

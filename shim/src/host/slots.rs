@@ -58,8 +58,7 @@ impl RegionFile {
                 slot.taken.fetch_add(1, Ordering::SeqCst);
                 slot.uses.iter().chain([&slot.closed]).for_each(|word| word.store(0, Ordering::SeqCst));
                 slot.uses_all.store(self.keeps_all.load(Ordering::SeqCst).into(), Ordering::SeqCst);
-                let asks = super::runtime_if_started().is_none_or(|runtime| runtime.engine().in_blocks());
-                slot.asks.store(asks.into(), Ordering::SeqCst);
+                slot.asks.store(self.shows.load(Ordering::SeqCst).into(), Ordering::SeqCst);
                 slot.pid.store(pid as u64, Ordering::SeqCst);
                 self.slot.store(number, Ordering::SeqCst);
                 return Ok(());
@@ -175,7 +174,9 @@ impl RegionFile {
                 }
             }
             InUse::All => {
-                slot.uses_all.fetch_sub(1, Ordering::SeqCst);
+                // A forked child has a slot of its own, where its parent's uses never were.
+                let fewer = |uses: u64| uses.checked_sub(1);
+                let _ = slot.uses_all.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
             }
         }
     }
@@ -195,9 +196,14 @@ impl RegionFile {
         attached.any(|(number, _)| number == self.my_slot() || self.lock_is_held(number))
     }
 
-    /// Whether a process is attached whose touch of a page that is not in the file is no fault.
-    pub fn someone_must_be_asked(&self) -> bool {
-        let asks = |slot: &Slot| slot.pid.load(Ordering::SeqCst) != 0 && slot.asks.load(Ordering::SeqCst) != 0;
-        self.control.slots.iter().any(asks)
+    /// From now on this process, and a forked child of it, is asked before pages leave: it shows some.
+    pub fn ask_before_pages_leave(&self) {
+        self.shows.store(true, Ordering::SeqCst);
+        self.slot_of_mine().asks.store(1, Ordering::SeqCst);
+    }
+
+    /// The number of this process's slot.
+    pub fn slot_number(&self) -> usize {
+        self.my_slot()
     }
 }

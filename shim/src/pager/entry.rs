@@ -95,11 +95,13 @@ impl Entry {
         self.word.compare_exchange(word, next, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes a page that is here and clean for process `me`, which alone says then whether it leaves (E1). A young one is spared once.
-    pub fn evict(&self, me: usize, page: u64) -> bool {
+    /// Takes a page that is here for process `me`, which alone says then whether it leaves (E1). A young one is spared once; one that is marked
+    /// is taken only if it is `suspected` without reason.
+    pub fn evict(&self, me: usize, page: u64, suspected: bool) -> bool {
+        let kept = FLUSHING | WRITER | if suspected { 0 } else { DIRTY };
         let mut word = self.word.load(Ordering::Acquire);
         loop {
-            if state_of(word) != State::Present || word & (DIRTY | FLUSHING | WRITER) != 0 {
+            if state_of(word) != State::Present || word & kept != 0 {
                 return false;
             }
             let spared = word & YOUNG != 0;

@@ -9,11 +9,9 @@ use core::sync::atomic::Ordering;
 use netmem_protocol::{PAGE_SIZE, PageIndex};
 
 use super::page::{Event, State};
-use super::region::{PagerError, Region};
+use super::region::{PagerError, Region, runs_of};
 use super::table::{Board, CHUNK_PAGES, Frames, InUse, SUM_ZERO, WINDOW_PAGES, page_sum, window_in_chunk};
-
-/// Pages taken out in one step at the most.
-pub const STEP_PAGES: u64 = 128;
+use crate::sys::errno::Errno;
 
 /// Pages that do not leave while this lives, if they are here when they are looked at after it began.
 pub struct Use<'a> {
@@ -34,6 +32,80 @@ impl Drop for Use<'_> {
     }
 }
 
+/// Pages that are claimed to be taken out, in order; they stay unless something else was said.
+struct Leaving<'a, C: Board + Frames> {
+    region: &'a Region<C>,
+    pages: Vec<u64>,
+}
+
+impl<C: Board + Frames> Drop for Leaving<'_, C> {
+    fn drop(&mut self) {
+        self.keep(|_| true);
+    }
+}
+
+impl<C: Board + Frames> Leaving<'_, C> {
+    /// Those stay.
+    fn keep(&mut self, which: impl Fn(u64) -> bool) {
+        let region = self.region;
+        self.pages.retain(|page| {
+            let stays = which(*page);
+            if stays {
+                region.settle(*page, Event::Stay);
+            }
+            !stays
+        });
+    }
+
+    fn base(&self, page: u64) -> Result<u64, Errno> {
+        self.region.with_entry(page, |entry| entry.sum.load(Ordering::Acquire))
+    }
+
+    /// A first look: what differs from its base by now need not go out to be put back.
+    fn keep_what_changed(&mut self) -> Result<(), Errno> {
+        let mut changed = Vec::new();
+        for run in runs_of(&self.pages) {
+            let mut data = vec![0u8; run.count as usize * PAGE_SIZE];
+            self.region.cache.read(run.first.0, &mut data)?;
+            for (page, data) in (run.first.0..).zip(data.chunks_exact(PAGE_SIZE)) {
+                if page_sum(data) != self.base(page)? {
+                    changed.push(page);
+                }
+            }
+        }
+        self.keep(|page| changed.binary_search(&page).is_ok());
+        changed.iter().for_each(|page| self.region.mark_dirty(*page, 1));
+        Ok(())
+    }
+
+    /// E4: out, and then the second look, which counts. Returns how many left.
+    fn take_out(mut self) -> Result<u64, PagerError> {
+        let mut left = 0;
+        for run in runs_of(&core::mem::take(&mut self.pages)) {
+            let (first, end) = (run.first.0, run.end());
+            let mut held = vec![0u8; run.count as usize * PAGE_SIZE];
+            let taken = self.region.cache.take_out(first, &mut held).unwrap_or_else(|errno| {
+                crate::log::debug!("region {}: pages stay: {errno}", self.region.id);
+                0
+            });
+            for (page, data) in (first..first + taken).zip(held.chunks_exact(PAGE_SIZE)) {
+                if page_sum(data) != self.base(page)? {
+                    self.region.put_back(page, data);
+                    continue;
+                }
+                // It may lie behind what the server had when the file was opened: it went up since, or it would not be clean.
+                if self.base(page)? != SUM_ZERO {
+                    self.region.cache.control().fetchable.fetch_max(page + 1, Ordering::SeqCst);
+                }
+                self.region.settle(page, Event::Leave);
+                left += 1;
+            }
+            (first + taken..end).for_each(|page| self.region.settle(page, Event::Stay));
+        }
+        Ok(left)
+    }
+}
+
 impl<C: Board + Frames> Region<C> {
     /// How often pages left the windows of `first..end`: what was here before and after a read of the file was here all the time if this
     /// is the same (E2).
@@ -49,106 +121,49 @@ impl<C: Board + Frames> Region<C> {
         sum
     }
 
-    /// Takes pages of `pages`, which lie in one window, out of the page cache: those that are clean and in nobody's use, `most` at the most.
-    /// Returns how many left. The caller has the region's locks, so that no commit and no move of the view is under way. `close` makes
-    /// the processes that have to be asked close pages; false if one did not.
+    /// Takes pages of `pages`, which lie in one window, out of the page cache, `most` at the most: those that are in nobody's use and are what
+    /// they were, and with `suspected` those, too, that are marked and may turn out to be so. Returns how many left. Nobody else does
+    /// this on the host meanwhile. `close` makes the processes that have to be asked close those pages of a range that are leaving; false if
+    /// one did not.
     pub fn evict(
         &self,
         pages: Range<u64>,
         most: u64,
+        suspected: bool,
         close: &dyn Fn(u64, u64) -> bool,
     ) -> Result<u64, PagerError> {
-        let inside = PageIndex::ceil(self.cache.size()?).0;
         let chunk = self.cache.chunk(pages.start / CHUNK_PAGES)?;
         let me = self.cache.me();
-        let (mut left, mut at) = (0, pages.start);
-        let end = pages.end.min(inside);
-        let wants = |page: u64| {
+        let end = pages.end.min(PageIndex::ceil(self.cache.size()?).0);
+        let mut leaving = Leaving { region: self, pages: Vec::new() };
+        for page in pages.start..end {
+            if leaving.pages.len() as u64 == most {
+                break;
+            }
             let entry = &chunk.entries[(page % CHUNK_PAGES) as usize];
-            entry.state() == State::Present && !self.takes_no_room(page) && entry.evict(me, page)
-        };
-        while at < end && left < most {
-            if !wants(at) {
-                at += 1;
-                continue;
-            }
-            let first = at;
-            let stop = end.min(first + STEP_PAGES.min(most - left));
-            at += 1;
-            while at < stop && wants(at) {
-                at += 1;
-            }
-            left += self.evict_unused(first, at, close)?;
-        }
-        Ok(left)
-    }
-
-    /// Takes what nobody uses out of a run that we have claimed.
-    fn evict_unused(
-        &self,
-        first: u64,
-        end: u64,
-        close: &dyn Fn(u64, u64) -> bool,
-    ) -> Result<u64, PagerError> {
-        // E3: claimed, then looked.
-        if !self.cache.in_use(first, end) {
-            return self.evict_run(first, end, close);
-        }
-        let (mut left, mut from) = (0, first);
-        for page in first..end {
-            if self.cache.in_use(page, page + 1) {
-                self.settle(page, Event::Stay);
-                left += self.evict_run(from, page, close).inspect_err(|_| {
-                    (page + 1..end).for_each(|page| self.settle(page, Event::Stay));
-                })?;
-                from = page + 1;
+            if entry.state() == State::Present
+                && !self.takes_no_room(page)
+                && entry.evict(me, page, suspected)
+            {
+                leaving.pages.push(page);
             }
         }
-        Ok(left + self.evict_run(from, end, close)?)
-    }
-
-    /// Takes a run out that we have claimed, and says of each page how that ended.
-    fn evict_run(&self, first: u64, end: u64, close: &dyn Fn(u64, u64) -> bool) -> Result<u64, PagerError> {
-        let stay = |pages: Range<u64>| pages.for_each(|page| self.settle(page, Event::Stay));
-        if first == end {
-            return Ok(0);
-        }
-        // C2: claimed, then looked.
+        leaving.keep_what_changed()?;
+        let (Some(first), Some(last)) = (leaving.pages.first(), leaving.pages.last()) else { return Ok(0) };
+        let (first, end) = (*first, *last + 1);
+        // C2 and E3: claimed, then looked.
         if self.cache.control().gate.load(Ordering::SeqCst) != 0 {
-            stay(first..end);
             return Ok(0);
         }
-        let chunk = self.cache.chunk(first / CHUNK_PAGES)?;
+        if self.cache.in_use(first, end) {
+            leaving.keep(|page| self.cache.in_use(page, page + 1));
+        }
         // E2: before the first of them is a hole.
         chunk.departures[window_in_chunk(first)].fetch_add(1, Ordering::SeqCst);
-        if !close(first, end) {
-            stay(first..end);
+        if leaving.pages.is_empty() || !close(first, end) {
             return Ok(0);
         }
-        let mut held = vec![0u8; (end - first) as usize * PAGE_SIZE];
-        let taken = match self.cache.take_out(first, &mut held) {
-            Ok(taken) => taken,
-            Err(errno) => {
-                stay(first..end);
-                return Err(errno.into());
-            }
-        };
-        stay(first + taken..end);
-        let mut left = 0;
-        for (page, data) in (first..first + taken).zip(held.chunks_exact(PAGE_SIZE)) {
-            let base = self.with_entry(page, |entry| entry.sum.load(Ordering::Acquire))?;
-            if page_sum(data) == base {
-                // It may lie behind what the server had when the file was opened: it went up since, or it would not be clean.
-                if base != SUM_ZERO {
-                    self.cache.control().fetchable.fetch_max(page + 1, Ordering::SeqCst);
-                }
-                self.settle(page, Event::Leave);
-                left += 1;
-            } else {
-                self.put_back(page, data);
-            }
-        }
-        Ok(left)
+        leaving.take_out()
     }
 
     /// E4: a page that somebody stored into goes where it was, whatever it takes.

@@ -35,7 +35,7 @@ fn full_host(pages: u64) -> (FakeSource, RegionId, &'static FakeFiles, Region<Fa
 
 /// Two rounds: the first spares what is young.
 fn evict(region: &Region<FakeCache>, most: u64) -> u64 {
-    let round = |most| region.evict(0..512, most, &|_, _| true).unwrap();
+    let round = |most| region.evict(0..512, most, false, &|_, _| true).unwrap();
     let first = round(most);
     first + round(most - first)
 }
@@ -47,8 +47,8 @@ fn commit(region: &Region<FakeCache>, source: &FakeSource, harvest: &Harvest<'_>
 #[test]
 fn what_is_clean_leaves_and_comes_back_and_a_young_page_is_spared_once() {
     let (source, _, files, region) = full_host(8);
-    assert_eq!(region.evict(0..512, 8, &|_, _| true).unwrap(), 0);
-    assert_eq!(region.evict(0..512, 3, &|_, _| true).unwrap(), 3);
+    assert_eq!(region.evict(0..512, 8, false, &|_, _| true).unwrap(), 0);
+    assert_eq!(region.evict(0..512, 3, false, &|_, _| true).unwrap(), 3);
     assert_eq!(files.blocks(), 5);
     assert!(!region.is_present(0) && region.is_present(3));
     region.bring_in(&source, 0, 8, false, soon()).unwrap();
@@ -77,20 +77,34 @@ fn what_is_dirty_or_can_be_stored_into_or_is_used_stays() {
 #[test]
 fn a_store_of_the_last_moment_that_nobody_was_told_of_is_put_back_and_committed() {
     let (source, id, files, region) = full_host(4);
-    region.evict(0..512, 4, &|_, _| true).unwrap();
+    region.evict(0..512, 4, false, &|_, _| true).unwrap();
     files.store_before_taking(2, 100, b"late");
-    assert_eq!(region.evict(0..512, 4, &|_, _| true).unwrap(), 3);
+    assert_eq!(region.evict(0..512, 4, false, &|_, _| true).unwrap(), 3);
     assert_eq!((&files.see(2)[99..105], files.blocks()), (&b"\x03late\x03"[..], 1));
     assert_eq!(commit(&region, &source, &|_| {}), 1);
     assert_eq!(&source.page(id, 2)[99..105], b"\x03late\x03");
 }
 
 #[test]
+fn what_is_marked_without_reason_leaves_and_what_changed_stays_marked() {
+    let (source, id, files, region) = full_host(4);
+    region.evict(0..512, 4, false, &|_, _| true).unwrap();
+    region.mark_dirty(0, 4);
+    files.store(1, 0, b"one");
+    region.mark_writer(3, 1);
+    assert_eq!(region.evict(0..512, 4, false, &|_, _| true).unwrap(), 0);
+    assert_eq!(region.evict(0..512, 4, true, &|_, _| true).unwrap(), 2);
+    assert_eq!((files.blocks(), region.is_present(3)), (2, true));
+    assert_eq!(commit(&region, &source, &|_| {}), 1);
+    assert_eq!(&source.page(id, 1)[..4], b"one\x02");
+}
+
+#[test]
 fn a_page_that_is_leaving_is_waited_for_and_takes_no_writer() {
     let (_, _, _, region) = full_host(2);
     let entry_of = |page: u64, what: fn(&super::entry::Entry) -> bool| region.with_entry(page, what).unwrap();
-    assert!(!entry_of(1, |entry| entry.evict(0, 1)), "it is young");
-    assert!(entry_of(1, |entry| entry.evict(0, 1)));
+    assert!(!entry_of(1, |entry| entry.evict(0, 1, false)), "it is young");
+    assert!(entry_of(1, |entry| entry.evict(0, 1, false)));
     assert_eq!(region.need(1), Ok(Need::Wait));
     assert!(!region.is_present(1) && !region.mark_writer(1, 1));
     // A suspicion that came meanwhile is answered by the look that follows.
@@ -105,7 +119,7 @@ fn what_a_dead_one_was_taking_out_is_what_the_file_says() {
     let (source, id, files, survivor) = full_host(4);
     let dying = files.attach(id, 1);
     for page in 0..3 {
-        dying.with_entry(page, |entry| entry.evict(1, page) || entry.evict(1, page)).unwrap();
+        dying.with_entry(page, |entry| entry.evict(1, page, false) || entry.evict(1, page, false)).unwrap();
     }
     // Page 0 was out; 1 was not yet; 2 had been made zeros by the program, and was not yet looked at.
     let mut out = [0; PAGE_SIZE];
@@ -121,9 +135,9 @@ fn what_a_dead_one_was_taking_out_is_what_the_file_says() {
 #[test]
 fn who_reads_beside_a_departure_sees_that_there_was_one() {
     let (_, _, files, region) = full_host(4);
-    region.evict(0..512, 1, &|_, _| true).unwrap();
+    region.evict(0..512, 1, false, &|_, _| true).unwrap();
     let before = region.departures(0, 4);
-    assert_eq!(region.evict(0..512, 1, &|_, _| true).unwrap(), 1);
+    assert_eq!(region.evict(0..512, 1, false, &|_, _| true).unwrap(), 1);
     assert_eq!(files.see(0), [0; PAGE_SIZE]);
     assert!(region.departures(0, 4) != before && region.departures(512, 600) == 0);
 }
@@ -131,9 +145,9 @@ fn who_reads_beside_a_departure_sees_that_there_was_one() {
 #[test]
 fn who_does_not_close_keeps_the_pages_and_so_does_a_closed_gate() {
     let (_, _, files, region) = full_host(2);
-    region.evict(0..512, 2, &|_, _| true).unwrap();
-    assert_eq!(region.evict(0..512, 2, &|_, _| false).unwrap(), 0);
-    region.evict(0..512, 2, &|_, _| true).unwrap();
+    region.evict(0..512, 2, false, &|_, _| true).unwrap();
+    assert_eq!(region.evict(0..512, 2, false, &|_, _| false).unwrap(), 0);
+    region.evict(0..512, 2, false, &|_, _| true).unwrap();
     let gate = super::view::ClosedGate::close(&region);
     assert_eq!(evict(&region, 2), 0);
     drop(gate);
@@ -159,7 +173,7 @@ enum Step {
     SilentStore(u64, usize, u8),
     Commit,
     Refresh,
-    Evict(u64),
+    Evict(u64, bool),
     OtherStores(u64, usize, u8),
     Truncate(u64),
     Punch(u64, u64),
@@ -174,7 +188,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => place().prop_map(|(page, at, byte)| Step::SilentStore(page, at * 64, byte)),
         3 => Just(Step::Commit),
         2 => Just(Step::Refresh),
-        6 => (1..PAGES).prop_map(Step::Evict),
+        6 => (1..PAGES, any::<bool>()).prop_map(|(most, suspected)| Step::Evict(most, suspected)),
         // The other host keeps to odd offsets, so that no byte is changed by both.
         3 => place().prop_map(|(page, at, byte)| Step::OtherStores(page, at * 64 + 1, byte)),
         1 => (0..=PAGES * PAGE).prop_map(Step::Truncate),
@@ -219,7 +233,9 @@ proptest! {
                     commit(&region, &source, &|note| note(0, 6));
                 }
                 Step::Refresh => region.refresh(&source).unwrap(),
-                Step::Evict(most) => { evict(&region, most); }
+                Step::Evict(most, suspected) => {
+                    region.evict(0..512, most, suspected, &|_, _| true).unwrap();
+                }
                 Step::OtherStores(page, at, byte) => {
                     if (page + 1) * PAGE > size { continue }
                     let mut content = source.page(id, page);

@@ -51,9 +51,8 @@ impl<C: Board + Frames> Flush<'_, C> {
     }
 
     /// It has gone up: gives the marks up, but for those of pages that were stored into meanwhile.
-    pub fn end(mut self) -> Unresolved {
+    pub fn end(mut self) {
         self.sent = true;
-        self.sending.clone()
     }
 }
 

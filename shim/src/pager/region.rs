@@ -10,7 +10,9 @@ use netmem_protocol::{Epoch, ErrorCode, PAGE_SIZE, RegionId, Run};
 use thiserror::Error;
 
 use super::page::{Event, State};
-use super::table::{Board, CHUNK_PAGES, Claim, Entry, Frames, SUM_ZERO, page_sum, sum_of_page, window_bit};
+use super::table::{
+    Board, CHUNK_PAGES, Claim, Entry, Frames, InUse, SUM_ZERO, page_sum, sum_of_page, window_bit,
+};
 use crate::remote::{PageSource, RemoteError};
 use crate::sync::QuietMutex;
 use crate::sys::clock::Deadline;
@@ -85,6 +87,8 @@ pub struct Region<C> {
     pub maintenance: QuietMutex<()>,
     /// A commit of this process of which nobody knows whether it happened, or that happened and whose merged pages are not here. Used with the maintenance lock held.
     pub(super) unresolved: QuietMutex<Option<Unresolved>>,
+    /// What keeps all pages here as long as there is one.
+    pub(super) kept: QuietMutex<Option<InUse>>,
     /// Something may have been stored through a mapping since the last commit; a commit that finds pages then moves the time of
     /// the last change.
     pub stored: AtomicBool,
@@ -130,6 +134,7 @@ impl<C: Board + Frames> Region<C> {
             cache,
             maintenance: QuietMutex::new(()),
             unresolved: QuietMutex::new(None),
+            kept: QuietMutex::new(None),
             stored: AtomicBool::new(false),
         }
     }

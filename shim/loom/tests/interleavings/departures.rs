@@ -9,7 +9,7 @@ use crate::world::{World, every_up_to, soon};
 /// Takes out what can be. The first round spares what is young.
 fn evict(region: &Region<Cache>) {
     for _ in 0..2 {
-        region.evict(0..1, 1, &|_, _| true).expect("a round");
+        region.evict(0..1, 1, true, &|_, _| true).expect("a round");
     }
 }
 
@@ -94,7 +94,7 @@ fn a_page_that_a_dead_process_was_taking_out_is_settled_once() {
         let world = World::new(1);
         world.process(0).bring_in(&*world.server, 0, 1, false, soon()).expect("it comes");
         let entry = world.files.entry(0);
-        assert!(!entry.evict(DEAD, 0) && entry.evict(DEAD, 0));
+        assert!(!entry.evict(DEAD, 0, false) && entry.evict(DEAD, 0, false));
         world.files.schedule();
         let other = world.thread(1, |world, region| {
             region.bring_in(&*world.server, 0, 1, false, soon()).expect("it is here");

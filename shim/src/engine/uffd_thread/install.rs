@@ -34,7 +34,7 @@ impl Server {
                 self.give_up(mapping, address, &PagerError::Cache(errno));
             }
         } else {
-            runtime.budget.reserve(handle, 1);
+            runtime.budget.came(handle, 1);
             let table = runtime.mappings.write();
             let mut result = None;
             if runtime.mappings.find(address).is_some_and(|now| core::ptr::eq(now.state, mapping.state)) {
@@ -115,7 +115,9 @@ impl Server {
     fn make_room(&self, runtime: &'static Runtime) -> bool {
         runtime.budget.is_full();
         let before = crate::stats::get(&crate::stats::PAGES_EVICTED);
-        host::room::make(runtime, runtime.budget.batch());
+        let coming = runtime.budget.expect(runtime.budget.batch());
+        host::room::make(runtime);
+        drop(coming);
         crate::stats::get(&crate::stats::PAGES_EVICTED) != before
     }
 
