@@ -242,11 +242,6 @@ impl Mappings {
         }
     }
 
-    /// The right to change the table, if nobody has it.
-    pub fn try_write(&self) -> Option<Writer<'_>> {
-        Some(Writer { table: self, _lock: self.writer.try_lock()? })
-    }
-
     /// Waits for the right to change the table.
     pub fn write(&self) -> Writer<'_> {
         Writer { table: self, _lock: self.writer.lock() }

@@ -248,7 +248,9 @@ impl Engine {
         }
     }
 
-    /// Closes the pages of `first..end` that are about to leave, wherever they are shown. The caller keeps the table from changing.
+    /// Closes the pages of `first..end` that are about to leave, wherever they are shown. The table may
+    /// change meanwhile: a mapping that is new, or moves, has nothing open, and one that is cut is closed as it was; whoever opens a
+    /// block of it finds what is leaving.
     pub fn close_pages(
         &self,
         runtime: &crate::host::Runtime,
@@ -291,8 +293,7 @@ impl Engine {
         let _here = handle.using(mapping.page_at(first) * mem::PAGE as u64, (to - first) as u64)?;
         let pages = mapping.page_at(first)..mapping.page_at(to - 1) + 1;
         handle.bring_in(pages.start, pages.end)?;
-        // It stays, too, where the kernel notes stores by itself.
-        handle.region.mark_writer(pages.start, pages.end - pages.start);
+        handle.region.mark_pinned(pages.start, pages.end - pages.start);
         (first..to).step_by(mem::PAGE).try_for_each(|page| self.open_for_kernel(mapping, page))
     }
 

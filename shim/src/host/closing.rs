@@ -10,7 +10,6 @@ use super::{Handle, Runtime, hold};
 use crate::pager::Board;
 use crate::pager::table::{Slot, hold_word, holder, pages_of_word, pages_word};
 use crate::sys::clock::monotonic_ns;
-use crate::sys::errno::Errno;
 
 /// How long the processes of a host have to close pages; one that does not in time keeps them.
 const ANSWER_LIMIT: Duration = Duration::from_millis(50);
@@ -21,7 +20,7 @@ const POLL: Duration = Duration::from_millis(5);
 pub fn close(runtime: &'static Runtime, handle: &Handle, first: u64, end: u64) -> bool {
     let cache = &handle.region.cache;
     let asks = |slot: &Slot| slot.asks.load(Ordering::SeqCst) != 0;
-    if asks(cache.slot_of_mine()) && close_own(runtime, handle, first, end).is_err() {
+    if asks(cache.slot_of_mine()) && runtime.engine().close_pages(runtime, handle, first, end).is_err() {
         return false;
     }
     let must_be_asked = cache.control().slots.iter().enumerate().any(|(number, slot)| {
@@ -65,23 +64,10 @@ pub(super) fn answer(runtime: &'static Runtime, handle: &'static Handle) {
         return;
     }
     let (first, end) = pages_of_word(cache.control().leaving_pages.load(Ordering::SeqCst));
-    let closed = {
-        let table = runtime.mappings.write();
-        let closed = runtime.engine().close_pages(runtime, handle, first, end);
-        drop(table);
-        closed
-    };
+    let closed = runtime.engine().close_pages(runtime, handle, first, end);
     // If it is another request's word by now, who asked first has given up.
     if cache.control().leaving.load(Ordering::SeqCst) == word {
         slot.closed.store(if closed.is_ok() { word } else { !word }, Ordering::SeqCst);
         cache.wake(&slot.closed);
     }
-}
-
-/// The same in this process. Not if the table is being changed: it may be this very thread that does so.
-fn close_own(runtime: &'static Runtime, handle: &Handle, first: u64, end: u64) -> Result<(), Errno> {
-    let table = runtime.mappings.try_write().ok_or(Errno(libc::EBUSY))?;
-    let closed = runtime.engine().close_pages(runtime, handle, first, end);
-    drop(table);
-    closed
 }

@@ -23,6 +23,8 @@ const FLUSHING: u64 = 1 << 3;
 const WAITERS: u64 = 1 << 4;
 /// It was brought in, or put back, since the evictor came by last.
 const YOUNG: u64 = 1 << 5;
+/// The kernel must be able to store into it at any moment: it never leaves.
+const PINNED: u64 = 1 << 6;
 const OWNER_SHIFT: u32 = 8;
 const OWNER: u64 = 0xffff << OWNER_SHIFT;
 const WRITER_SHIFT: u32 = 24;
@@ -98,7 +100,7 @@ impl Entry {
     /// Takes a page that is here for process `me`, which alone says then whether it leaves (E1). A young one is spared once; one that is marked
     /// is taken only if it is `suspected` without reason.
     pub fn evict(&self, me: usize, page: u64, suspected: bool) -> bool {
-        let kept = FLUSHING | WRITER | if suspected { 0 } else { DIRTY };
+        let kept = FLUSHING | PINNED | if suspected { 0 } else { DIRTY | WRITER };
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if state_of(word) != State::Present || word & kept != 0 {
@@ -125,6 +127,8 @@ impl Entry {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
                 let next = with_state(word, must(state_of(word), event, page)) & !(OWNER | WAITERS);
                 Some(match event {
+                    // Somewhere it may be mapped, or will be, without protection and without a mark: it is a candidate again.
+                    Event::Install | Event::Stay if next & WRITER != 0 => next | YOUNG | DIRTY,
                     Event::Install | Event::Stay => next | YOUNG,
                     // Whoever suspected it meanwhile is answered: it was compared when nobody could store any more (E4).
                     Event::Leave => next & !DIRTY,
@@ -168,6 +172,13 @@ impl Entry {
                     .then_some(word & !WRITER | writer << WRITER_SHIFT | DIRTY)
             })
             .is_ok()
+    }
+
+    /// The same of a page that the kernel may store into at any moment.
+    pub fn mark_pinned(&self, me: usize) -> bool {
+        let pin = |word: u64| (state_of(word) == State::Present).then_some(word | PINNED);
+        let _ = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, pin);
+        self.mark_writer(me)
     }
 
     /// Process `me` can no longer store unnoticed. With `alone`, nobody can.

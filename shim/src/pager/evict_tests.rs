@@ -93,8 +93,12 @@ fn what_is_marked_without_reason_leaves_and_what_changed_stays_marked() {
     files.store(1, 0, b"one");
     region.mark_writer(3, 1);
     assert_eq!(region.evict(0..512, 4, false, &|_, _| true).unwrap(), 0);
-    assert_eq!(region.evict(0..512, 4, true, &|_, _| true).unwrap(), 2);
-    assert_eq!((files.blocks(), region.is_present(3)), (2, true));
+    let pinned = region.mark_pinned(2, 1);
+    assert_eq!((region.evict(0..512, 4, true, &|_, _| true).unwrap(), pinned), (2, true));
+    assert_eq!((files.blocks(), region.is_present(2)), (2, true));
+    // Somebody may be able to store into the one with the tag, when it is back, without a mark.
+    region.bring_in(&source, 3, 4, false, soon()).unwrap();
+    assert_eq!(region.with_entry(3, super::entry::Entry::is_dirty), Ok(true));
     assert_eq!(commit(&region, &source, &|_| {}), 1);
     assert_eq!(&source.page(id, 1)[..4], b"one\x02");
 }

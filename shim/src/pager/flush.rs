@@ -235,7 +235,7 @@ impl<C: Board + Frames> Region<C> {
         }
     }
 
-    fn mark_window(&self, page: u64) {
+    pub(super) fn mark_window(&self, page: u64) {
         if let Ok(chunk) = self.cache.chunk(page / CHUNK_PAGES) {
             let (word, bit) = super::table::window_bit(page);
             chunk.dirty[word].fetch_or(bit, Ordering::SeqCst);

@@ -216,6 +216,9 @@ impl<C: Board + Frames> Region<C> {
             if entry.settle(event, page) {
                 self.cache.wake(entry.word());
             }
+            if matches!(event, Event::Install | Event::Stay) && entry.is_dirty() {
+                self.mark_window(page);
+            }
         });
     }
 
@@ -416,6 +419,13 @@ impl<C: Board + Frames> Region<C> {
         let me = self.cache.me();
         self.stored.store(true, Ordering::Relaxed);
         self.mark_with(first, count, |entry| entry.mark_writer(me))
+    }
+
+    /// The same of pages that the kernel may store into at any moment: they do not leave.
+    pub fn mark_pinned(&self, first: u64, count: u64) -> bool {
+        let me = self.cache.me();
+        self.stored.store(true, Ordering::Relaxed);
+        self.mark_with(first, count, |entry| entry.mark_pinned(me))
     }
 
     /// Slot `me` can no longer store into `first..end` unnoticed.
