@@ -27,7 +27,13 @@ fn taken(directory: &Path) -> u64 {
         let Ok(status) = entry.metadata() else { return 0 };
         let path = entry.path();
         let is_a_tree = path.components().any(|part| part.as_os_str() == "tree");
-        if status.is_dir() { taken(&path) } else if is_a_tree { status.blocks() * 512 } else { 0 }
+        if status.is_dir() {
+            taken(&path)
+        } else if is_a_tree {
+            status.blocks() * 512
+        } else {
+            0
+        }
     });
     sizes.sum()
 }
@@ -47,9 +53,8 @@ fn together(host: &Host, runs: Vec<Run>) -> (u64, Vec<String>) {
             std::thread::yield_now();
         }
         let outputs = started.into_iter().map(|run| run.join().expect("a run"));
-        let last = |output: Output| {
-            format!("{}{}", output.stdout.lines().last().unwrap_or_default(), output.stderr)
-        };
+        let last =
+            |output: Output| format!("{}{}", output.stdout.lines().last().unwrap_or_default(), output.stderr);
         (most, outputs.map(last).collect())
     })
 }
@@ -59,7 +64,8 @@ fn a_twentieth_of_a_file_is_enough_for_who_stores_loads_reads_and_writes(engine:
     let pages = PAGES.to_string();
     departures(&Host::new(engine), &server, &["make", &pages]).ok();
     let worker = |first: &str| {
-        departures(&host, &server, &[first, "3", &pages, "1500"]).env("NETMEM_CACHE_BYTES", BUDGET.to_string())
+        departures(&host, &server, &[first, "3", &pages, "1500"])
+            .env("NETMEM_CACHE_BYTES", BUDGET.to_string())
     };
     let (most, said) = together(&host, vec![worker("0"), worker("3")]);
     assert_eq!(said, ["0 wrong", "0 wrong"]);

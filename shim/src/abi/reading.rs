@@ -37,7 +37,14 @@ pub fn read(
     let mut done = 0;
     loop {
         let piece = if length - done <= batch { length - done } else { batch - (at + done) % 4096 };
-        let came = read_piece(handle, own, spans, (at + done, piece), (done as usize, done + piece == length), &make);
+        let came = read_piece(
+            handle,
+            own,
+            spans,
+            (at + done, piece),
+            (done as usize, done + piece == length),
+            &make,
+        );
         let came = match came {
             Err(errno) if done == 0 => return Err(errno),
             Err(_) => return Ok(done as usize),
@@ -63,9 +70,11 @@ fn read_piece(
             return buffers::fill(spans, || Kind::Regular, make);
         }
         let part = part(spans, done, length as usize);
-        buffers::fill(&part, || Kind::Regular, |step: Step<'_>| {
-            make(Step { vectors: step.vectors, done: done + step.done })
-        })
+        buffers::fill(
+            &part,
+            || Kind::Regular,
+            |step: Step<'_>| make(Step { vectors: step.vectors, done: done + step.done }),
+        )
     };
     loop {
         let before = handle.departures(at, length);

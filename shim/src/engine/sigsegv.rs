@@ -147,7 +147,7 @@ impl Sigsegv {
                     state.unlock(block, READ);
                     continue;
                 }
-                handle.region.mark_writer(first, end - first);
+                leaving::mark_patiently(handle, first, end);
             }
             state.unlock(block, now);
         }
@@ -327,6 +327,8 @@ impl Sigsegv {
         state.unlock(block, if result.is_ok() { next } else { now });
         match result {
             Err(Errno(libc::ENOMEM)) => self.open_whole(mapping, handle),
+            // Tried again, by a fault, when it is known whether a page of the block leaves.
+            Err(Errno(libc::EAGAIN)) => Ok(()),
             result => result,
         }
     }
@@ -349,10 +351,9 @@ impl Sigsegv {
         if next == WRITE && !mapping.private {
             let page = mapping.page_at(pages.0);
             // All that is present becomes writable with the block; what is still guarded is marked when it is let in.
-            if now == WRITE {
-                handle.region.mark_writer(page, mapping.page_at(pages.1 - 1) + 1 - page);
-            } else {
-                handle.region.mark_writer(first, end - first);
+            let all = if now == WRITE { (page, mapping.page_at(pages.1 - 1) + 1) } else { (first, end) };
+            if !leaving::mark(handle, all.0, all.1) {
+                return Err(Errno(libc::EAGAIN));
             }
         }
         if now != next || again {
@@ -395,7 +396,7 @@ impl Sigsegv {
             before.into_iter().enumerate().for_each(|(block, now)| state.unlock(block, now));
             return Ok(());
         };
-        handle.region.mark_writer(mapping.first_page, end - mapping.first_page);
+        leaving::mark_patiently(handle, mapping.first_page, end);
         let mut result = mem::mprotect(mapping.start, behind - mapping.start, mapping.prot);
         if self.guards && result.is_ok() {
             result = mem::guard_remove(mapping.start, behind - mapping.start);

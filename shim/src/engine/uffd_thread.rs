@@ -83,7 +83,17 @@ impl Server {
     /// The thread's state before its first fault.
     pub(super) fn new(uffd: Arc<Uffd>, prefetch: Prefetch) -> Self {
         let (pending, batch) = (Vec::new(), Vec::new());
-        Server { uffd, prefetch, pending, batch, pages: 0, most: 1, asleep: None, blocking: true, touched: None }
+        Server {
+            uffd,
+            prefetch,
+            pending,
+            batch,
+            pages: 0,
+            most: 1,
+            asleep: None,
+            blocking: true,
+            touched: None,
+        }
     }
 
     /// For one fault, of this very thread, on the page at `address`.

@@ -28,6 +28,8 @@ use crate::sys::{file, mem, shm};
 const LEAST: u64 = 256 * 1024;
 /// Pages that come in together at the most, as a part of the budget.
 const BATCH_PART: u64 = 32;
+/// By what part of the budget it must be exceeded before that is said.
+const TOLD_PART: u64 = 20;
 /// What may be coming at once, as a part of the budget.
 const COMING_PART: u64 = 8;
 /// Bytes of a region that are counted before its file is looked at.
@@ -218,7 +220,9 @@ impl Budget {
     pub(super) fn rest(&self, rest: Duration) {
         let rest = u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX);
         self.again_at.store(monotonic_ns().saturating_add(rest), Ordering::Relaxed);
-        if self.used() > self.limit() && !self.told.swap(true, Ordering::Relaxed) {
+        // A little more for a moment is nobody's concern.
+        let much = self.limit() + self.limit() / TOLD_PART;
+        if self.used() > much && !self.told.swap(true, Ordering::Relaxed) {
             log::error!(
                 "the page caches take more than NETMEM_CACHE_BYTES ({} of {} bytes): what they hold is not committed, or in use",
                 self.used(),
@@ -274,7 +278,8 @@ fn has_huge_pages(device: u64) -> bool {
     let number = format!("{major}:{minor}");
     let is_ours = |line: &&str| line.split_ascii_whitespace().nth(2) == Some(number.as_str());
     forced
-        || mounts.lines().filter(is_ours).any(|line| {
-            line.contains("huge=always") || line.contains("huge=within_size")
-        })
+        || mounts
+            .lines()
+            .filter(is_ours)
+            .any(|line| line.contains("huge=always") || line.contains("huge=within_size"))
 }

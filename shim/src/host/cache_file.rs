@@ -199,6 +199,16 @@ impl RegionFile {
         &self.file
     }
 
+    /// Whether another process of the host has the lock of [`Frames::lock_host`]. The caller keeps the threads of this one from it, whose
+    /// lock would be given up here.
+    pub fn is_locked_elsewhere(&self) -> bool {
+        let free = file::try_lock_exclusive(&self.control_file);
+        if free {
+            file::unlock(&self.control_file);
+        }
+        !free
+    }
+
     /// Takes the lock on shared file offsets, waiting for other processes.
     pub fn lock_offset(&self) -> Result<(), Errno> {
         self.offset_lock(libc::F_WRLCK)

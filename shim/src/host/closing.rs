@@ -38,18 +38,19 @@ fn ask(runtime: &Runtime, handle: &Handle, first: u64, end: u64) -> bool {
     let rung = hold::ring(runtime).is_ok();
     let asked = cache.living_peers().filter(|(_, slot)| slot.asks.load(Ordering::SeqCst) != 0);
     let began = Instant::now();
-    let closed = rung && asked.into_iter().all(|(number, slot)| {
-        loop {
-            let answer = slot.closed.load(Ordering::SeqCst);
-            if answer == word || answer == !word || !cache.lock_is_held(number) {
-                return answer != !word;
+    let closed = rung
+        && asked.into_iter().all(|(number, slot)| {
+            loop {
+                let answer = slot.closed.load(Ordering::SeqCst);
+                if answer == word || answer == !word || !cache.lock_is_held(number) {
+                    return answer != !word;
+                }
+                if began.elapsed() > ANSWER_LIMIT {
+                    return false;
+                }
+                cache.wait(&slot.closed, answer, POLL);
             }
-            if began.elapsed() > ANSWER_LIMIT {
-                return false;
-            }
-            cache.wait(&slot.closed, answer, POLL);
-        }
-    });
+        });
     control.leaving.store(0, Ordering::SeqCst);
     closed
 }

@@ -213,9 +213,8 @@ impl Handle {
         let Ok(_pin) = self.pin() else { return };
         if let Ok(runtime) = self.runtime() {
             let pages = &pages[..pages.len().min(runtime.budget.batch() as usize)];
-            let _ = self.with_room(runtime, pages.len() as u64, || {
-                self.region.prefetch(&runtime.remote, pages)
-            });
+            let _ =
+                self.with_room(runtime, pages.len() as u64, || self.region.prefetch(&runtime.remote, pages));
         }
     }
 
@@ -284,7 +283,7 @@ impl Handle {
             }
             if !self.region.all_present(first, end) {
                 // Cut off and written again in one moment: what was written is the page.
-                let absent = (first..end).filter(|page| !self.region.is_present(*page));
+                let absent = (first..end).filter(|page| self.region.is_absent(*page));
                 absent.for_each(|page| self.region.adopt_written(page));
             }
             self.region.mark_dirty(first, end - first);

@@ -12,13 +12,13 @@ use netmem_protocol::PAGE_SIZE;
 use super::cache_file::RegionFile;
 use super::{Handle, Runtime, closing, handle};
 use crate::log;
-use crate::pager::table::{Board, WINDOW_PAGES};
 use crate::pager::Region;
+use crate::pager::table::{Board, WINDOW_PAGES};
 use crate::stats;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::{file, futex};
 
-/// How long somebody waits for others who make room.
+/// How long somebody waits for others.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Between two looks.
 const POLL: Duration = Duration::from_micros(300);
@@ -32,13 +32,13 @@ const REST: u32 = 20;
 enum Round {
     /// Pages went, or need not go.
     Done,
-    /// Somebody else makes room.
+    /// Somebody else makes room, or commits what could go.
     Busy,
     /// Nothing that is here may go.
     Nothing,
 }
 
-/// Makes room for what is expected. While others make room this waits a little; then the budget is exceeded.
+/// Makes room for what is expected. While others make room, or commit what could go, this waits a little; then the budget is exceeded.
 pub fn make(runtime: &'static Runtime) {
     let budget = &runtime.budget;
     if !budget.is_short() || !budget.works {
@@ -115,6 +115,10 @@ impl Maker {
                 }
             }
         }
+        // What is flushing may leave when it is committed.
+        if round == Round::Nothing && pinned().any(|(handle, _pin)| is_committing(handle)) {
+            round = Round::Busy;
+        }
         round
     }
 
@@ -126,6 +130,12 @@ impl Maker {
         self.runtime.budget.look(handle);
         left
     }
+}
+
+/// Whether a commit, or a move of the view, is under way in some process of the host.
+fn is_committing(handle: &Handle) -> bool {
+    let Some(_nobody_here) = handle.region.maintenance.try_lock() else { return true };
+    handle.region.cache.is_locked_elsewhere()
 }
 
 /// Goes around a region's pages from where the last one stopped, twice at the most: a young page is spared the first time.

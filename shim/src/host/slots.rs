@@ -5,9 +5,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache_file::{Attachment, RegionFile, SLOT_LOCK_BASE};
-use crate::pager::table::{
-    InUse, LAYOUT, MAGIC, SLOTS_MAX, Slot, Tracking, USES, pages_of_word, pages_word,
-};
+use crate::pager::table::{InUse, LAYOUT, MAGIC, SLOTS_MAX, Slot, Tracking, USES, pages_of_word, pages_word};
 use crate::sys::errno::Errno;
 use crate::sys::{proc, shm};
 
@@ -152,9 +150,8 @@ impl RegionFile {
             return InUse::Pages(USES, 0);
         }
         let word = pages_word(first, end);
-        let free = |use_: &AtomicU64| {
-            use_.compare_exchange(0, word, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-        };
+        let free =
+            |use_: &AtomicU64| use_.compare_exchange(0, word, Ordering::SeqCst, Ordering::Relaxed).is_ok();
         let told_apart = end <= 1 << 32;
         match slot.uses.iter().position(|use_| told_apart && free(use_)) {
             Some(place) => InUse::Pages(place, word),

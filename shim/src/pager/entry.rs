@@ -130,9 +130,9 @@ impl Entry {
                     // Somewhere it may be mapped, or will be, without protection and without a mark: it is a candidate again.
                     Event::Install | Event::Stay if next & WRITER != 0 => next | YOUNG | DIRTY,
                     Event::Install | Event::Stay => next | YOUNG,
-                    // Whoever suspected it meanwhile is answered: it was compared when nobody could store any more (E4).
-                    Event::Leave => next & !DIRTY,
-                    Event::Claim | Event::Release | Event::Cut | Event::Overwrite | Event::Evict => next,
+                    // Whoever suspected it meanwhile is answered: it was compared when nobody could store any more (E4); or it never came.
+                    Event::Leave | Event::Release => next & !DIRTY,
+                    Event::Claim | Event::Cut | Event::Overwrite | Event::Evict => next,
                 })
             })
             .unwrap_or_else(|word| word);
@@ -195,10 +195,12 @@ impl Entry {
         self.word.load(Ordering::Acquire) & (DIRTY | FLUSHING) != 0
     }
 
-    /// Starts a flush: dirty becomes flushing. Returns whether there is anything to flush.
+    /// Starts a flush: dirty becomes flushing. Returns whether it does: not if there is nothing to flush, or if the page is not here, or is
+    /// somebody's, who may be taking it out.
     pub fn begin_flush(&self) -> bool {
         let before = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
-            (word & (DIRTY | FLUSHING) != 0).then_some(word & !DIRTY | FLUSHING)
+            (word & (DIRTY | FLUSHING) != 0 && state_of(word) == State::Present)
+                .then_some(word & !DIRTY | FLUSHING)
         });
         before.is_ok()
     }
@@ -220,8 +222,7 @@ impl Entry {
     pub fn reset(&self, event: Event, page: u64) -> bool {
         let done = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
             let state = state_of(word);
-            (!state.is_taken())
-                .then(|| with_state(word, must(state, event, page)) & !(DIRTY | FLUSHING))
+            (!state.is_taken()).then(|| with_state(word, must(state, event, page)) & !(DIRTY | FLUSHING))
         });
         if done.is_ok() && event == Event::Cut {
             self.sum.store(SUM_ZERO, Ordering::Release);

@@ -164,7 +164,10 @@ fn a_page_of_zeros_that_takes_no_room_need_not_leave() {
     region.punch(&source, 0, PAGE, soon()).unwrap();
     files.forget(0);
     commit(&region, &source, &|_| {});
-    assert_eq!(region.with_entry(0, |entry| entry.sum.load(core::sync::atomic::Ordering::SeqCst)), Ok(SUM_ZERO));
+    assert_eq!(
+        region.with_entry(0, |entry| entry.sum.load(core::sync::atomic::Ordering::SeqCst)),
+        Ok(SUM_ZERO)
+    );
     assert_eq!(evict(&region, 4), 3);
     assert!(region.is_present(0) && source.page(id, 0) == [0; PAGE_SIZE]);
 }

@@ -11,7 +11,9 @@ use std::sync::Mutex;
 use netmem_protocol::{Epoch, PAGE_SIZE, PageIndex, RegionId};
 
 use super::Region;
-use super::table::{Board, CHUNK_PAGES, CHUNK_WINDOWS, Chunk, Control, Entry, Frames, InUse, pages_of_word, pages_word};
+use super::table::{
+    Board, CHUNK_PAGES, CHUNK_WINDOWS, Chunk, Control, Entry, Frames, InUse, pages_of_word, pages_word,
+};
 use crate::sys::errno::Errno;
 
 type Page = [u8; PAGE_SIZE];

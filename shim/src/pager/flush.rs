@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use netmem_protocol::{CommitId, FRAME_PAGES_MAX, PAGE_SIZE, PageBodyBuilder, PageIndex, RunKind};
 
 use super::commit::Harvest;
+use super::page::State;
 use super::region::{PagerError, Region, Unresolved, runs_of};
 use super::table::{Board, CHUNK_PAGES, Chunk, Frames, SUM_UNKNOWN, SUM_ZERO, WINDOW_PAGES, page_sum};
 use crate::sys::clock::Deadline;
@@ -216,11 +217,16 @@ impl<C: Board + Frames> Region<C> {
                 self.mark_window(page);
                 continue;
             }
-            if entry.state().is_taken() {
-                self.wait_for_claim(page, deadline)?;
-            }
-            if entry.begin_flush() {
-                flushing.push(page);
+            while entry.is_dirty() {
+                match entry.state() {
+                    State::Claimed | State::Leaving => self.wait_for_claim(page, deadline)?,
+                    State::Absent => break,
+                    State::Present if entry.begin_flush() => {
+                        flushing.push(page);
+                        break;
+                    }
+                    State::Present => {}
+                }
             }
         }
         Ok(())

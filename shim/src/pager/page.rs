@@ -74,10 +74,7 @@ pub fn step(state: State, event: Event) -> Result<State, Illegal> {
             State::Claimed,
             Event::Claim | Event::Cut | Event::Overwrite | Event::Evict | Event::Leave | Event::Stay,
         )
-        | (
-            State::Present,
-            Event::Claim | Event::Install | Event::Release | Event::Leave | Event::Stay,
-        )
+        | (State::Present, Event::Claim | Event::Install | Event::Release | Event::Leave | Event::Stay)
         | (
             State::Leaving,
             Event::Claim | Event::Install | Event::Release | Event::Cut | Event::Overwrite | Event::Evict,

@@ -160,7 +160,12 @@ impl<C: Board + Frames> Region<C> {
         self.with_entry(page, |entry| entry.state() == State::Present).unwrap_or(false)
     }
 
-    /// The same of every page in `first..end`.
+    /// Whether it is not here, nor on its way.
+    pub fn is_absent(&self, page: u64) -> bool {
+        self.with_entry(page, |entry| entry.state() == State::Absent).unwrap_or(false)
+    }
+
+    /// Whether every page of `first..end` is here.
     pub fn all_present(&self, first: u64, end: u64) -> bool {
         let mut page = first;
         while page < end {

@@ -24,7 +24,14 @@ pub fn take_out(file: &OwnFd, offset: u64, into: &mut [u8]) -> Result<usize, Err
     while held < into.len() {
         let most = into.len() - held;
         let moved = retry_on_intr(|| {
-            rustix::pipe::splice(file.borrow(), Some(&mut at), pipe.borrow(), None, most, SpliceFlags::NONBLOCK)
+            rustix::pipe::splice(
+                file.borrow(),
+                Some(&mut at),
+                pipe.borrow(),
+                None,
+                most,
+                SpliceFlags::NONBLOCK,
+            )
         });
         match moved {
             Ok(0) => break,

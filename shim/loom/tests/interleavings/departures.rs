@@ -71,6 +71,37 @@ fn a_store_that_nobody_is_told_of_beside_a_departure_is_committed() {
 }
 
 #[test]
+fn what_is_committed_beside_a_departure_is_what_the_page_was() {
+    every_up_to(3, || {
+        let world = World::warm(1);
+        world.process(0).mark_dirty(0, 1);
+        let evictor = world.thread(1, |_, region| evict(&region));
+        world.commit(&world.process(0), |_| ());
+        evictor.join().expect("it ends");
+        assert_eq!(world.server.newest(0), 10, "a hole was committed");
+        let region = world.process(0);
+        region.bring_in(&*world.server, 0, 1, false, soon()).expect("it comes");
+        assert_eq!(world.files.see(0), 10);
+    });
+}
+
+#[test]
+fn a_store_that_is_committed_beside_a_departure_is_there_afterwards() {
+    every_up_to(3, || {
+        let world = World::warm(1);
+        world.files.store(0, 77);
+        world.process(0).mark_dirty(0, 1);
+        let evictor = world.thread(1, |_, region| evict(&region));
+        world.commit(&world.process(0), |_| ());
+        evictor.join().expect("it ends");
+        assert_eq!(world.server.newest(0), 77);
+        let region = world.process(0);
+        region.bring_in(&*world.server, 0, 1, false, soon()).expect("it comes");
+        assert_eq!(world.files.see(0), 77, "it came back as it was before the commit");
+    });
+}
+
+#[test]
 fn what_is_used_beside_a_departure_is_here_for_as_long() {
     every_up_to(3, || {
         let world = World::warm(1);

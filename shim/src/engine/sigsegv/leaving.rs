@@ -41,7 +41,8 @@ impl Sigsegv {
                     mem::guard_install(mapping.address_of(run.first.0), run.count as usize * mem::PAGE)
                 };
                 let refused = Err(Errno(libc::EINVAL));
-                let guarded = if self.guarded(mapping) { leaving.iter().try_for_each(guard) } else { refused };
+                let guarded =
+                    if self.guarded(mapping) { leaving.iter().try_for_each(guard) } else { refused };
                 guarded.or_else(|_| {
                     next = COLD;
                     mem::mprotect(start, stop - start, libc::PROT_NONE)
@@ -72,7 +73,7 @@ impl Sigsegv {
             let (from, to) = mapping.state.range(block, mapping.start, mapping.end);
             if state.load(Ordering::SeqCst) == WRITE && from < to {
                 let first = mapping.page_at(from);
-                handle.region.mark_writer(first, mapping.page_at(to - 1) + 1 - first);
+                mark_patiently(handle, first, mapping.page_at(to - 1) + 1);
             }
         }
         Ok(())
@@ -103,4 +104,17 @@ fn leaving(handle: &Handle, first: u64, end: u64) -> Vec<Run> {
         handle.region.with_entry(*page, |entry| entry.state() == State::Leaving).unwrap_or(false)
     };
     runs_of(&(first..end).filter(is_leaving).collect::<Vec<_>>())
+}
+
+/// Marks every page of `first..end` that is here, as this process may store into it. False if one is leaving: it can't be marked, and may stay
+/// all the same, accessible as it was. The caller has the block locked, so that what is absent here was so before.
+pub(super) fn mark(handle: &Handle, first: u64, end: u64) -> bool {
+    (first..end).all(|page| handle.region.mark_writer(page, 1) || handle.region.is_absent(page))
+}
+
+/// The same where there is no way back: who takes pages out gives up after a while, if they are not closed.
+pub(super) fn mark_patiently(handle: &Handle, first: u64, end: u64) {
+    while !mark(handle, first, end) {
+        rustix::thread::sched_yield();
+    }
 }
