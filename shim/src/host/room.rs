@@ -3,6 +3,7 @@
 //! Owns: whose turn it is to lose pages. Called by: handle before a fetch, the uffd engines before they claim. Must not: be entered with a
 //! claim, or wait for a lock that the caller may hold.
 
+use core::cell::Cell;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::time::Instant;
@@ -19,13 +20,15 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::{file, futex};
 
 /// How long somebody waits for others.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks.
 const POLL: Duration = Duration::from_micros(300);
 /// What is taken out beyond what is wanted, as a part of the budget.
 const SPARE_PART: u64 = 32;
 /// After a round without a page to take out, the next one comes so many times later as it took.
 const REST: u32 = 20;
+/// And at the latest then.
+const REST_LIMIT: Duration = Duration::from_millis(500);
 
 /// What came of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +53,8 @@ pub fn make(runtime: &'static Runtime) {
         let maker = Maker::begin(runtime);
         match maker.as_ref().map_or(Round::Busy, Maker::make) {
             Round::Done => {}
-            Round::Nothing => return budget.rest(round.elapsed() * REST),
-            Round::Busy if began.elapsed() > PATIENCE => return,
+            Round::Nothing => return budget.rest((round.elapsed() * REST).min(REST_LIMIT)),
+            Round::Busy if began.elapsed() > PATIENCE => return budget.rest(PATIENCE * 5),
             Round::Busy => {
                 drop(maker);
                 futex::pause(POLL);
@@ -63,6 +66,8 @@ pub fn make(runtime: &'static Runtime) {
 /// The one thread of the host that makes room.
 struct Maker {
     runtime: &'static Runtime,
+    /// Some process did not close pages in time.
+    unanswered: Cell<bool>,
     _quiet: crate::sys::signal::SignalMask,
 }
 
@@ -86,7 +91,7 @@ impl Maker {
             maker.store(0, Ordering::SeqCst);
             return None;
         }
-        Some(Maker { runtime, _quiet: quiet })
+        Some(Maker { runtime, unanswered: Cell::new(false), _quiet: quiet })
     }
 
     /// One round over this process's regions: at first each gives its part of what is clean; then of what is marked, perhaps without reason.
@@ -116,7 +121,8 @@ impl Maker {
             }
         }
         // What is flushing may leave when it is committed.
-        if round == Round::Nothing && pinned().any(|(handle, _pin)| is_committing(handle)) {
+        let committing = || pinned().any(|(handle, _pin)| is_committing(handle));
+        if round == Round::Nothing && (self.unanswered.get() || committing()) {
             round = Round::Busy;
         }
         round
@@ -124,7 +130,11 @@ impl Maker {
 
     /// Takes so many pages out of a region.
     fn take_from(&self, handle: &'static Handle, want: u64, suspected: bool) -> u64 {
-        let close = |first: u64, end: u64| closing::close(self.runtime, handle, first, end);
+        let close = |first: u64, end: u64| {
+            let closed = closing::close(self.runtime, handle, first, end);
+            self.unanswered.set(self.unanswered.get() || !closed);
+            closed
+        };
         let left = take_out(&handle.region, want, suspected, &close);
         stats::add(&stats::PAGES_EVICTED, left);
         self.runtime.budget.look(handle);
