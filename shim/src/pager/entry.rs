@@ -181,12 +181,14 @@ impl Entry {
         self.mark_writer(me)
     }
 
-    /// Process `me` can no longer store unnoticed. With `alone`, nobody can.
+    /// Process `me` can no longer store unnoticed. With `alone`, nobody can. Of a page that is not here that is not known: where it was not
+    /// protected when it left, it is not when it comes back.
     pub fn clear_writer(&self, me: usize, alone: bool) {
         let mine = me as u64 + 1;
         let _ = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
             let writer = (word & WRITER) >> WRITER_SHIFT;
-            (writer == mine || alone && writer != 0).then_some(word & !WRITER)
+            let here = state_of(word) == State::Present;
+            (here && (writer == mine || alone && writer != 0)).then_some(word & !WRITER)
         });
     }
 
