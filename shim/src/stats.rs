@@ -22,6 +22,9 @@ pub static GIVEN_UP: AtomicU64 = AtomicU64::new(0);
 /// Moves of a view to a newer epoch.
 pub static VIEW_MOVES: AtomicU64 = AtomicU64::new(0);
 
+/// Pages that were taken out of the page cache for room.
+pub static PAGES_EVICTED: AtomicU64 = AtomicU64::new(0);
+
 /// Adds.
 pub fn add(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);

@@ -52,7 +52,7 @@ impl<T> QuietMutex<T> {
         QuietGuard { lock: self, _mask: mask }
     }
 
-    /// The lock, if nobody has it.
+    /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<QuietGuard<'_, T>> {
         let mask = SignalMask::block_all();
         let taken = self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();

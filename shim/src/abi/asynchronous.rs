@@ -111,7 +111,7 @@ unsafe fn submit_one(context: usize, at: *const Request) -> Result<(), Errno> {
     let request = unsafe { at.read_unaligned() };
     let Ok(Some(handle)) = fds::region(request.descriptor) else { return kernels() };
     let direction = match request.operation {
-        PREAD | PREADV => Direction::Read,
+        PREAD | PREADV => Direction::ReadOnce,
         PWRITE | PWRITEV => Direction::Write,
         FSYNC | FDSYNC => {
             handle.commit(CommitOptions::default())?;

@@ -11,6 +11,7 @@ use libc::iovec;
 
 use super::private::Private;
 use crate::engine::state::Looking;
+use crate::host::handle::Using;
 use crate::host::{handle, runtime_if_started};
 use crate::pager::Board;
 use crate::sys::app::{self, Span};
@@ -82,18 +83,21 @@ pub fn prepare(span: Span, write: bool) -> Result<(), Errno> {
 
 /// Before a write to a file of ours, on every rung: the kernel holds the file's lock while it reads the buffers. A page of theirs
 /// that had to come in then could wait for whoever installs a page of the same file, by a write that waits for that lock. What can't
-/// be had now is the call's to find out.
-pub fn bring_in(spans: &[Span]) {
-    let Some(runtime) = runtime_if_started() else { return };
+/// be had now is the call's to find out. They stay while what is returned lives.
+pub fn bring_in(spans: &[Span]) -> Vec<Using<'static>> {
+    let mut uses = Vec::new();
+    let Some(runtime) = runtime_if_started() else { return uses };
     for span in spans.iter().filter(|span| runtime.mappings.may_overlap(span.at, span.end())) {
         for mapping in runtime.mappings.overlapping(span.at, span.end()) {
             let (from, to) = (span.at.max(mapping.start), span.end().min(mapping.end));
             let handle = handle(mapping.handle);
             if let Ok(inside) = handle.pages_inside() {
+                uses.extend(handle.using(mapping.page_at(from) * PAGE as u64, (to - from + PAGE) as u64));
                 let _ = handle.bring_in(mapping.page_at(from), (mapping.page_at(to - 1) + 1).min(inside));
             }
         }
     }
+    uses
 }
 
 /// Copies in steps until all is done, or a byte is met that is not ours to prepare.
@@ -408,6 +412,8 @@ pub fn drain(
     if !spans.iter().any(|span| touches(*span)) {
         return with_vectors(spans, |vectors| make(Step { vectors, done: 0 }));
     }
+    // B2: what was made readable stays so, and here, while the call lasts.
+    let _here = bring_in(spans);
     let (kind, wanted) = (kind(), total(spans).min(room(spans, false)));
     let (mut done, mut tries) = (0, 0);
     let cuts = cuts(spans);

@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering;
 
 use super::buffers::{self, Kind, Step};
 use super::outcome::{NOT_OURS, Outcome};
+use super::reading::{self, give_back};
 use crate::host::handle::OffsetLock;
 use crate::host::hold::Writing;
 use crate::host::{Handle, fds, runtime_if_started};
@@ -30,6 +31,8 @@ const RWF_NOAPPEND: i32 = 0x20;
 pub enum Direction {
     /// Out of the file.
     Read,
+    /// The same by a call that can't be made a second time.
+    ReadOnce,
     /// Into the file.
     Write,
 }
@@ -45,7 +48,7 @@ pub fn status_flags(number: i32) -> Result<i32, Errno> {
         .map(|flags| flags as i32)
 }
 
-fn position(number: i32) -> Result<u64, Errno> {
+pub(super) fn position(number: i32) -> Result<u64, Errno> {
     // SAFETY: by value.
     unsafe { call(libc::SYS_lseek, [number as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0]) }
         .map(|at| at as u64)
@@ -85,17 +88,6 @@ pub fn at_offset(
     )
 }
 
-/// What was read and found no place in the program's buffers is read again by the next call, as if the kernel had stopped there.
-fn give_back(number: i32, before: u64, filled: usize) {
-    let behind = before + filled as u64;
-    if position(number).is_ok_and(|now| now > behind) {
-        // SAFETY: by value.
-        let _ = unsafe {
-            call(libc::SYS_lseek, [number as usize, behind as usize, libc::SEEK_SET as usize, 0, 0, 0])
-        };
-    }
-}
-
 /// A transfer of a descriptor that is not ours, at its own offset or not, whose buffers may be our memory.
 pub fn foreign(
     number: i32,
@@ -105,7 +97,7 @@ pub fn foreign(
     make: impl Fn(Step<'_>) -> Result<usize, Errno>,
 ) -> Result<usize, Errno> {
     match direction {
-        Direction::Read => {
+        Direction::Read | Direction::ReadOnce => {
             // What has no offset says so, and keeps what it gave.
             let before = if own_offset { position(number).ok() } else { None };
             let filled = buffers::fill(spans, || buffers::kind_of(number), make);
@@ -132,9 +124,15 @@ fn transfer(
     if at == u64::MAX || length == 0 {
         return Ok(buffers::drain(spans, || Kind::Regular, make)? as isize);
     }
-    if direction == Direction::Read {
-        handle.bring_in_for_read(at, length)?;
-        let filled = buffers::fill(spans, || Kind::Regular, make);
+    if direction != Direction::Write {
+        let own = offset.is_some().then_some(number);
+        let filled = if direction == Direction::Read {
+            reading::read(handle, own, spans, (at, length), make)
+        } else {
+            let _here = handle.using(at, length)?;
+            handle.bring_in_for_read(at, length)?;
+            buffers::fill(spans, || Kind::Regular, make)
+        };
         if offset.is_some() && spans.iter().any(|span| buffers::touches(*span)) {
             give_back(number, at, filled.unwrap_or(0));
         }
@@ -157,8 +155,10 @@ fn transfer(
     let done = loop {
         let at = if append { size } else { at };
         let length = room(handle, at, length)?;
+        // E3: what it covers in part stays, and so do its buffers, since the kernel holds the file's lock while it reads them (C5).
+        let _here = handle.using(at, length)?;
         handle.bring_in_for_write(at, length)?;
-        buffers::bring_in(spans);
+        let _buffers = buffers::bring_in(spans);
         let _writing = Writing::begin(handle);
         let _end = if at.saturating_add(length) > size {
             match handle.lock_end_at(size)? {
@@ -226,10 +226,12 @@ pub fn seek(number: i32, offset: i64, whence: i32) -> Outcome<i64> {
     loop {
         let first = at as u64 / 4096;
         let end = (first + SEEK_STEP).min((size as u64).div_ceil(4096));
+        let here = handle.using(first * 4096, (end - first) * 4096)?;
         handle.bring_in(first, end)?;
         // SAFETY: by value.
         let found =
             unsafe { call(libc::SYS_lseek, [number as usize, at as usize, whence as usize, 0, 0, 0]) };
+        drop(here);
         let known = (end * 4096) as i64;
         match found {
             Ok(found) if (found as i64) < known || known >= size => return Ok(found as i64),
@@ -389,6 +391,8 @@ pub fn fill_for_inner_calls(handle: &Handle, number: i32) -> Result<(), Errno> {
     let flags = status_flags(number)?;
     let pages = handle.pages_inside()?;
     let only_written = flags & libc::O_ACCMODE == libc::O_WRONLY;
+    // For good: nobody tells when the last of them was made.
+    handle.region.cache.keep_all();
     let tail = pages.saturating_sub(1);
     let first = match (only_written, flags & libc::O_APPEND != 0) {
         (false, _) => 0,

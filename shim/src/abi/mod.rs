@@ -26,6 +26,7 @@ mod path;
 mod private;
 mod process;
 mod range;
+mod reading;
 mod remap;
 mod requests;
 mod residence;

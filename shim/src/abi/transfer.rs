@@ -134,9 +134,11 @@ fn move_bytes(
         return Ok(make(from.offset, length)? as isize);
     }
     let mut length = length.min(STEP);
-    let mut own_offset = None;
+    let (mut own_offset, mut _from) = (None, None);
     if let Some(source) = source {
         let at = from.position()?;
+        // What went into a pipe or a socket can't be read again.
+        _from = Some(source.using(at, length as u64)?);
         source.bring_in_for_read(at, length as u64)?;
         if from.offset == 0 {
             own_offset = Some(at as i64);
@@ -148,10 +150,11 @@ fn move_bytes(
     }
     // A file that is made longer has its tail cleared before, which nobody else may be extending meanwhile.
     let _offset = target.map(Handle::lock_offset).transpose()?;
-    let (mut at, mut _end) = (0, None);
+    let (mut at, mut _end, mut _to) = (0, None, None);
     if let Some(target) = target {
         at = to.position()?;
         super::file::room(target, at, length as u64)?;
+        _to = Some(target.using(at, length as u64)?);
         loop {
             target.bring_in_for_write(at, length as u64)?;
             let size = target.size()?;

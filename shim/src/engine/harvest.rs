@@ -9,6 +9,7 @@ use super::mappings::Mapping;
 use crate::host::cache_file::RegionFile;
 use crate::host::{Handle, Runtime};
 use crate::log;
+use crate::pager::evict::Use;
 use crate::pager::table::{Tracking, WINDOW_PAGES};
 use crate::pager::{Board, Region};
 use crate::sys::errno::Errno;
@@ -131,6 +132,9 @@ fn harvest_own(
         let _table = runtime.mappings.write();
         let mut pieces = runtime.mappings.of_handle(handle.index);
         pieces.retain(|mapping| !mapping.private);
+        // Without its tag and not protected yet, a page that left and came back would be clean to everybody.
+        let marks = runtime.engine().tracking().marks();
+        let _stays = marks.then(|| Use::begin(&handle.region.cache, 0, u64::MAX));
         // In two passes (D3): a page that is mapped twice must not lose the tag of a store made through the one mapping while
         // the other is harvested.
         runtime.engine().clear_writers(&pieces, handle);

@@ -142,7 +142,10 @@ impl Engine {
                 mem::mprotect(mapping.start, mapping.length(), mapping.prot)
             }
             // Its blocks are cold. (A range that was moved may have some of its old protections.)
-            Engine::Sigsegv(_) => mem::mprotect(mapping.start, mapping.length(), libc::PROT_NONE),
+            Engine::Sigsegv(_) => {
+                handle.region.cache.ask_before_pages_leave();
+                mem::mprotect(mapping.start, mapping.length(), libc::PROT_NONE)
+            }
         }
     }
 
@@ -245,6 +248,23 @@ impl Engine {
         }
     }
 
+    /// Closes the pages of `first..end` that are about to leave, wherever they are shown. The table may
+    /// change meanwhile: a mapping that is new, or moves, has nothing open, and one that is cut is closed as it was; whoever opens a
+    /// block of it finds what is leaving.
+    pub fn close_pages(
+        &self,
+        runtime: &crate::host::Runtime,
+        handle: &Handle,
+        first: u64,
+        end: u64,
+    ) -> Result<(), Errno> {
+        let Engine::Sigsegv(engine) = self else { return Ok(()) };
+        let _looking = state::Looking::start();
+        let shown = runtime.mappings.of_handle(handle.index).into_iter();
+        let shown = shown.filter(|mapping| mapping.first_page < end && mapping.end_page() > first);
+        shown.into_iter().try_for_each(|mapping| engine.close_pages(&mapping, handle, first, end))
+    }
+
     /// The same for one mapping that is about to go; nothing for a private one.
     pub fn harvest_piece(&self, mapping: &Mapping, handle: &Handle) {
         if !mapping.private {
@@ -269,7 +289,11 @@ impl Engine {
         if !(first..to).step_by(mem::PAGE).all(pins::add) {
             return Err(Errno(libc::ENOMEM));
         }
-        crate::host::handle(mapping.handle).bring_in(mapping.page_at(first), mapping.page_at(to - 1) + 1)?;
+        let handle = crate::host::handle(mapping.handle);
+        let _here = handle.using(mapping.page_at(first) * mem::PAGE as u64, (to - first) as u64)?;
+        let pages = mapping.page_at(first)..mapping.page_at(to - 1) + 1;
+        handle.bring_in(pages.start, pages.end)?;
+        handle.region.mark_pinned(pages.start, pages.end - pages.start);
         (first..to).step_by(mem::PAGE).try_for_each(|page| self.open_for_kernel(mapping, page))
     }
 

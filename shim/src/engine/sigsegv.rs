@@ -10,6 +10,7 @@ use super::count_fault;
 use super::mappings::Mapping;
 use super::state::{COLD, READ, WRITE};
 use crate::config::{Config, Prefetch};
+use crate::host::handle::Using;
 use crate::host::{self, Handle};
 use crate::log;
 use crate::pager::prefetch::Plan;
@@ -17,6 +18,8 @@ use crate::pager::table::{CHUNK_PAGES, CHUNKS_MAX};
 use crate::sys::errno::Errno;
 use crate::sys::mem;
 use crate::sys::signal;
+
+mod leaving;
 
 /// Blocks of a mapping at the most, so that alternating protections stay far below vm.max_map_count (65,530).
 const BLOCKS_MAX: u64 = 8192;
@@ -73,29 +76,6 @@ impl Sigsegv {
     /// Makes SIGSEGV ours.
     pub fn start(&self) -> Result<(), Errno> {
         super::takeover::make_ours(libc::SIGSEGV)
-    }
-
-    /// A forked child has the parent's blocks, the writable ones too: they are its own stores to mark from now on.
-    pub fn adopt_in_child(&self, mapping: &Mapping, handle: &Handle) -> Result<(), Errno> {
-        for block in mapping.state.blocks_caught_by_fork() {
-            // A thread of the parent was changing it, and there is no such thread here: back to what it was before.
-            let (from, to) = mapping.state.range(block, mapping.start, mapping.end);
-            let before = mapping.state.blocks[block].load(Ordering::SeqCst);
-            if from < to {
-                mem::mprotect(from, to - from, allowed(before, mapping))?;
-            }
-        }
-        if mapping.private {
-            return Ok(());
-        }
-        for (block, state) in mapping.state.blocks.iter().enumerate() {
-            let (from, to) = mapping.state.range(block, mapping.start, mapping.end);
-            if state.load(Ordering::SeqCst) == WRITE && from < to {
-                let first = mapping.page_at(from);
-                handle.region.mark_writer(first, mapping.page_at(to - 1) + 1 - first);
-            }
-        }
-        Ok(())
     }
 
     /// Applies the program's protection to what each block allows.
@@ -167,7 +147,7 @@ impl Sigsegv {
                     state.unlock(block, READ);
                     continue;
                 }
-                handle.region.mark_writer(first, end - first);
+                leaving::mark_patiently(handle, first, end);
             }
             state.unlock(block, now);
         }
@@ -189,6 +169,7 @@ impl Sigsegv {
     /// See [`super::Engine::open_for_kernel`].
     pub fn open_for_kernel(&self, mapping: &Mapping, address: usize) -> Result<(), Errno> {
         let handle = host::handle(mapping.handle);
+        let _here = using(handle, mapping.page_at(address), mapping.page_at(address) + 1)?;
         handle.bring_in(mapping.page_at(address), mapping.page_at(address) + 1)?;
         self.open(mapping, handle, (address, address + 1), Access { pinned: true, ..Access::to(true) })
     }
@@ -199,6 +180,8 @@ impl Sigsegv {
         let page = mapping.page_at(address);
         count_fault(handle);
         let began = Instant::now();
+        // It must not leave again before it is shown.
+        let _here = using(handle, page, page + 1)?;
         let inside = handle.pages_inside()?.min(mapping.end_page());
         if page >= inside {
             return Err(Errno(libc::EFAULT));
@@ -257,13 +240,16 @@ impl Sigsegv {
     }
 
     fn plan(&self, page: u64, mapping: &Mapping) -> Plan {
-        let least = host::runtime_if_started().map_or(1, |runtime| runtime.remote.pages_in_a_round_trip());
-        mapping.state.detector.plan(page, self.prefetch, least)
+        let runtime = host::runtime_if_started();
+        let least = runtime.map_or(1, |runtime| runtime.remote.pages_in_a_round_trip());
+        let plan = mapping.state.detector.plan(page, self.prefetch, least);
+        Plan { count: plan.count.min(runtime.map_or(1, |runtime| runtime.budget.batch())), ..plan }
     }
 
-    /// Whether the pages of a mapping are kept away one by one. Locked memory takes no guards: its blocks come in whole.
+    /// Whether the pages of a mapping are kept away one by one. Locked memory takes no guards: its blocks come in whole. So do those of a
+    /// private one: a guard on a page that left would drop the copy that the program has of it.
     fn guarded(&self, mapping: &Mapping) -> bool {
-        self.guards && !mapping.state.unguarded.load(Ordering::SeqCst)
+        self.guards && !mapping.private && !mapping.state.unguarded.load(Ordering::SeqCst)
     }
 
     /// Makes pages of one block, which are present, accessible, and with `write` their block writable, after marking.
@@ -298,6 +284,12 @@ impl Sigsegv {
         let (first, end) = (mapping.page_at(from), mapping.page_at(to - 1) + 1);
         // Asked once: what is brought in and what is opened must be the same.
         let guarded = self.guarded(mapping);
+        let shown = if guarded {
+            (mapping.page_at(address), mapping.page_at(pages.1 - 1) + 1)
+        } else {
+            (first, end.min(PAGES_MAX))
+        };
+        let _here = using(handle, shown.0, shown.1)?;
         if !guarded {
             // Without guards the whole block opens at once, so all of it must be here, what lies behind the end of the file too: it
             // is patched in place when the file grows elsewhere. Before the block is locked, since a harvest waits for blocks
@@ -325,11 +317,18 @@ impl Sigsegv {
             state.unlock(block, now);
             return Ok(());
         };
+        if !handle.region.all_present(shown.0, shown.1) {
+            // What left before it was used is asked for again when it is touched.
+            state.unlock(block, now);
+            return Ok(());
+        }
         let next = if access.write || mapping.private { now.max(WRITE) } else { now.max(READ) };
         let result = self.open_block(mapping, handle, pages, (now, next, guarded), access.again);
         state.unlock(block, if result.is_ok() { next } else { now });
         match result {
             Err(Errno(libc::ENOMEM)) => self.open_whole(mapping, handle),
+            // Tried again, by a fault, when it is known whether a page of the block leaves.
+            Err(Errno(libc::EAGAIN)) => Ok(()),
             result => result,
         }
     }
@@ -352,10 +351,9 @@ impl Sigsegv {
         if next == WRITE && !mapping.private {
             let page = mapping.page_at(pages.0);
             // All that is present becomes writable with the block; what is still guarded is marked when it is let in.
-            if now == WRITE {
-                handle.region.mark_writer(page, mapping.page_at(pages.1 - 1) + 1 - page)
-            } else {
-                handle.region.mark_writer(first, end - first)
+            let all = if now == WRITE { (page, mapping.page_at(pages.1 - 1) + 1) } else { (first, end) };
+            if !leaving::mark(handle, all.0, all.1) {
+                return Err(Errno(libc::EAGAIN));
             }
         }
         if now != next || again {
@@ -388,6 +386,7 @@ impl Sigsegv {
         let last = state.number(mapping.address_of(inside - 1));
         let behind = state.range(last, mapping.start, mapping.end).1;
         let end = mapping.page_at(behind - 1) + 1;
+        let _here = using(handle, mapping.first_page, end.min(PAGES_MAX))?;
         handle.bring_in(mapping.first_page, end.min(PAGES_MAX))?;
         let _quiet = signal::SignalMask::block_all();
         let before: Vec<u8> = (0..=last).map(|block| state.lock(block)).collect();
@@ -397,7 +396,7 @@ impl Sigsegv {
             before.into_iter().enumerate().for_each(|(block, now)| state.unlock(block, now));
             return Ok(());
         };
-        handle.region.mark_writer(mapping.first_page, end - mapping.first_page);
+        leaving::mark_patiently(handle, mapping.first_page, end);
         let mut result = mem::mprotect(mapping.start, behind - mapping.start, mapping.prot);
         if self.guards && result.is_ok() {
             result = mem::guard_remove(mapping.start, behind - mapping.start);
@@ -407,6 +406,11 @@ impl Sigsegv {
         }
         result
     }
+}
+
+/// Keeps pages here that are here when they are looked at next (E3).
+fn using(handle: &Handle, first: u64, end: u64) -> Result<Using<'_>, Errno> {
+    handle.using(first * mem::PAGE as u64, end.saturating_sub(first) * mem::PAGE as u64)
 }
 
 /// Guards every page of a cold block that is not present.

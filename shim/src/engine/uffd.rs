@@ -206,7 +206,7 @@ impl UffdEngine {
         for at in (from..to).step_by(mem::PAGE) {
             if super::pins::covers(at, at + mem::PAGE) {
                 protect(start, at);
-                region.mark_writer(mapping.page_at(at), 1);
+                region.mark_pinned(mapping.page_at(at), 1);
                 start = at + mem::PAGE;
             }
         }
@@ -253,7 +253,13 @@ impl UffdEngine {
             }
             let now = runtime.mappings.find(address);
             if now.is_some_and(|now| core::ptr::eq(now.state, mapping.state)) {
-                host::handle(mapping.handle).region.mark_writer(page, 1);
+                let region = &host::handle(mapping.handle).region;
+                let marked = if waits { region.mark_writer(page, 1) } else { region.mark_pinned(page, 1) };
+                if !marked {
+                    // It leaves, or has left: whoever wants to store looks again, and finds it missing when it is gone (E1).
+                    mapping.state.unlock(block, before);
+                    return self.uffd.wake(address & !(mem::PAGE - 1), mem::PAGE);
+                }
                 let result = self.uffd.write_protect(mapping.address_of(page), mem::PAGE, false);
                 mapping.state.unlock(block, WRITE);
                 return result;

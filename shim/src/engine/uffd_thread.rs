@@ -6,7 +6,7 @@
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use netmem_protocol::{PAGE_SIZE, PageSpan, Run};
+use netmem_protocol::{PageSpan, Run};
 
 use super::count_fault;
 use super::harvest::Shown;
@@ -15,6 +15,7 @@ use super::state::{COLD, Looking, READ};
 use super::uffd::UffdEngine;
 use super::waiting::{Pending, Touched, Waits};
 use crate::config::Prefetch;
+use crate::host::budget::Coming;
 use crate::host::{self, Handle, Runtime};
 use crate::log;
 use crate::pager::page::Event;
@@ -38,7 +39,10 @@ const WAKE_BYTES_MAX: usize = 4 << 20;
 /// How often the thread looks whether a page that could not be had can be had again.
 const HEAL_POLL_MS: i64 = 500;
 
+mod install;
 mod missing;
+
+use install::ZEROS;
 
 /// Pages side by side that we claimed and will fetch.
 #[derive(Clone, Copy)]
@@ -65,6 +69,8 @@ pub(super) struct Server {
     batch: Vec<Wanted>,
     /// Pages in `batch`.
     pages: u64,
+    /// How many there may be before no more are claimed ahead.
+    most: u64,
     /// Where pages were installed whose waiters, if any, sleep still.
     asleep: Option<(usize, usize)>,
     /// Whether a read of the userfaultfd waits.
@@ -77,7 +83,17 @@ impl Server {
     /// The thread's state before its first fault.
     pub(super) fn new(uffd: Arc<Uffd>, prefetch: Prefetch) -> Self {
         let (pending, batch) = (Vec::new(), Vec::new());
-        Server { uffd, prefetch, pending, batch, pages: 0, asleep: None, blocking: true, touched: None }
+        Server {
+            uffd,
+            prefetch,
+            pending,
+            batch,
+            pages: 0,
+            most: 1,
+            asleep: None,
+            blocking: true,
+            touched: None,
+        }
     }
 
     /// For one fault, of this very thread, on the page at `address`.
@@ -91,8 +107,10 @@ impl Server {
         let Some(address) = self.touched.as_ref().map(|touched| touched.address) else { return Ok(()) };
         let mut waits = Some(Pending::now(address, 0, runtime));
         while let Some(fault) = waits {
+            let coming = self.expect(runtime, 1);
             self.begin(runtime, fault);
             self.fetch_batch(runtime);
+            drop(coming);
             waits = self.pending.pop();
         }
         self.touched.as_ref().and_then(|touched| touched.lost.get()).map_or(Ok(()), Err)
@@ -131,12 +149,26 @@ impl Server {
                     todo.push(Pending::now(message.address, message.thread, runtime));
                 }
             }
+            // Before anything is claimed: who makes room may have to wait for who waits for a claim.
+            let coming = self.expect(runtime, todo.len());
             for fault in todo {
                 self.begin(runtime, fault);
             }
             self.fetch_batch(runtime);
+            drop(coming);
             host::poison::heal();
         }
+    }
+
+    /// Makes room for what so many faults may need, and for what is claimed along with it.
+    fn expect(&mut self, runtime: &'static Runtime, faults: usize) -> Option<Coming<'static>> {
+        if faults == 0 {
+            return None;
+        }
+        self.most = runtime.budget.batch().min(BATCH_PAGES_MAX);
+        let coming = runtime.budget.expect(faults as u64 + self.most);
+        host::room::make(runtime);
+        Some(coming)
     }
 
     /// Synchronous tracking: mark, then let go on.
@@ -170,6 +202,7 @@ impl Server {
             Ok(Need::Nothing) => self.fill_hole(runtime, &mapping, page),
             Ok(Need::Zeros) => {
                 count_fault(handle);
+                runtime.budget.came(handle, 1);
                 if self.install(&mapping, page, &ZEROS, true).is_empty() {
                     handle.region.settle_installed(page, SUM_ZERO);
                 } else {
@@ -220,7 +253,7 @@ impl Server {
         let inside = mapping.first_page..mapping.end_page().min(handle.region.fetchable());
         for step in 1..plan.count as i64 {
             let next = page.wrapping_add_signed(plan.stride * step);
-            if !inside.contains(&next) || self.pages >= BATCH_PAGES_MAX {
+            if !inside.contains(&next) || self.pages >= self.most {
                 return;
             }
             match handle.region.need(next) {
@@ -254,34 +287,6 @@ impl Server {
             }
         }
         self.batch.push(Wanted { first: page, count: 1, handle, mapping: *mapping, demanded });
-    }
-
-    /// A page that is present but not in the file is a page of zeros; one that is in the file needs only another look. Nobody has
-    /// a claim on it, so zeros may go nowhere but into a hole: not past the mapping into the file.
-    fn fill_hole(&self, runtime: &Runtime, mapping: &Mapping, page: u64) {
-        let address = mapping.address_of(page);
-        if mapping.private {
-            // Missing in a private mapping means a hole in the file: fill it there, so that the copy has something to copy.
-            let handle = host::handle(mapping.handle);
-            if let Err(errno) = handle.fill_hole(page) {
-                self.give_up(mapping, address, &PagerError::Cache(errno));
-            }
-        } else {
-            let table = runtime.mappings.write();
-            let mut result = None;
-            if runtime.mappings.find(address).is_some_and(|now| core::ptr::eq(now.state, mapping.state)) {
-                while {
-                    result = self.uffd.copy(address, &ZEROS, true).1;
-                    result == Some(Errno(libc::EAGAIN))
-                } {}
-            }
-            drop(table);
-            if let Some(errno @ Errno(libc::ENOMEM)) = result {
-                // The tmpfs is full: whoever waits would wait for ever.
-                self.give_up(mapping, address, &PagerError::Cache(errno));
-            }
-        }
-        let _ = self.uffd.wake(address, mem::PAGE);
     }
 
     /// Arms a window where pages may show up without a fault, before the first page of it is installed; what was stored through such pages is
@@ -327,6 +332,7 @@ impl Server {
                 _ => runs.push(Run::new(wanted.first, wanted.count)),
             }
         }
+        runtime.budget.came(handle, runs.iter().map(|run| u64::from(run.count)).sum());
         let region = &handle.region;
         let epoch = region.view();
         // Of the wanted, all before this one have come, and this many pages of it.
@@ -395,82 +401,7 @@ impl Server {
             let _ = self.uffd.wake(low, high - low);
         }
     }
-
-    /// Puts pages where a mapping wants them, each in one step for everyone. Names those for which there was no room.
-    fn install(&self, mapping: &Mapping, page: u64, data: &[u8], wake: bool) -> Vec<u64> {
-        let address = mapping.address_of(page);
-        if mapping.private {
-            return self.install_in_file(mapping, page, data);
-        }
-        let Some(runtime) = host::runtime_if_started() else {
-            return self.install_in_file(mapping, page, data);
-        };
-        let mut failed = Vec::new();
-        // While the table can't change, the address shows what it showed when the page was asked for, or it does not: unmapped,
-        // or another region's by now.
-        let table = runtime.mappings.write();
-        if !runtime.mappings.find(address).is_some_and(|now| core::ptr::eq(now.state, mapping.state)) {
-            return self.install_in_file(mapping, page, data);
-        }
-        let mut done = 0;
-        while done < data.len() {
-            let (copied, errno) = self.uffd.copy(address + done, &data[done..], wake);
-            done += copied;
-            match errno {
-                None | Some(Errno(libc::EAGAIN)) => {}
-                Some(Errno(libc::EEXIST)) => {
-                    // Someone's write(2) was first. What is there counts; whoever waits has to be told (it is not woken).
-                    let _ = self.uffd.wake(address + done, PAGE_SIZE);
-                    done += PAGE_SIZE;
-                }
-                Some(Errno(libc::ENOENT | libc::EFAULT | libc::EINVAL)) => {
-                    // The file was cut, or the kernel took the mapping: the page belongs in the file if it lies inside.
-                    let next = page + (done / PAGE_SIZE) as u64;
-                    failed.extend(self.install_in_file(mapping, next, &data[done..done + PAGE_SIZE]));
-                    done += PAGE_SIZE;
-                }
-                Some(errno) => {
-                    failed.push(page + (done / PAGE_SIZE) as u64);
-                    done += PAGE_SIZE;
-                    log::error!(
-                        "no room for a page in the cache ({errno}): is the tmpfs full? NETMEM_DIR can name a larger one"
-                    );
-                }
-            }
-        }
-        drop(table);
-        for lost in &failed {
-            self.give_up(mapping, mapping.address_of(*lost), &PagerError::Cache(Errno(libc::ENOSPC)));
-        }
-        failed
-    }
-
-    /// Puts pages into the region's file, past any mapping, and lets whoever waits look again.
-    fn install_in_file(&self, mapping: &Mapping, page: u64, data: &[u8]) -> Vec<u64> {
-        let handle = host::handle(mapping.handle);
-        let installed = crate::pager::Frames::install(&handle.region.cache, page, data);
-        let _ = self.uffd.wake(mapping.address_of(page), data.len());
-        match installed {
-            Ok(()) => Vec::new(),
-            Err((there, _)) => (page + there..page + (data.len() / PAGE_SIZE) as u64).collect(),
-        }
-    }
-
-    /// Makes a touch end as it does on a disk that fails: SIGBUS. The page can come back later.
-    fn give_up(&self, mapping: &Mapping, address: usize, error: &PagerError) {
-        if let Some(touched) = &self.touched {
-            // By the signal that this thread is in; whoever else waits for the page asks by itself.
-            if touched.address == address & !(mem::PAGE - 1) {
-                touched.lost.set(Some(error.errno()));
-            }
-            return;
-        }
-        log::error!("a page can't be had: {error}");
-        host::fail_page(&self.uffd, mapping, address);
-    }
 }
-
-static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
 fn readable(uffd: &Uffd, timeout_ms: i64) -> bool {
     let fd = crate::sys::fd::borrow(uffd.raw());

@@ -10,8 +10,8 @@ use netmem_protocol::{PAGE_SIZE, REGION_BYTES_MAX};
 use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::pager::table::{
-    Board, CHUNK_PAGES, CHUNK_WINDOWS, CHUNKS_MAX, Chunk, Control, Entry, Frames, LAYOUT, MAGIC, SLOTS_MAX,
-    Slot, Tracking, owner_number,
+    Board, CHUNK_PAGES, CHUNK_WINDOWS, CHUNKS_MAX, Chunk, Control, Entry, Frames, InUse, LAYOUT, MAGIC,
+    SLOTS_MAX, Slot, Tracking, owner_number,
 };
 use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::errno::Errno;
@@ -23,10 +23,10 @@ use crate::sys::{fd, file, futex, mem};
 const CONTROL_BYTES: usize = size_of::<Control>().next_multiple_of(mem::PAGE);
 /// Bytes of a chunk's entries.
 const ENTRIES_BYTES: usize = CHUNK_PAGES as usize * size_of::<Entry>();
-/// Bytes of one of a chunk's two bitmaps.
+/// Bytes of one of a chunk's two bitmaps, which lie in one page; a count for each window is the next.
 const BITMAP_BYTES: usize = CHUNK_WINDOWS / 8;
 /// Bytes of a chunk, whole pages.
-const CHUNK_BYTES: usize = ENTRIES_BYTES + mem::PAGE;
+const CHUNK_BYTES: usize = ENTRIES_BYTES + mem::PAGE + CHUNK_WINDOWS * size_of::<AtomicU64>();
 /// Locks on slots lie behind any byte the file can have.
 pub(super) const SLOT_LOCK_BASE: i64 = 1 << 60;
 /// The byte of [`EndLock`]'s lock between processes.
@@ -41,6 +41,10 @@ pub struct RegionFile {
     chunks: &'static [AtomicPtr<u8>],
     pub(super) slot: AtomicUsize,
     closed: AtomicBool,
+    /// The kernel reads the file for this process at any moment: see [`Self::keep_all`].
+    pub(super) keeps_all: AtomicBool,
+    /// See [`Self::ask_before_pages_leave`].
+    pub(super) shows: AtomicBool,
     /// Lock order: 2e. See [`EndLock`].
     end: QuietMutex<()>,
     /// Device of the cache file.
@@ -100,6 +104,8 @@ impl RegionFile {
             chunks,
             slot: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            keeps_all: AtomicBool::new(false),
+            shows: AtomicBool::new(false),
             end: QuietMutex::new(()),
             device: stat.st_dev,
             inode: stat.st_ino,
@@ -116,6 +122,7 @@ impl RegionFile {
 
     /// Makes both files say nothing. The cache file keeps its size until it gets another: somebody may just be asking for it.
     fn wipe(&self, id: u64) -> Result<(), Errno> {
+        super::budget::forget(self.control);
         // All of every page: of one that is punched in part, zeros stay in the file, which nobody would take for absent.
         self.punch(0, REGION_BYTES_MAX)?;
         rustix::fs::ftruncate(self.control_file.borrow(), 0)?;
@@ -174,14 +181,32 @@ impl RegionFile {
         }
     }
 
+    /// From now on no page leaves, for as long as this process, or a forked child, is attached.
+    pub fn keep_all(&self) {
+        if !self.keeps_all.swap(true, Ordering::SeqCst) {
+            self.slot_of_mine().uses_all.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
     /// Removes the control file with its name; those who have it open keep it.
     pub fn remove_control(&self) {
+        super::budget::forget(self.control);
         let _ = rustix::fs::unlink(self.control_path.as_str());
     }
 
     /// The cache file's descriptor, open for reading and writing.
     pub fn fd(&self) -> &OwnFd {
         &self.file
+    }
+
+    /// Whether another process of the host has the lock of [`Frames::lock_host`]. The caller keeps the threads of this one from it, whose
+    /// lock would be given up here.
+    pub fn is_locked_elsewhere(&self) -> bool {
+        let free = file::try_lock_exclusive(&self.control_file);
+        if free {
+            file::unlock(&self.control_file);
+        }
+        !free
     }
 
     /// Takes the lock on shared file offsets, waiting for other processes.
@@ -262,7 +287,7 @@ impl Board for RegionFile {
         if at.is_null() {
             at = self.map_chunk(number)?;
         }
-        // SAFETY: the mapping is CHUNK_BYTES long, never unmapped, and made of atomics: CHUNK_PAGES entries, then two bitmaps.
+        // SAFETY: the mapping is CHUNK_BYTES long, never unmapped, and made of atomics: CHUNK_PAGES entries, then two bitmaps, then counts.
         unsafe {
             let bitmaps = at.add(ENTRIES_BYTES);
             Ok(Chunk {
@@ -271,6 +296,10 @@ impl Board for RegionFile {
                 resident: core::slice::from_raw_parts(
                     bitmaps.add(BITMAP_BYTES) as *const AtomicU64,
                     CHUNK_WINDOWS / 64,
+                ),
+                departures: core::slice::from_raw_parts(
+                    bitmaps.add(mem::PAGE) as *const AtomicU64,
+                    CHUNK_WINDOWS,
                 ),
             })
         }
@@ -295,6 +324,18 @@ impl Board for RegionFile {
 
     fn wake(&self, word: &AtomicU64) {
         futex::wake(futex::low_half(word), i32::MAX);
+    }
+
+    fn begin_use(&self, first: u64, end: u64) -> InUse {
+        self.note_use(first, end)
+    }
+
+    fn end_use(&self, which: InUse) {
+        self.forget_use(which);
+    }
+
+    fn in_use(&self, first: u64, end: u64) -> bool {
+        self.is_used(first, end)
     }
 }
 
@@ -373,5 +414,22 @@ impl Frames for RegionFile {
     fn punch(&self, offset: u64, length: u64) -> Result<(), Errno> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(self.file.borrow(), flags, offset, length))?)
+    }
+
+    fn take_out(&self, first: u64, into: &mut [u8]) -> Result<u64, Errno> {
+        // What the file lacks of its last page is zeros to everybody.
+        let taken = crate::sys::take_out::take_out(&self.file, first * PAGE_SIZE as u64, into)?;
+        into[taken..].fill(0);
+        Ok(taken.div_ceil(PAGE_SIZE) as u64)
+    }
+
+    fn is_hole(&self, page: u64) -> Result<bool, Errno> {
+        let at = page * PAGE_SIZE as u64;
+        match rustix::fs::seek(self.file.borrow(), rustix::fs::SeekFrom::Data(at)) {
+            Ok(found) => Ok(found >= at + PAGE_SIZE as u64),
+            // Nothing but a hole up to the end.
+            Err(rustix::io::Errno::NXIO) => Ok(true),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }

@@ -36,6 +36,8 @@ pub struct HostDirectory {
     pub names_lock: OwnFd,
     /// Shared while we live, so that nobody tidies us away.
     alive: OwnFd,
+    /// What the store's page caches take on this host (see host::budget). Locked while somebody makes room.
+    pub budget_file: OwnFd,
 }
 
 /// Where the caches are to lie.
@@ -96,6 +98,7 @@ impl Root {
         let alive = file::open(&format!("{base}/alive"), OFlags::RDWR | OFlags::CREATE, 0o600)?;
         file::lock_shared(&alive)?;
         let names_lock = file::open(&format!("{base}/names"), OFlags::RDWR | OFlags::CREATE, 0o600)?;
+        let budget_file = file::open(&format!("{base}/budget"), OFlags::RDWR | OFlags::CREATE, 0o600)?;
         tidy(&self.path, &name, server);
         file::unlock(&self.lock);
         let device = rustix::fs::stat(base.as_str())?.st_dev;
@@ -106,6 +109,7 @@ impl Root {
             bell: format!("{base}/bell"),
             names_lock,
             alive,
+            budget_file,
         })
     }
 }
@@ -130,6 +134,7 @@ impl HostDirectory {
     pub fn reopen_after_fork(&self) -> Result<(), Errno> {
         crate::sys::shm::reopen_in_place(&self.alive)?;
         file::lock_shared(&self.alive)?;
+        crate::sys::shm::reopen_in_place(&self.budget_file)?;
         crate::sys::shm::reopen_in_place(&self.names_lock)
     }
 }

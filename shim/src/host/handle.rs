@@ -9,18 +9,22 @@ use netmem_protocol::{PAGE_SIZE, PageIndex};
 
 use super::cache_file::{EndLock, RegionFile};
 use super::hold::Hold;
-use super::{Runtime, runtime_if_started, times};
+use super::{Runtime, room, runtime_if_started, times};
 use crate::engine::harvest;
 use crate::engine::mappings::Writer;
 use crate::engine::sites::{self, Wait};
 use crate::log;
 use crate::pager::commit::{CommitOptions, CommitReport, Held, How, Member, commit_together};
+use crate::pager::evict::Use;
 use crate::pager::table::{Board, WINDOW_PAGES};
 use crate::pager::{Frames, PagerError, Region};
 use crate::stats;
 use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::clock::Deadline;
 use crate::sys::errno::Errno;
+
+/// Pages brought in at a time for a call, at the most.
+const BRING_IN_PAGES: u64 = 1024;
 
 /// Regions in a process at the most.
 pub const HANDLES_MAX: usize = 1 << 16;
@@ -81,6 +85,12 @@ impl Drop for Pin<'_> {
             self.0.region.cache.close_files();
         }
     }
+}
+
+/// Pages that stay, and a handle's files open, while this lives.
+pub struct Using<'a> {
+    _pages: Use<'a>,
+    _pin: Pin<'a>,
 }
 
 static HANDLES: [AtomicPtr<Handle>; HANDLES_MAX] =
@@ -166,38 +176,82 @@ impl Handle {
         self.fetch(first, end, true)
     }
 
-    /// Brings in what is not here.
+    /// Brings in what is not here, as many pages at a time as the budget likes.
     fn fetch(&self, first: u64, end: u64, for_write: bool) -> Result<(), Errno> {
         let runtime = self.runtime()?;
         // A fault counts itself.
         let began = (sites::wanted() && !sites::in_a_fault()).then(Instant::now);
-        let result = self.region.bring_in(&runtime.remote, first, end, for_write, Self::deadline(runtime));
+        let deadline = Self::deadline(runtime);
+        let mut result = Ok(());
+        let mut at = first;
+        while at < end && result.is_ok() {
+            let stop = end.min(at + runtime.budget.batch().min(BRING_IN_PAGES));
+            let absent = (at..stop).filter(|page| !self.region.is_present(*page)).count() as u64;
+            result = self.with_room(runtime, absent, || {
+                self.region.bring_in(&runtime.remote, at, stop, for_write, deadline)
+            });
+            at = stop;
+        }
         if let Some(began) = began {
             sites::note(Wait::Call, sites::caller(), began);
         }
         result.map_err(|error| self.report("a page can't be had", &error))
     }
 
+    /// Brings so many pages in, with room made for them before.
+    fn with_room<T>(&self, runtime: &'static Runtime, pages: u64, bring_in: impl FnOnce() -> T) -> T {
+        let coming = runtime.budget.expect(pages);
+        room::make(runtime);
+        let result = bring_in();
+        runtime.budget.came(self, pages);
+        drop(coming);
+        result
+    }
+
     /// Brings in those of the pages that are nobody's turn to bring in, if it can be done; who needs them will ask.
     pub fn prefetch(&self, pages: &[u64]) {
         let Ok(_pin) = self.pin() else { return };
         if let Ok(runtime) = self.runtime() {
-            let _ = self.region.prefetch(&runtime.remote, pages);
+            let pages = &pages[..pages.len().min(runtime.budget.batch() as usize)];
+            let _ =
+                self.with_room(runtime, pages.len() as u64, || self.region.prefetch(&runtime.remote, pages));
         }
     }
 
-    /// Makes a read of `length` bytes at `offset` give the data.
-    pub fn bring_in_for_read(&self, offset: u64, length: u64) -> Result<(), Errno> {
+    /// Keeps pages that are here when they are looked at from now on (E3), for as long as the kernel is at the file for us.
+    pub fn using(&self, offset: u64, length: u64) -> Result<Using<'_>, Errno> {
+        let pin = self.pin()?;
+        let (first, end) =
+            (PageIndex::containing(offset).0, PageIndex::ceil(offset.saturating_add(length)).0);
+        Ok(Using { _pages: Use::begin(&self.region.cache, first, end), _pin: pin })
+    }
+
+    /// See [`Region::departures`], for a range of bytes.
+    pub fn departures(&self, offset: u64, length: u64) -> u64 {
+        let end = PageIndex::ceil(offset.saturating_add(length)).0;
+        self.region.departures(PageIndex::containing(offset).0, end)
+    }
+
+    /// Whether a read of `length` bytes at `offset` gives the data.
+    pub fn is_here(&self, offset: u64, length: u64) -> Result<bool, Errno> {
         let _pin = self.pin()?;
         let first = PageIndex::containing(offset).0;
         // If all of it is here, nobody need know where the file ends.
         if self.region.reads_right(first, PageIndex::ceil(offset.saturating_add(length)).0) {
-            return Ok(());
+            return Ok(true);
         }
         let end = PageIndex::ceil(offset.saturating_add(length).min(self.size()?)).0;
-        if first >= end || self.region.reads_right(first, end) {
+        Ok(first >= end || self.region.reads_right(first, end))
+    }
+
+    /// Makes a read of `length` bytes at `offset` give the data, for the moment: pages may leave again.
+    pub fn bring_in_for_read(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        let _pin = self.pin()?;
+        if self.is_here(offset, length)? {
             return Ok(());
         }
+        let first = PageIndex::containing(offset).0;
+        let end = PageIndex::ceil(offset.saturating_add(length).min(self.size()?)).0;
         let ahead = if length < 128 * 1024 { end + 16 } else { end };
         let ahead = ahead.min(PageIndex::ceil(self.size()?).0);
         match self.fetch(first, ahead, false) {
@@ -229,7 +283,7 @@ impl Handle {
             }
             if !self.region.all_present(first, end) {
                 // Cut off and written again in one moment: what was written is the page.
-                let absent = (first..end).filter(|page| !self.region.is_present(*page));
+                let absent = (first..end).filter(|page| self.region.is_absent(*page));
                 absent.for_each(|page| self.region.adopt_written(page));
             }
             self.region.mark_dirty(first, end - first);
@@ -240,6 +294,12 @@ impl Handle {
     /// A present page that is a hole in the file becomes a page of zeros there, unless someone wrote it meanwhile.
     pub fn fill_hole(&self, page: u64) -> Result<(), Errno> {
         let _pin = self.pin()?;
+        // Of one that left meanwhile, zeros would be in the file, and taken for it.
+        let _here = Use::begin(&self.region.cache, page, page + 1);
+        if !self.region.is_present(page) {
+            return Ok(());
+        }
+        self.runtime()?.budget.came(self, 1);
         // A load through a mapping of our own, which is registered nowhere, lets the kernel do it under the page's lock.
         self.region.cache.populate(page)
     }
@@ -308,6 +368,7 @@ impl Handle {
                 log::debug!("{}: {} pages committed as epoch {}", handle.name, report.pages, report.epoch);
             }
         }
+        runtime.budget.may_go();
         let pages = reports.iter().map(|report| report.pages).sum();
         if pages != 0 {
             stats::COMMIT_TIME.note(began);

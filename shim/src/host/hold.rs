@@ -6,7 +6,7 @@
 //! Who holds says so in the region's control file and rings the bell, a word that all of the store's processes on the host wait on. Each
 //! closes its mappings to stores, waits for its writes under way, and answers in its slot (DESIGN.md, I1 to I4).
 
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use core::time::Duration;
 use std::time::Instant;
 
@@ -30,39 +30,63 @@ const HOLD_LIMIT: Duration = Duration::from_secs(5);
 /// How often who waits looks whether the other still lives.
 const POLL: Duration = Duration::from_millis(5);
 
-/// The bell: rung when somebody begins to hold. Null until this process answers it.
+/// The bell: rung when somebody begins to hold, or wants pages closed. Null until this process needs it.
 static BELL: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
 
-/// From now on this process answers, if NETMEM_SNAPSHOT=1 says so. Before its first mapping; a second call, after something else failed,
-/// does nothing.
+/// Whether this process has the thread that answers.
+static ANSWERS: AtomicBool = AtomicBool::new(false);
+
+/// From now on this process answers, if NETMEM_SNAPSHOT=1 says so or its engine must be asked before pages leave. Before its first mapping; a
+/// second call, after something else failed, does nothing.
 pub fn start(runtime: &'static Runtime) -> Result<(), Errno> {
-    if !runtime.config.snapshot || bell().is_some() {
+    if !runtime.config.snapshot && !runtime.engine().in_blocks() || ANSWERS.load(Ordering::Acquire) {
         return Ok(());
     }
-    let file = file::open(runtime.directory.bell_path(), OFlags::RDWR | OFlags::CREATE, 0o600)?;
-    shm::extend(&file, crate::sys::mem::PAGE as u64)?;
-    let at = shm::map(&file, 0, crate::sys::mem::PAGE)?;
-    BELL.store(at as *mut AtomicU64, Ordering::Release);
-    spawn(runtime).inspect_err(|_| BELL.store(core::ptr::null_mut(), Ordering::Release))
+    bell(runtime)?;
+    spawn(runtime)?;
+    ANSWERS.store(true, Ordering::Release);
+    Ok(())
 }
 
 /// In a forked child, which has the bell and no thread, and none of the writes that its parent's threads were at.
 pub fn start_again(runtime: &'static Runtime) -> Result<(), Errno> {
     handle::all().for_each(|handle| handle.writing.store(0, Ordering::SeqCst));
-    if bell().is_some() { spawn(runtime) } else { Ok(()) }
+    if ANSWERS.load(Ordering::Acquire) { spawn(runtime) } else { Ok(()) }
 }
 
-fn bell() -> Option<&'static AtomicU64> {
+/// The bell, which is mapped when it is needed first.
+pub fn bell(runtime: &Runtime) -> Result<&'static AtomicU64, Errno> {
+    let at = BELL.load(Ordering::Acquire);
     // SAFETY: null, or a mapping that is never given up, of a file that nobody makes shorter.
-    unsafe { BELL.load(Ordering::Acquire).as_ref() }
+    if let Some(bell) = unsafe { at.as_ref() } {
+        return Ok(bell);
+    }
+    let file = file::open(runtime.directory.bell_path(), OFlags::RDWR | OFlags::CREATE, 0o600)?;
+    shm::extend(&file, crate::sys::mem::PAGE as u64)?;
+    // Two threads may each map it; either will do.
+    let at = shm::map(&file, 0, crate::sys::mem::PAGE)? as *mut AtomicU64;
+    BELL.store(at, Ordering::Release);
+    // SAFETY: as above.
+    Ok(unsafe { &*at })
+}
+
+/// Rings it: whoever answers looks at its regions.
+pub fn ring(runtime: &Runtime) -> Result<(), Errno> {
+    let bell = bell(runtime)?;
+    bell.fetch_add(1, Ordering::SeqCst);
+    futex::wake(futex::low_half(bell), i32::MAX);
+    Ok(())
 }
 
 fn spawn(runtime: &'static Runtime) -> Result<(), Errno> {
+    let bell = bell(runtime)?;
     thread::spawn(Box::new(move || {
-        let Some(bell) = bell() else { return };
         loop {
             let rung = bell.load(Ordering::SeqCst);
-            handle::all().for_each(|handle| answer(runtime, handle));
+            handle::all().for_each(|handle| {
+                answer(runtime, handle);
+                super::closing::answer(runtime, handle);
+            });
             futex::wait(futex::low_half(bell), rung as u32, None);
         }
     }))
@@ -140,7 +164,7 @@ impl<'a> Writing<'a> {
     }
 
     fn counted(handle: &'a Handle, quiet: impl Fn() -> Option<SignalMask>) -> Writing<'a> {
-        if bell().is_none() {
+        if !super::config().snapshot {
             return Writing { counted: None, _quiet: None };
         }
         loop {
@@ -181,9 +205,10 @@ impl<'a> Hold<'a> {
     /// does not answer by what it was started with, EBUSY where one does not in time.
     pub fn begin(handles: &[&'a Handle]) -> Result<Hold<'a>, Errno> {
         let runtime = runtime_if_started().ok_or(Errno(libc::EIO))?;
-        let bell = bell().ok_or(Errno(libc::EOPNOTSUPP));
-        let bell =
-            bell.inspect_err(|_| log::error!("NETMEM_SNAPSHOT wants NETMEM_SNAPSHOT=1 in the environment"))?;
+        if !runtime.config.snapshot {
+            log::error!("NETMEM_SNAPSHOT wants NETMEM_SNAPSHOT=1 in the environment");
+            return Err(Errno(libc::EOPNOTSUPP));
+        }
         let mut hold = Hold { regions: Vec::new(), began: Instant::now() };
         for handle in handles {
             let cache = &handle.region.cache;
@@ -201,8 +226,7 @@ impl<'a> Hold<'a> {
             cache.control().hold.store(word, Ordering::SeqCst);
             hold.regions.push((handle, word));
         }
-        bell.fetch_add(1, Ordering::SeqCst);
-        futex::wake(futex::low_half(bell), i32::MAX);
+        ring(runtime)?;
         for (handle, _) in &hold.regions {
             stop_stores(runtime, handle)?;
         }

@@ -4,7 +4,9 @@
 //! abi; the engines look handles up by number. Must not: do anything before the first use.
 
 pub mod attach;
+pub mod budget;
 pub mod cache_file;
+pub mod closing;
 pub mod cwd;
 pub mod directory;
 pub mod fds;
@@ -15,6 +17,7 @@ pub mod names;
 pub mod paths;
 pub mod poison;
 pub mod report;
+pub mod room;
 mod slots;
 pub mod times;
 pub mod tree;
@@ -32,6 +35,7 @@ use crate::remote::{Remote, RemoteConfig};
 use crate::sync::QuietMutex;
 use crate::sys::errno::Errno;
 use attach::Attached;
+use budget::Budget;
 use directory::HostDirectory;
 pub use handle::{Handle, handle};
 pub use poison::fail_page;
@@ -50,6 +54,8 @@ pub struct Runtime {
     pub names: QuietMutex<()>,
     /// The regions.
     pub attached: Attached,
+    /// What the page caches may take.
+    pub budget: Budget,
     /// Whether the engine has its thread or handler.
     pub engine_started: AtomicBool,
     /// Replaced only in a forked child, by its only thread.
@@ -179,6 +185,7 @@ fn build() -> Result<Runtime, Errno> {
     }
     let engine = Engine::choose(config)?;
     crate::sys::alloc::keep_spare_room();
+    let budget = Budget::open(&directory, config)?;
     Ok(Runtime {
         config,
         remote,
@@ -186,6 +193,7 @@ fn build() -> Result<Runtime, Errno> {
         directory,
         names: QuietMutex::new(()),
         attached: Attached::new()?,
+        budget,
         engine_started: AtomicBool::new(false),
         engine: UnsafeCell::new(engine),
     })

@@ -65,6 +65,8 @@ pub fn heal() {
     for address in pages {
         let Some(mapping) = runtime.mappings.find(address) else { continue };
         let page = mapping.page_at(address);
+        // It must be here still when it is shown.
+        let Ok(_here) = handle(mapping.handle).using(page * mem::PAGE as u64, 1) else { continue };
         // What can't be had yet is asked for again.
         let _ = handle(mapping.handle)
             .bring_in(page, page + 1)

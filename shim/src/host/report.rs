@@ -31,6 +31,7 @@ pub fn render(runtime: &Runtime) -> String {
         ("reconnects", stats::get(&wire.reconnects)),
         ("view_moves", stats::get(&stats::VIEW_MOVES)),
         ("pages_given_up", stats::get(&stats::GIVEN_UP)),
+        ("pages_evicted", stats::get(&stats::PAGES_EVICTED)),
     ];
     let mut text = format!("engine {}\n", runtime.engine().name());
     for (name, value) in lines {

@@ -2,10 +2,10 @@
 //!
 //! Owns: slots and their locks. Called by: cache_file, harvest and hold. Must not: take a number that stands for a process that lives.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache_file::{Attachment, RegionFile, SLOT_LOCK_BASE};
-use crate::pager::table::{LAYOUT, MAGIC, SLOTS_MAX, Slot, Tracking};
+use crate::pager::table::{InUse, LAYOUT, MAGIC, SLOTS_MAX, Slot, Tracking, USES, pages_of_word, pages_word};
 use crate::sys::errno::Errno;
 use crate::sys::{proc, shm};
 
@@ -54,6 +54,9 @@ impl RegionFile {
                 let pid = rustix::process::getpid().as_raw_nonzero().get();
                 slot.started.store(proc::start_time(pid).unwrap_or(0), Ordering::SeqCst);
                 slot.taken.fetch_add(1, Ordering::SeqCst);
+                slot.uses.iter().chain([&slot.closed]).for_each(|word| word.store(0, Ordering::SeqCst));
+                slot.uses_all.store(self.keeps_all.load(Ordering::SeqCst).into(), Ordering::SeqCst);
+                slot.asks.store(self.shows.load(Ordering::SeqCst).into(), Ordering::SeqCst);
                 slot.pid.store(pid as u64, Ordering::SeqCst);
                 self.slot.store(number, Ordering::SeqCst);
                 return Ok(());
@@ -138,5 +141,66 @@ impl RegionFile {
     /// description of its own. (Record locks of the process would go with any close of the file in it.)
     fn slot_lock(&self, slot: usize, kind: i32, command: i32) -> Result<i32, Errno> {
         shm::lock_byte(&self.control_file, SLOT_LOCK_BASE + slot as i64, kind, command)
+    }
+
+    /// E3: said first, so that whoever takes pages out sees it, or the pages are seen as leaving.
+    pub(super) fn note_use(&self, first: u64, end: u64) -> InUse {
+        let slot = self.slot_of_mine();
+        if end <= first {
+            return InUse::Pages(USES, 0);
+        }
+        let word = pages_word(first, end);
+        let free =
+            |use_: &AtomicU64| use_.compare_exchange(0, word, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        let told_apart = end <= 1 << 32;
+        match slot.uses.iter().position(|use_| told_apart && free(use_)) {
+            Some(place) => InUse::Pages(place, word),
+            None => {
+                slot.uses_all.fetch_add(1, Ordering::SeqCst);
+                InUse::All
+            }
+        }
+    }
+
+    pub(super) fn forget_use(&self, which: InUse) {
+        let slot = self.slot_of_mine();
+        match which {
+            InUse::Pages(place, _) => {
+                if let Some(use_) = slot.uses.get(place) {
+                    use_.store(0, Ordering::SeqCst);
+                }
+            }
+            InUse::All => {
+                // A forked child has a slot of its own, where its parent's uses never were.
+                let fewer = |uses: u64| uses.checked_sub(1);
+                let _ = slot.uses_all.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
+            }
+        }
+    }
+
+    pub(super) fn is_used(&self, first: u64, end: u64) -> bool {
+        let overlaps = |word: u64| {
+            let (from, to) = pages_of_word(word);
+            from < end && to > first
+        };
+        let uses = |slot: &Slot| {
+            slot.uses_all.load(Ordering::SeqCst) != 0
+                || slot.uses.iter().any(|use_| overlaps(use_.load(Ordering::SeqCst)))
+        };
+        let slots = self.control.slots.iter().enumerate();
+        let mut attached = slots.filter(|(_, slot)| slot.pid.load(Ordering::SeqCst) != 0 && uses(slot));
+        // The dead use nothing.
+        attached.any(|(number, _)| number == self.my_slot() || self.lock_is_held(number))
+    }
+
+    /// From now on this process, and a forked child of it, is asked before pages leave: it shows some.
+    pub fn ask_before_pages_leave(&self) {
+        self.shows.store(true, Ordering::SeqCst);
+        self.slot_of_mine().asks.store(1, Ordering::SeqCst);
+    }
+
+    /// The number of this process's slot.
+    pub fn slot_number(&self) -> usize {
+        self.my_slot()
     }
 }

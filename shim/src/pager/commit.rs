@@ -140,14 +140,15 @@ fn commit_once<C: Board + Frames>(
             return Err(error);
         }
     };
-    // All of them: what went up is no longer dirty, whatever becomes of one.
-    let ended: Vec<_> = flushes.into_iter().map(|flush| (flush.region, flush.end())).collect();
-    let reports = ended.into_iter().map(|(region, sending)| {
-        let done = done.iter().find(|(id, _)| *id == region.id).map(|(_, done)| *done);
-        region.conclude(source, sending, done)
+    let reports = flushes.iter().map(|flush| {
+        let done = done.iter().find(|(id, _)| *id == flush.region.id).map(|(_, done)| *done);
+        flush.region.conclude(source, flush.sending.clone(), done)
     });
     // Not lazily: each is concluded.
     let reports: Vec<_> = reports.collect();
+    // All of them: what went up is no longer dirty, whatever becomes of one. Not before its checksum and the view are those of the commit:
+    // it could leave, and come back as it was (E5).
+    flushes.into_iter().for_each(Flush::end);
     reports.into_iter().collect()
 }
 
@@ -257,9 +258,7 @@ fn resolve_lost<C: Board + Frames>(
             // What the server denies of one region it will not apply to any.
             Err(RemoteError::Answer { code: ErrorCode::NotFound, .. }) => return Err(error.into()),
             Err(error) => {
-                for flush in sent() {
-                    *flush.region.unresolved.lock() = Some(flush.sending.clone());
-                }
+                sent().for_each(|flush| flush.region.keep_unresolved(flush.sending.clone()));
                 return Err(error.into());
             }
         }
@@ -306,17 +305,30 @@ impl<C: Board + Frames> Region<C> {
     /// a page may differ from the server's although it equals its base here.
     pub(super) fn settle_unresolved(&self, source: &dyn PageSource) -> Result<(), PagerError> {
         let Some(lost) = self.unresolved.lock().take() else { return Ok(()) };
-        match source.commit_status(self.id, lost.id) {
+        let settled = match source.commit_status(self.id, lost.id) {
             // Another process of the host has brought it here in the meantime, like another host's; what it has done to the size
             // since then stays, and what was stored is compared with what the server has.
             Ok(done) if self.view() >= done.epoch => Ok(()),
             Ok(done) => self.committed(source, lost, done),
             Err(RemoteError::Answer { code: ErrorCode::NotFound, .. }) => Ok(()),
             Err(error) => {
-                *self.unresolved.lock() = Some(lost);
+                self.keep_unresolved(lost);
                 Err(error.into())
             }
+        };
+        if self.unresolved.lock().is_none()
+            && let Some(kept) = self.kept.lock().take()
+        {
+            self.cache.end_use(kept);
         }
+        settled
+    }
+
+    /// Leaves a commit to be settled. Until then no page may leave: one that went up and was made again what it was before would be
+    /// taken for clean (E5).
+    fn keep_unresolved(&self, lost: Unresolved) {
+        self.kept.lock().get_or_insert_with(|| self.cache.begin_use(0, u64::MAX));
+        *self.unresolved.lock() = Some(lost);
     }
 
     /// Moves the bases to what was sent, and the view to the new epoch. If that fails, it is left to be settled: a newer epoch that came
@@ -351,7 +363,7 @@ impl<C: Board + Frames> Region<C> {
         };
         if followed.is_err() {
             control.behind.fetch_max(BEHIND, Ordering::SeqCst);
-            *self.unresolved.lock() = Some(sent);
+            self.keep_unresolved(sent);
         }
         followed
     }

@@ -11,7 +11,9 @@ use std::sync::Mutex;
 use netmem_protocol::{Epoch, PAGE_SIZE, PageIndex, RegionId};
 
 use super::Region;
-use super::table::{Board, CHUNK_PAGES, CHUNK_WINDOWS, Chunk, Control, Entry, Frames};
+use super::table::{
+    Board, CHUNK_PAGES, CHUNK_WINDOWS, Chunk, Control, Entry, Frames, InUse, pages_of_word, pages_word,
+};
 use crate::sys::errno::Errno;
 
 type Page = [u8; PAGE_SIZE];
@@ -21,6 +23,7 @@ struct ChunkMemory {
     entries: Vec<Entry>,
     dirty: Vec<AtomicU64>,
     resident: Vec<AtomicU64>,
+    departures: Vec<AtomicU64>,
 }
 
 /// What a region's two files hold; shared by the fake processes of a fake host.
@@ -34,6 +37,10 @@ pub struct FakeFiles {
     reads_left: AtomicUsize,
     /// Pages that can still be installed.
     room: AtomicUsize,
+    /// Uses under way, and whose.
+    uses: Mutex<Vec<(usize, u64)>>,
+    /// What a program does at the last moment before pages are taken out.
+    before_taking: Mutex<Option<(u64, usize, Vec<u8>)>>,
 }
 
 /// One process's view of the files.
@@ -54,6 +61,8 @@ impl FakeFiles {
             dead: Default::default(),
             reads_left: AtomicUsize::new(usize::MAX),
             room: AtomicUsize::new(usize::MAX),
+            uses: Mutex::default(),
+            before_taking: Mutex::default(),
         };
         files.control.view.store(epoch.0, Ordering::SeqCst);
         files.control.server_size.store(size, Ordering::SeqCst);
@@ -82,6 +91,21 @@ impl FakeFiles {
         self.room.store(pages, Ordering::SeqCst);
     }
 
+    /// A store that falls when the next pages are taken out, and nobody is told of.
+    pub fn store_before_taking(&self, page: u64, offset: usize, bytes: &[u8]) {
+        *self.before_taking.lock().unwrap() = Some((page, offset, bytes.to_vec()));
+    }
+
+    /// The kernel takes a page of zeros back.
+    pub fn forget(&self, page: u64) {
+        self.pages.lock().unwrap().remove(&page);
+    }
+
+    /// Pages that take room.
+    pub fn blocks(&self) -> usize {
+        self.pages.lock().unwrap().len()
+    }
+
     /// What a program sees of a page: holes are zeros.
     pub fn see(&self, page: u64) -> Page {
         self.pages.lock().unwrap().get(&page).map_or([0; PAGE_SIZE], |page| **page)
@@ -108,9 +132,11 @@ impl Board for FakeCache {
                 entries: (0..CHUNK_PAGES).map(|_| Entry::default()).collect(),
                 dirty: (0..CHUNK_WINDOWS / 64).map(|_| AtomicU64::new(0)).collect(),
                 resident: (0..CHUNK_WINDOWS / 64).map(|_| AtomicU64::new(0)).collect(),
+                departures: (0..CHUNK_WINDOWS).map(|_| AtomicU64::new(0)).collect(),
             }))
         });
-        Ok(Chunk { entries: &memory.entries, dirty: &memory.dirty, resident: &memory.resident })
+        let ChunkMemory { entries, dirty, resident, departures } = memory;
+        Ok(Chunk { entries, dirty, resident, departures })
     }
 
     fn me(&self) -> usize {
@@ -129,6 +155,27 @@ impl Board for FakeCache {
     }
 
     fn wake(&self, _word: &AtomicU64) {}
+
+    fn begin_use(&self, first: u64, end: u64) -> InUse {
+        let mut uses = self.files.uses.lock().unwrap();
+        uses.push((self.slot, pages_word(first, end)));
+        InUse::Pages(self.slot, pages_word(first, end))
+    }
+
+    fn end_use(&self, which: InUse) {
+        let InUse::Pages(slot, word) = which else { return };
+        let mut uses = self.files.uses.lock().unwrap();
+        if let Some(at) = uses.iter().position(|known| *known == (slot, word)) {
+            uses.remove(at);
+        }
+    }
+
+    fn in_use(&self, first: u64, end: u64) -> bool {
+        self.files.uses.lock().unwrap().iter().any(|(slot, word)| {
+            let (from, to) = pages_of_word(*word);
+            self.alive(*slot) && from < end && to > first
+        })
+    }
 }
 
 impl Frames for FakeCache {
@@ -222,5 +269,21 @@ impl Frames for FakeCache {
             }
         }
         Ok(())
+    }
+
+    fn take_out(&self, first: u64, into: &mut [u8]) -> Result<u64, Errno> {
+        if let Some((page, offset, bytes)) = self.files.before_taking.lock().unwrap().take() {
+            self.files.store(page, offset, &bytes);
+        }
+        let mut pages = self.files.pages.lock().unwrap();
+        let taken = into.len() / PAGE_SIZE;
+        for (page, into) in (first..).zip(into.chunks_exact_mut(PAGE_SIZE)) {
+            into.copy_from_slice(&*pages.remove(&page).unwrap_or_else(|| Box::new([0; PAGE_SIZE])));
+        }
+        Ok(taken as u64)
+    }
+
+    fn is_hole(&self, page: u64) -> Result<bool, Errno> {
+        Ok(!self.files.pages.lock().unwrap().contains_key(&page))
     }
 }

@@ -52,9 +52,8 @@ impl<C: Board + Frames> Flush<'_, C> {
     }
 
     /// It has gone up: gives the marks up, but for those of pages that were stored into meanwhile.
-    pub fn end(mut self) -> Unresolved {
+    pub fn end(mut self) {
         self.sent = true;
-        self.sending.clone()
     }
 }
 
@@ -218,11 +217,16 @@ impl<C: Board + Frames> Region<C> {
                 self.mark_window(page);
                 continue;
             }
-            if entry.state() == State::Claimed {
-                self.wait_for_claim(page, deadline)?;
-            }
-            if entry.begin_flush() {
-                flushing.push(page);
+            while entry.is_dirty() {
+                match entry.state() {
+                    State::Claimed | State::Leaving => self.wait_for_claim(page, deadline)?,
+                    State::Absent => break,
+                    State::Present if entry.begin_flush() => {
+                        flushing.push(page);
+                        break;
+                    }
+                    State::Present => {}
+                }
             }
         }
         Ok(())
@@ -237,7 +241,7 @@ impl<C: Board + Frames> Region<C> {
         }
     }
 
-    fn mark_window(&self, page: u64) {
+    pub(super) fn mark_window(&self, page: u64) {
         if let Ok(chunk) = self.cache.chunk(page / CHUNK_PAGES) {
             let (word, bit) = super::table::window_bit(page);
             chunk.dirty[word].fetch_or(bit, Ordering::SeqCst);

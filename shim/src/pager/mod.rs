@@ -5,6 +5,10 @@
 #![forbid(unsafe_code)]
 
 pub mod commit;
+pub mod entry;
+pub mod evict;
+#[cfg(test)]
+mod evict_tests;
 #[cfg(test)]
 pub mod fake;
 pub mod flush;

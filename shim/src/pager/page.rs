@@ -15,6 +15,15 @@ pub enum State {
     Claimed = 1,
     /// What the cache file holds is the page; a hole in the file is a page of zeros.
     Present = 2,
+    /// Someone is taking it out of the page cache and alone may say how that ends.
+    Leaving = 3,
+}
+
+impl State {
+    /// Whether it is somebody's who is at it just now.
+    pub fn is_taken(self) -> bool {
+        matches!(self, State::Claimed | State::Leaving)
+    }
 }
 
 /// What can happen to it.
@@ -30,6 +39,12 @@ pub enum Event {
     Cut,
     /// The program replaced all of it by zeros, or wrote a page that nobody had.
     Overwrite,
+    /// It is clean, and its place is wanted.
+    Evict,
+    /// It was taken out, and was clean still.
+    Leave,
+    /// It was not taken out, or was put back.
+    Stay,
 }
 
 /// An event that must not happen in a state.
@@ -51,9 +66,19 @@ pub fn step(state: State, event: Event) -> Result<State, Illegal> {
         // It stays accessible where it was, so it stays present: as zeros, which is what a cut page is if the file grows again.
         (State::Present, Event::Cut) => Ok(State::Present),
         (State::Absent | State::Present, Event::Overwrite) => Ok(State::Present),
-        (State::Absent, Event::Install | Event::Release)
-        | (State::Claimed, Event::Claim | Event::Cut | Event::Overwrite)
-        | (State::Present, Event::Claim | Event::Install | Event::Release) => Err(Illegal { state, event }),
+        (State::Present, Event::Evict) => Ok(State::Leaving),
+        (State::Leaving, Event::Leave) => Ok(State::Absent),
+        (State::Leaving, Event::Stay) => Ok(State::Present),
+        (State::Absent, Event::Install | Event::Release | Event::Evict | Event::Leave | Event::Stay)
+        | (
+            State::Claimed,
+            Event::Claim | Event::Cut | Event::Overwrite | Event::Evict | Event::Leave | Event::Stay,
+        )
+        | (State::Present, Event::Claim | Event::Install | Event::Release | Event::Leave | Event::Stay)
+        | (
+            State::Leaving,
+            Event::Claim | Event::Install | Event::Release | Event::Cut | Event::Overwrite | Event::Evict,
+        ) => Err(Illegal { state, event }),
     }
 }
 
@@ -78,11 +103,20 @@ mod tests {
 
     #[test]
     fn the_table_of_states_is_the_one_in_the_design_document() {
-        let events = [Event::Claim, Event::Install, Event::Release, Event::Cut, Event::Overwrite];
-        let mut table = String::from(
-            "| state | Claim | Install | Release | Cut | Overwrite |\n|---|---|---|---|---|---|\n",
-        );
-        for state in [State::Absent, State::Claimed, State::Present] {
+        let events = [
+            Event::Claim,
+            Event::Install,
+            Event::Release,
+            Event::Cut,
+            Event::Overwrite,
+            Event::Evict,
+            Event::Leave,
+            Event::Stay,
+        ];
+        let mut table = String::from("| state |");
+        events.iter().for_each(|event| table += &format!(" {event:?} |"));
+        table += "\n|---|---|---|---|---|---|---|---|---|\n";
+        for state in [State::Absent, State::Claimed, State::Present, State::Leaving] {
             table += &format!("| {state:?} |");
             for event in events {
                 table += &step(state, event).map_or(" - |".to_owned(), |next| format!(" {next:?} |"));

@@ -10,7 +10,9 @@ use netmem_protocol::{Epoch, ErrorCode, PAGE_SIZE, RegionId, Run};
 use thiserror::Error;
 
 use super::page::{Event, State};
-use super::table::{Board, CHUNK_PAGES, Claim, Entry, Frames, SUM_ZERO, page_sum, sum_of_page, window_bit};
+use super::table::{
+    Board, CHUNK_PAGES, Claim, Entry, Frames, InUse, SUM_ZERO, page_sum, sum_of_page, window_bit,
+};
 use crate::remote::{PageSource, RemoteError};
 use crate::sync::QuietMutex;
 use crate::sys::clock::Deadline;
@@ -90,6 +92,8 @@ pub struct Region<C> {
     pub maintenance: QuietMutex<()>,
     /// A commit of this process of which nobody knows whether it happened, or that happened and whose merged pages are not here. Used with the maintenance lock held.
     pub(super) unresolved: QuietMutex<Option<Unresolved>>,
+    /// What keeps all pages here as long as there is one.
+    pub(super) kept: QuietMutex<Option<InUse>>,
     /// Something may have been stored through a mapping since the last commit; a commit that finds pages then moves the time of
     /// the last change.
     pub stored: AtomicBool,
@@ -135,6 +139,7 @@ impl<C: Board + Frames> Region<C> {
             cache,
             maintenance: QuietMutex::new(()),
             unresolved: QuietMutex::new(None),
+            kept: QuietMutex::new(None),
             stored: AtomicBool::new(false),
         }
     }
@@ -160,7 +165,12 @@ impl<C: Board + Frames> Region<C> {
         self.with_entry(page, |entry| entry.state() == State::Present).unwrap_or(false)
     }
 
-    /// The same of every page in `first..end`.
+    /// Whether it is not here, nor on its way.
+    pub fn is_absent(&self, page: u64) -> bool {
+        self.with_entry(page, |entry| entry.state() == State::Absent).unwrap_or(false)
+    }
+
+    /// Whether every page of `first..end` is here.
     pub fn all_present(&self, first: u64, end: u64) -> bool {
         let mut page = first;
         while page < end {
@@ -216,6 +226,9 @@ impl<C: Board + Frames> Region<C> {
             if entry.settle(event, page) {
                 self.cache.wake(entry.word());
             }
+            if matches!(event, Event::Install | Event::Stay) && entry.is_dirty() {
+                self.mark_window(page);
+            }
         });
     }
 
@@ -237,7 +250,8 @@ impl<C: Board + Frames> Region<C> {
             let chunk = self.cache.chunk(page / CHUNK_PAGES)?;
             let entry = &chunk.entries[(page % CHUNK_PAGES) as usize];
             let word = entry.word().load(Ordering::SeqCst);
-            if entry.state() != State::Claimed {
+            let state = entry.state();
+            if !state.is_taken() {
                 return Ok(());
             }
             let owner = Entry::owner(word);
@@ -246,7 +260,7 @@ impl<C: Board + Frames> Region<C> {
                 if entry.take_over(word, me) {
                     // The owner may have died between installing and saying so. A page that is in the file was installed
                     // whole; fetching it again would overwrite stores made since, so its content decides.
-                    self.adopt_orphan(page)?;
+                    if state == State::Leaving { self.adopt_leaving(page)? } else { self.adopt_orphan(page)? }
                 }
                 continue;
             }
@@ -267,6 +281,17 @@ impl<C: Board + Frames> Region<C> {
             self.settle(page, Event::Release);
         } else {
             self.settle_installed(page, super::table::SUM_UNKNOWN);
+            self.mark_dirty(page, 1);
+        }
+        Ok(())
+    }
+
+    /// One that was being taken out: it is out, or still what it was, or put back. Zeros that are in the file are the program's.
+    fn adopt_leaving(&self, page: u64) -> Result<(), PagerError> {
+        if self.cache.is_hole(page)? {
+            self.settle(page, Event::Leave);
+        } else {
+            self.settle(page, Event::Stay);
             self.mark_dirty(page, 1);
         }
         Ok(())
@@ -399,11 +424,18 @@ impl<C: Board + Frames> Region<C> {
         self.mark_with(first, count, Entry::mark_dirty);
     }
 
-    /// Notes pages that this process can store into unnoticed from now on.
-    pub fn mark_writer(&self, first: u64, count: u64) {
+    /// Notes pages that this process can store into unnoticed from now on. False if none of them could be noted: absent, or leaving.
+    pub fn mark_writer(&self, first: u64, count: u64) -> bool {
         let me = self.cache.me();
         self.stored.store(true, Ordering::Relaxed);
-        self.mark_with(first, count, |entry| entry.mark_writer(me));
+        self.mark_with(first, count, |entry| entry.mark_writer(me))
+    }
+
+    /// The same of pages that the kernel may store into at any moment: they do not leave.
+    pub fn mark_pinned(&self, first: u64, count: u64) -> bool {
+        let me = self.cache.me();
+        self.stored.store(true, Ordering::Relaxed);
+        self.mark_with(first, count, |entry| entry.mark_pinned(me))
     }
 
     /// Slot `me` can no longer store into `first..end` unnoticed.
@@ -413,11 +445,12 @@ impl<C: Board + Frames> Region<C> {
         }
     }
 
-    fn mark_with(&self, first: u64, count: u64, mark: impl Fn(&Entry) -> bool) {
+    fn mark_with(&self, first: u64, count: u64, mark: impl Fn(&Entry) -> bool) -> bool {
         let mut page = first;
         let end = first.saturating_add(count);
+        let mut marked = false;
         while page < end {
-            let Ok(chunk) = self.cache.chunk(page / CHUNK_PAGES) else { return };
+            let Ok(chunk) = self.cache.chunk(page / CHUNK_PAGES) else { return marked };
             let stop = end.min((page / super::table::WINDOW_PAGES + 1) * super::table::WINDOW_PAGES);
             let mut any = false;
             for at in page..stop {
@@ -427,8 +460,10 @@ impl<C: Board + Frames> Region<C> {
                 let (word, bit) = window_bit(page);
                 chunk.dirty[word].fetch_or(bit, Ordering::SeqCst);
             }
+            marked |= any;
             page = stop;
         }
+        marked
     }
 
     /// Makes sure that what is known of the pages can be told here: a harvest passes over what it can't mark, and where the range

@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering;
 
 use netmem_protocol::{PAGE_SIZE, PageIndex};
 
+use super::evict::Use;
 use super::page::Event;
 use super::region::{PagerError, Region};
 use super::table::{Board, CHUNK_PAGES, Frames, HostLock};
@@ -18,6 +19,8 @@ impl<C: Board + Frames> Region<C> {
     /// ftruncate(2).
     pub fn truncate(&self, source: &dyn PageSource, size: u64, deadline: Deadline) -> Result<(), PagerError> {
         let tail = PageIndex::containing(size).0;
+        // It must be here still when it is cut.
+        let _tail = Use::begin(&self.cache, tail, tail + 1);
         if !size.is_multiple_of(PAGE_SIZE as u64) {
             // The rest of the last page becomes zeros, so the page must be here to be zeroed and sent.
             self.bring_in(source, tail, tail + 1, false, deadline)?;
@@ -64,6 +67,10 @@ impl<C: Board + Frames> Region<C> {
             return Ok(self.cache.punch(offset, length)?);
         }
         let (first_whole, last_whole) = (PageIndex::ceil(offset).0, end / PAGE_SIZE as u64);
+        let _edges = [offset, end].map(|edge| {
+            let page = PageIndex::containing(edge).0;
+            Use::begin(&self.cache, page, page + 1)
+        });
         for edge in [offset, end] {
             if !edge.is_multiple_of(PAGE_SIZE as u64) {
                 let page = PageIndex::containing(edge).0;

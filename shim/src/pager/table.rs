@@ -3,16 +3,16 @@
 //! Owns: the layout of header, chunks and entries, and every change of an entry's word. Called by: the rest of the pager,
 //! sys::shm for the layout. Must not: be extended without raising [`LAYOUT`]: other processes run other builds.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 use core::time::Duration;
 
 use netmem_protocol::PAGE_SIZE;
 
-use super::page::{Event, State, must};
+pub use super::entry::{Claim, Entry};
 use crate::sys::errno::Errno;
 
 /// The version of everything in this file.
-pub const LAYOUT: u64 = 5;
+pub const LAYOUT: u64 = 6;
 /// The first word of a control file.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"netmctl\x01");
 /// Pages whose entries lie in one chunk: 1 GiB of region.
@@ -95,7 +95,18 @@ pub struct Slot {
     pub taken: AtomicU64,
     /// [`Control::hold`] as it was when the process had stopped its stores; inverted if it can't.
     pub held: AtomicU64,
+    /// 1: a touch of a page that is not in the file is no fault here, so the process must close its mappings before pages leave.
+    pub asks: AtomicU64,
+    /// [`Control::leaving`] as it was when it had closed them.
+    pub closed: AtomicU64,
+    /// Uses under way for which there was no word in `uses`, or that are of all pages: none may leave.
+    pub uses_all: AtomicU64,
+    /// Pages that the kernel reads or writes for this process just now: the first, and in the lower half how many. 0: none.
+    pub uses: [AtomicU64; USES],
 }
+
+/// Uses of a region in one process that are told apart.
+pub const USES: usize = 8;
 
 /// Bits of an owner's number that name its slot.
 pub const SLOT_BITS: u32 = SLOTS_MAX.trailing_zeros();
@@ -139,6 +150,10 @@ impl Default for Control {
             own_epoch: AtomicU64::new(0),
             heirs: AtomicU64::new(0),
             hold: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            hand: AtomicU64::new(0),
+            leaving: AtomicU64::new(0),
+            leaving_pages: AtomicU64::new(0),
             chunks: [const { AtomicU64::new(0) }; CHUNKS_MAX / 64],
             slots: [const {
                 Slot {
@@ -147,6 +162,10 @@ impl Default for Control {
                     started: AtomicU64::new(0),
                     taken: AtomicU64::new(0),
                     held: AtomicU64::new(0),
+                    asks: AtomicU64::new(0),
+                    closed: AtomicU64::new(0),
+                    uses_all: AtomicU64::new(0),
+                    uses: [const { AtomicU64::new(0) }; USES],
                 }
             }; SLOTS_MAX],
         }
@@ -195,20 +214,18 @@ pub struct Control {
     pub heirs: AtomicU64,
     /// 0, or who keeps everybody from storing into the region ([`hold_word`]).
     pub hold: AtomicU64,
+    /// What the cache file counts for in the host's budget: its bytes on the tmpfs as they were when somebody looked.
+    pub bytes: AtomicU64,
+    /// The page at which the next look for pages to evict begins.
+    pub hand: AtomicU64,
+    /// 0, or who asks the others to close pages that are about to leave ([`hold_word`]).
+    pub leaving: AtomicU64,
+    /// Those pages, as in [`Slot::uses`].
+    pub leaving_pages: AtomicU64,
     /// A bit for each chunk that was ever used.
     pub chunks: [AtomicU64; CHUNKS_MAX / 64],
     /// The attached processes.
     pub slots: [Slot; SLOTS_MAX],
-}
-
-/// What is known of one page.
-#[repr(C)]
-#[derive(Debug, Default)]
-pub struct Entry {
-    /// State and marks; see the constants.
-    word: AtomicU64,
-    /// Checksum of the page as it is at the view epoch. Written only by the owner of the claim, or under the region's lock.
-    pub sum: AtomicU64,
 }
 
 /// The entries of one GiB, and a bit for each of their windows.
@@ -220,174 +237,8 @@ pub struct Chunk<'a> {
     pub dirty: &'a [AtomicU64],
     /// Windows with pages that were ever here; `CHUNK_WINDOWS` bits.
     pub resident: &'a [AtomicU64],
-}
-
-const STATE: u64 = 0b11;
-const DIRTY: u64 = 1 << 2;
-const FLUSHING: u64 = 1 << 3;
-const WAITERS: u64 = 1 << 4;
-const OWNER_SHIFT: u32 = 8;
-const OWNER: u64 = 0xffff << OWNER_SHIFT;
-const WRITER_SHIFT: u32 = 24;
-const WRITER: u64 = 0xffff << WRITER_SHIFT;
-/// More than one process may store without a mark.
-const WRITER_MANY: u64 = 0xffff;
-
-fn state_of(word: u64) -> State {
-    match word & STATE {
-        0 => State::Absent,
-        1 => State::Claimed,
-        _ => State::Present,
-    }
-}
-
-fn with_state(word: u64, state: State) -> u64 {
-    (word & !STATE) | state as u64
-}
-
-/// What came of trying to claim a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// It is here.
-    Present,
-    /// It is ours to bring in.
-    Taken,
-    /// Someone else is at it; the word to wait on.
-    Busy(u64),
-}
-
-impl Entry {
-    /// The page's state. C2: whoever has closed the gate must not see what was before.
-    pub fn state(&self) -> State {
-        state_of(self.word.load(Ordering::SeqCst))
-    }
-
-    /// The number of the process that claimed it, as of `word`.
-    pub fn owner(word: u64) -> usize {
-        ((word & OWNER) >> OWNER_SHIFT) as usize
-    }
-
-    /// The word, to wait on.
-    pub fn word(&self) -> &AtomicU64 {
-        &self.word
-    }
-
-    /// Tries to claim the page for process `me`.
-    pub fn claim(&self, me: usize, page: u64) -> Claim {
-        let mut word = self.word.load(Ordering::Acquire);
-        loop {
-            match state_of(word) {
-                State::Present => return Claim::Present,
-                State::Claimed => return Claim::Busy(word),
-                State::Absent => {}
-            }
-            let next = with_state(word, must(State::Absent, Event::Claim, page)) & !OWNER
-                | (me as u64) << OWNER_SHIFT;
-            match self.word.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::Acquire) {
-                Ok(_) => return Claim::Taken,
-                Err(now) => word = now,
-            }
-        }
-    }
-
-    /// Takes over the claim that `word` shows, whose owner is dead.
-    pub fn take_over(&self, word: u64, me: usize) -> bool {
-        let next = word & !OWNER | (me as u64) << OWNER_SHIFT;
-        self.word.compare_exchange(word, next, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-    }
-
-    /// Ends our claim. Returns whether someone waits.
-    pub fn settle(&self, event: Event, page: u64) -> bool {
-        let before = self
-            .word
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                Some(with_state(word, must(state_of(word), event, page)) & !(OWNER | WAITERS))
-            })
-            .unwrap_or_else(|word| word);
-        before & WAITERS != 0
-    }
-
-    /// Says that we are about to wait for `word` to change. False if it has changed already.
-    pub fn announce_waiter(&self, word: u64) -> Option<u64> {
-        let next = word | WAITERS;
-        match self.word.compare_exchange(word, next, Ordering::SeqCst, Ordering::Relaxed) {
-            Ok(_) => Some(next),
-            Err(_) => None,
-        }
-    }
-
-    /// Notes that the page may differ from its base. Absent pages are left alone: there is nothing to send. Returns whether
-    /// it was noted.
-    pub fn mark_dirty(&self) -> bool {
-        self.word
-            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
-                (state_of(word) != State::Absent).then_some(word | DIRTY)
-            })
-            .is_ok()
-    }
-
-    /// Notes that process `me` may store into the page without telling anyone.
-    pub fn mark_writer(&self, me: usize) -> bool {
-        let mine = me as u64 + 1;
-        self.word
-            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
-                let writer = match (word & WRITER) >> WRITER_SHIFT {
-                    0 => mine,
-                    other if other == mine => mine,
-                    _ => WRITER_MANY,
-                };
-                (state_of(word) != State::Absent).then_some(word & !WRITER | writer << WRITER_SHIFT | DIRTY)
-            })
-            .is_ok()
-    }
-
-    /// Process `me` can no longer store unnoticed. With `alone`, nobody can.
-    pub fn clear_writer(&self, me: usize, alone: bool) {
-        let mine = me as u64 + 1;
-        let _ = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
-            let writer = (word & WRITER) >> WRITER_SHIFT;
-            (writer == mine || alone && writer != 0).then_some(word & !WRITER)
-        });
-    }
-
-    /// Whether the page may be dirty or is on its way.
-    pub fn is_dirty(&self) -> bool {
-        self.word.load(Ordering::Acquire) & (DIRTY | FLUSHING) != 0
-    }
-
-    /// Starts a flush: dirty becomes flushing. Returns whether there is anything to flush.
-    pub fn begin_flush(&self) -> bool {
-        let before = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
-            (word & (DIRTY | FLUSHING) != 0).then_some(word & !DIRTY | FLUSHING)
-        });
-        before.is_ok()
-    }
-
-    /// Ends a flush. A page that failed, or that someone can store into unnoticed, is dirty again. Returns whether it is.
-    pub fn end_flush(&self, sent: bool) -> bool {
-        let before = self
-            .word
-            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
-                let again = !sent || word & WRITER != 0;
-                Some(word & !FLUSHING | if again { DIRTY } else { 0 })
-            })
-            .unwrap_or_else(|word| word);
-        !sent || before & (WRITER | DIRTY) != 0
-    }
-
-    /// The program cut the page off, or made it zeros: state, marks and base follow.
-    /// False, and nothing done, while someone has it claimed.
-    pub fn reset(&self, event: Event, page: u64) -> bool {
-        let done = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
-            let state = state_of(word);
-            (state != State::Claimed)
-                .then(|| with_state(word, must(state, event, page)) & !(DIRTY | FLUSHING))
-        });
-        if done.is_ok() && event == Event::Cut {
-            self.sum.store(SUM_ZERO, Ordering::Release);
-        }
-        done.is_ok()
-    }
+    /// How often pages of each window left.
+    pub departures: &'a [AtomicU64],
 }
 
 /// The words that all processes of a host share about one region.
@@ -404,6 +255,31 @@ pub trait Board {
     fn wait(&self, word: &AtomicU64, seen: u64, limit: Duration);
     /// Wakes all who wait on `word`.
     fn wake(&self, word: &AtomicU64);
+    /// From now on, and until [`Board::end_use`], none of these pages leaves that is here when the caller looks next (E3).
+    fn begin_use(&self, first: u64, end: u64) -> InUse;
+    /// No longer.
+    fn end_use(&self, which: InUse);
+    /// Whether somebody alive uses a page of `first..end`.
+    fn in_use(&self, first: u64, end: u64) -> bool;
+}
+
+/// One use of pages, for [`Board::end_use`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InUse {
+    /// It has this word of the slot, which says so much.
+    Pages(usize, u64),
+    /// It counts for all pages.
+    All,
+}
+
+/// The word of a use, or of a request: pages `first..end`, at least one and fewer than 2^32.
+pub const fn pages_word(first: u64, end: u64) -> u64 {
+    first << 32 | (end - first)
+}
+
+/// The pages of such a word.
+pub const fn pages_of_word(word: u64) -> (u64, u64) {
+    (word >> 32, (word >> 32) + (word & 0xffff_ffff))
 }
 
 /// The cache file's pages.
@@ -430,12 +306,22 @@ pub trait Frames {
     fn unlock_host(&self);
     /// Makes a byte range zeros.
     fn punch(&self, offset: u64, length: u64) -> Result<(), Errno>;
+    /// Takes whole pages from `first` on out of the file, so that their places are holes, and says what they held at last: no store of
+    /// anyone falls between the two. Returns how many, from the first on, were taken; an error if none.
+    fn take_out(&self, first: u64, into: &mut [u8]) -> Result<u64, Errno>;
+    /// Whether the file has nothing in a page's place.
+    fn is_hole(&self, page: u64) -> Result<bool, Errno>;
 }
 
 /// The bit of a window in a bitmap of a chunk.
 pub fn window_bit(page: u64) -> (usize, u64) {
     let window = (page % CHUNK_PAGES / WINDOW_PAGES) as usize;
     (window / 64, 1 << (window % 64))
+}
+
+/// The number of a window in its chunk.
+pub fn window_in_chunk(page: u64) -> usize {
+    (page % CHUNK_PAGES / WINDOW_PAGES) as usize
 }
 
 /// The host-wide lock on one region, held while this lives.

@@ -71,7 +71,7 @@ impl<'a, C: Board + Frames> ClosedGate<'a, C> {
             let chunk = self.0.cache.chunk(number)?;
             let start = number * CHUNK_PAGES;
             for page in first.max(start)..end.min(start + CHUNK_PAGES) {
-                if chunk.entries[(page % CHUNK_PAGES) as usize].state() == State::Claimed {
+                if chunk.entries[(page % CHUNK_PAGES) as usize].state().is_taken() {
                     // Its owner is in a fetch, which has a deadline of its own.
                     self.0.wait_for_claim(page, Deadline::after(None))?;
                 }

@@ -22,5 +22,6 @@ pub mod proc;
 pub mod shm;
 pub mod signal;
 pub mod syscall;
+pub mod take_out;
 pub mod thread;
 pub mod uffd;

@@ -10,6 +10,8 @@ extern crate netmem_shim_loom as core;
 #[path = "../../../src/pager"]
 mod pager {
     pub mod commit;
+    pub mod entry;
+    pub mod evict;
     pub mod flush;
     pub mod page;
     pub mod region;
@@ -106,5 +108,6 @@ mod sys {
 }
 
 mod claims;
+mod departures;
 mod stores;
 mod world;

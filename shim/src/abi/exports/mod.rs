@@ -72,7 +72,7 @@ use libc::{iovec, mode_t, off_t, size_t, ssize_t};
 use redhook::real;
 
 use super::buffers::{self, Bounce, Step};
-use super::file::Direction::{Read, Write};
+use super::file::Direction::{Read, ReadOnce, Write};
 use super::follow::Last;
 use super::map::Request;
 use super::outcome::{Exit, Outcome, finish, raw_result};

@@ -19,19 +19,19 @@ pub(super) unsafe fn moved(
         let offset = behind(step.done) as usize;
         if let ([one], 0) = (step.vectors, flags) {
             let system_call = match (direction, at) {
-                (Read, None) => libc::SYS_read,
+                (Read | ReadOnce, None) => libc::SYS_read,
                 (Write, None) => libc::SYS_write,
-                (Read, Some(_)) => libc::SYS_pread64,
+                (Read | ReadOnce, Some(_)) => libc::SYS_pread64,
                 (Write, Some(_)) => libc::SYS_pwrite64,
             };
             return call(system_call, [number as usize, one.iov_base as usize, one.iov_len, offset, 0, 0]);
         }
         let system_call = match (direction, at) {
-            (Read, None) if flags == 0 => libc::SYS_readv,
+            (Read | ReadOnce, None) if flags == 0 => libc::SYS_readv,
             (Write, None) if flags == 0 => libc::SYS_writev,
-            (Read, Some(_)) if flags == 0 => libc::SYS_preadv,
+            (Read | ReadOnce, Some(_)) if flags == 0 => libc::SYS_preadv,
             (Write, Some(_)) if flags == 0 => libc::SYS_pwritev,
-            (Read, _) => libc::SYS_preadv2,
+            (Read | ReadOnce, _) => libc::SYS_preadv2,
             (Write, _) => libc::SYS_pwritev2,
         };
         call(system_call, [number as usize, vectors, count, offset, 0, flags as usize])
@@ -50,11 +50,11 @@ pub(super) unsafe fn moved(
         let (vectors, count, offset) =
             (step.vectors.as_ptr(), step.vectors.len() as c_int, behind(step.done));
         of_libc(match (direction, at) {
-            (Read, None) if flags == 0 => real!(readv)(number, vectors, count),
+            (Read | ReadOnce, None) if flags == 0 => real!(readv)(number, vectors, count),
             (Write, None) if flags == 0 => real!(writev)(number, vectors, count),
-            (Read, Some(_)) if flags == 0 => real!(preadv64)(number, vectors, count, offset),
+            (Read | ReadOnce, Some(_)) if flags == 0 => real!(preadv64)(number, vectors, count, offset),
             (Write, Some(_)) if flags == 0 => real!(pwritev64)(number, vectors, count, offset),
-            (Read, _) => real!(preadv64v2)(number, vectors, count, offset, flags),
+            (Read | ReadOnce, _) => real!(preadv64v2)(number, vectors, count, offset, flags),
             (Write, _) => real!(pwritev64v2)(number, vectors, count, offset, flags),
         })
     };

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use netmem_protocol::PAGE_SIZE;
 
 use super::PAGE;
-use crate::pager::table::{Board, CHUNK_PAGES, Chunk, Control, Entry, Frames, WINDOW_PAGES};
+use crate::pager::table::{Board, CHUNK_PAGES, Chunk, Control, Entry, Frames, InUse, WINDOW_PAGES};
 use crate::sys::errno::Errno;
 
 /// A process that is gone.
@@ -19,6 +19,9 @@ pub struct Files {
     entries: Vec<Entry>,
     dirty: [AtomicU64; 1],
     resident: [AtomicU64; 1],
+    departures: [AtomicU64; 1],
+    /// Whether the process of this number uses pages.
+    uses: [AtomicU64; 2],
     content: Vec<AtomicU64>,
     size: Counter,
     /// How often a page was installed.
@@ -38,6 +41,8 @@ impl Files {
             entries: (0..WINDOW_PAGES).map(|_| Entry::default()).collect(),
             dirty: Default::default(),
             resident: Default::default(),
+            departures: Default::default(),
+            uses: Default::default(),
             content: (0..pages).map(|_| AtomicU64::new(0)).collect(),
             size: Counter::new(pages * PAGE),
             installed: Counter::new(0),
@@ -56,6 +61,7 @@ impl Files {
         for word in [&self.control.gate, &self.control.view, &self.control.fetchable, &self.dirty[0]] {
             word.schedule();
         }
+        self.uses.iter().chain(&self.departures).for_each(AtomicU64::schedule);
         for (entry, content) in self.entries.iter().zip(&self.content) {
             entry.word().schedule();
             entry.sum.schedule();
@@ -71,9 +77,20 @@ impl Files {
         &self.entries[page as usize]
     }
 
+    /// What read(2) gives of a page: the kernel's locks order it behind whoever took the page out, if it found a hole.
+    pub fn read(&self, page: u64) -> u64 {
+        self.content[page as usize].load(Ordering::Acquire)
+    }
+
     /// What a program sees of a page.
     pub fn see(&self, page: u64) -> u64 {
         self.content[page as usize].load(Ordering::Relaxed)
+    }
+
+    /// A store through a page table's entry, which is gone when the page is: false then, and nothing stored.
+    pub fn store_if_there(&self, page: u64, value: u64) -> bool {
+        let there = |now: u64| (now != 0).then_some(value);
+        self.content[page as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, there).is_ok()
     }
 
     /// What a program does to a page through a mapping. Nobody is told.
@@ -101,8 +118,8 @@ impl Board for Cache {
 
     fn chunk(&self, number: u64) -> Result<Chunk<'_>, Errno> {
         assert_eq!(number, 0, "everything lies in the first window");
-        let Files { entries, dirty, resident, .. } = &*self.files;
-        Ok(Chunk { entries, dirty, resident })
+        let Files { entries, dirty, resident, departures, .. } = &*self.files;
+        Ok(Chunk { entries, dirty, resident, departures })
     }
 
     fn me(&self) -> usize {
@@ -119,6 +136,19 @@ impl Board for Cache {
     }
 
     fn wake(&self, _: &AtomicU64) {}
+
+    fn begin_use(&self, _: u64, _: u64) -> InUse {
+        self.files.uses[self.me].store(1, Ordering::SeqCst);
+        InUse::All
+    }
+
+    fn end_use(&self, _: InUse) {
+        self.files.uses[self.me].store(0, Ordering::SeqCst);
+    }
+
+    fn in_use(&self, _: u64, _: u64) -> bool {
+        self.files.uses.iter().any(|uses| uses.load(Ordering::SeqCst) != 0)
+    }
 }
 
 impl Frames for Cache {
@@ -176,6 +206,18 @@ impl Frames for Cache {
     fn punch(&self, offset: u64, length: u64) -> Result<(), Errno> {
         (offset / PAGE..(offset + length) / PAGE).for_each(|page| self.files.store(page, 0));
         Ok(())
+    }
+
+    fn take_out(&self, first: u64, into: &mut [u8]) -> Result<u64, Errno> {
+        let pages = into.len() / PAGE_SIZE;
+        for (page, bytes) in (first..).zip(into.chunks_exact_mut(PAGE_SIZE)) {
+            bytes.copy_from_slice(&bytes_of(self.files.content[page as usize].swap(0, Ordering::AcqRel)));
+        }
+        Ok(pages as u64)
+    }
+
+    fn is_hole(&self, page: u64) -> Result<bool, Errno> {
+        Ok(self.files.see(page) == 0)
     }
 }
 

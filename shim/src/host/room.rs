@@ -1,0 +1,177 @@
+//! Making room in the page cache: whoever is about to bring pages in takes others out before, if the budget wants it.
+//!
+//! Owns: whose turn it is to lose pages. Called by: handle before a fetch, the uffd engines before they claim. Must not: be entered with a
+//! claim, or wait for a lock that the caller may hold.
+
+use core::cell::Cell;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use std::time::Instant;
+
+use netmem_protocol::PAGE_SIZE;
+
+use super::cache_file::RegionFile;
+use super::{Handle, Runtime, closing, handle};
+use crate::log;
+use crate::pager::Region;
+use crate::pager::table::{Board, WINDOW_PAGES};
+use crate::stats;
+use crate::sys::clock::monotonic_ns;
+use crate::sys::{file, futex};
+
+/// How long somebody waits for others.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks.
+const POLL: Duration = Duration::from_micros(300);
+/// What is taken out beyond what is wanted, as a part of the budget.
+const SPARE_PART: u64 = 32;
+/// After a round without a page to take out, the next one comes so many times later as it took.
+const REST: u32 = 20;
+/// And at the latest then.
+const REST_LIMIT: Duration = Duration::from_millis(500);
+
+/// What came of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// Pages went, or need not go.
+    Done,
+    /// Somebody else makes room, or commits what could go.
+    Busy,
+    /// Nothing that is here may go.
+    Nothing,
+}
+
+/// Makes room for what is expected. While others make room, or commit what could go, this waits a little; then the budget is exceeded.
+pub fn make(runtime: &'static Runtime) {
+    let budget = &runtime.budget;
+    if !budget.is_short() || !budget.works {
+        return;
+    }
+    let began = Instant::now();
+    while budget.is_short() && monotonic_ns() >= budget.again_at.load(Ordering::Relaxed) {
+        let round = Instant::now();
+        let maker = Maker::begin(runtime);
+        match maker.as_ref().map_or(Round::Busy, Maker::make) {
+            Round::Done => {}
+            Round::Nothing => return budget.rest((round.elapsed() * REST).min(REST_LIMIT)),
+            Round::Busy if began.elapsed() > PATIENCE => return budget.rest(PATIENCE * 5),
+            Round::Busy => {
+                drop(maker);
+                futex::pause(POLL);
+            }
+        }
+    }
+}
+
+/// The one thread of the host that makes room.
+struct Maker {
+    runtime: &'static Runtime,
+    /// Some process did not close pages in time.
+    unanswered: Cell<bool>,
+    _quiet: crate::sys::signal::SignalMask,
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        file::unlock(&self.runtime.directory.budget_file);
+        self.runtime.budget.maker.store(0, Ordering::SeqCst);
+    }
+}
+
+impl Maker {
+    fn begin(runtime: &'static Runtime) -> Option<Maker> {
+        // A handler that touched a page that this thread takes out would wait for it.
+        let quiet = crate::sys::signal::SignalMask::block_all();
+        let me = rustix::process::getpid().as_raw_nonzero().get();
+        let maker = &runtime.budget.maker;
+        // In this process first: its threads share the lock's description.
+        let free = |now: i32| (now != me).then_some(me);
+        maker.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free).ok()?;
+        if !file::try_lock_exclusive(&runtime.directory.budget_file) {
+            maker.store(0, Ordering::SeqCst);
+            return None;
+        }
+        Some(Maker { runtime, unanswered: Cell::new(false), _quiet: quiet })
+    }
+
+    /// One round over this process's regions: at first each gives its part of what is clean; then of what is marked, perhaps without reason.
+    fn make(&self) -> Round {
+        let budget = &self.runtime.budget;
+        let pinned = || handle::all().filter_map(|handle| Some((handle, handle.pin().ok()?)));
+        let mut regions = 0;
+        for (handle, _pin) in pinned() {
+            budget.look(handle);
+            regions += 1;
+        }
+        budget.bury_the_dead();
+        let mut round = if budget.is_short() { Round::Nothing } else { return Round::Done };
+        // Some more than is wanted now, so that the next one who comes need not begin again.
+        let aim = budget.limit() - budget.limit() / SPARE_PART;
+        for (turn, suspected) in [false, false, true].into_iter().enumerate() {
+            for (handle, _pin) in pinned() {
+                let over = budget.used().saturating_sub(if suspected { budget.limit() } else { aim });
+                if over == 0 {
+                    return Round::Done;
+                }
+                let want = over.div_ceil(PAGE_SIZE as u64);
+                let want = if turn == 0 { want.div_ceil(regions) } else { want };
+                if self.take_from(handle, want, suspected) > 0 {
+                    round = Round::Done;
+                }
+            }
+        }
+        // What is flushing may leave when it is committed.
+        let committing = || pinned().any(|(handle, _pin)| is_committing(handle));
+        if round == Round::Nothing && (self.unanswered.get() || committing()) {
+            round = Round::Busy;
+        }
+        round
+    }
+
+    /// Takes so many pages out of a region.
+    fn take_from(&self, handle: &'static Handle, want: u64, suspected: bool) -> u64 {
+        let close = |first: u64, end: u64| {
+            let closed = closing::close(self.runtime, handle, first, end);
+            self.unanswered.set(self.unanswered.get() || !closed);
+            closed
+        };
+        let left = take_out(&handle.region, want, suspected, &close);
+        stats::add(&stats::PAGES_EVICTED, left);
+        self.runtime.budget.look(handle);
+        left
+    }
+}
+
+/// Whether a commit, or a move of the view, is under way in some process of the host.
+fn is_committing(handle: &Handle) -> bool {
+    let Some(_nobody_here) = handle.region.maintenance.try_lock() else { return true };
+    handle.region.cache.is_locked_elsewhere()
+}
+
+/// Goes around a region's pages from where the last one stopped, twice at the most: a young page is spared the first time.
+fn take_out(
+    region: &Region<RegionFile>,
+    want: u64,
+    suspected: bool,
+    close: &dyn Fn(u64, u64) -> bool,
+) -> u64 {
+    let mut windows = Vec::new();
+    region.each_resident_window(0..u64::MAX, |window| windows.push(window));
+    let hand = &region.cache.control().hand;
+    let start = windows.partition_point(|window| *window + WINDOW_PAGES <= hand.load(Ordering::Relaxed));
+    let mut left = 0;
+    for window in windows[start..].iter().chain(&windows).chain(&windows) {
+        if left >= want {
+            break;
+        }
+        match region.evict(*window..window + WINDOW_PAGES, want - left, suspected, close) {
+            Ok(gone) => left += gone,
+            Err(error) => {
+                log::debug!("{}: pages could not be taken out: {error}", region.id);
+                break;
+            }
+        }
+        hand.store(window + if left >= want { 0 } else { WINDOW_PAGES }, Ordering::Relaxed);
+    }
+    left
+}

@@ -1,0 +1,234 @@
+//! What is known of one page, in one word that all processes of the host change by compare-and-swap.
+//!
+//! Owns: [`Entry`], and every change of its word. Called by: the rest of the pager. Must not: know where the page or the word lies.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::page::{Event, State, must};
+use super::table::SUM_ZERO;
+
+/// What is known of one page.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// State and marks; see the constants.
+    word: AtomicU64,
+    /// Checksum of the page as it is at the view epoch. Written only by the owner of the claim, or under the region's lock.
+    pub sum: AtomicU64,
+}
+
+const STATE: u64 = 0b11;
+const DIRTY: u64 = 1 << 2;
+const FLUSHING: u64 = 1 << 3;
+const WAITERS: u64 = 1 << 4;
+/// It was brought in, or put back, since the evictor came by last.
+const YOUNG: u64 = 1 << 5;
+/// The kernel must be able to store into it at any moment: it never leaves.
+const PINNED: u64 = 1 << 6;
+const OWNER_SHIFT: u32 = 8;
+const OWNER: u64 = 0xffff << OWNER_SHIFT;
+const WRITER_SHIFT: u32 = 24;
+const WRITER: u64 = 0xffff << WRITER_SHIFT;
+/// More than one process may store without a mark.
+const WRITER_MANY: u64 = 0xffff;
+
+fn state_of(word: u64) -> State {
+    match word & STATE {
+        0 => State::Absent,
+        1 => State::Claimed,
+        2 => State::Present,
+        _ => State::Leaving,
+    }
+}
+
+fn with_state(word: u64, state: State) -> u64 {
+    (word & !STATE) | state as u64
+}
+
+/// What came of trying to claim a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is here.
+    Present,
+    /// It is ours to bring in.
+    Taken,
+    /// Someone else is at it; the word to wait on.
+    Busy(u64),
+}
+
+impl Entry {
+    /// The page's state. C2: whoever has closed the gate must not see what was before.
+    pub fn state(&self) -> State {
+        state_of(self.word.load(Ordering::SeqCst))
+    }
+
+    /// The number of the process that claimed it, as of `word`.
+    pub fn owner(word: u64) -> usize {
+        ((word & OWNER) >> OWNER_SHIFT) as usize
+    }
+
+    /// The word, to wait on.
+    pub fn word(&self) -> &AtomicU64 {
+        &self.word
+    }
+
+    /// Tries to claim the page for process `me`.
+    pub fn claim(&self, me: usize, page: u64) -> Claim {
+        // E3: who has said that it uses the page looks here next.
+        let mut word = self.word.load(Ordering::SeqCst);
+        loop {
+            match state_of(word) {
+                State::Present => return Claim::Present,
+                State::Claimed | State::Leaving => return Claim::Busy(word),
+                State::Absent => {}
+            }
+            let next = with_state(word, must(State::Absent, Event::Claim, page)) & !OWNER
+                | (me as u64) << OWNER_SHIFT;
+            match self.word.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::Acquire) {
+                Ok(_) => return Claim::Taken,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Takes over the claim that `word` shows, whose owner is dead.
+    pub fn take_over(&self, word: u64, me: usize) -> bool {
+        let next = word & !OWNER | (me as u64) << OWNER_SHIFT;
+        self.word.compare_exchange(word, next, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes a page that is here for process `me`, which alone says then whether it leaves (E1). A young one is spared once; one that is marked
+    /// is taken only if it is `suspected` without reason.
+    pub fn evict(&self, me: usize, page: u64, suspected: bool) -> bool {
+        let kept = FLUSHING | PINNED | if suspected { 0 } else { DIRTY | WRITER };
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            if state_of(word) != State::Present || word & kept != 0 {
+                return false;
+            }
+            let spared = word & YOUNG != 0;
+            let next = if spared {
+                word & !YOUNG
+            } else {
+                with_state(word, must(State::Present, Event::Evict, page)) & !OWNER
+                    | (me as u64) << OWNER_SHIFT
+            };
+            match self.word.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::Acquire) {
+                Ok(_) => return !spared,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Ends our claim. Returns whether someone waits.
+    pub fn settle(&self, event: Event, page: u64) -> bool {
+        let before = self
+            .word
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                let next = with_state(word, must(state_of(word), event, page)) & !(OWNER | WAITERS);
+                Some(match event {
+                    // Somewhere it may be mapped, or will be, without protection and without a mark: it is a candidate again.
+                    Event::Install | Event::Stay if next & WRITER != 0 => next | YOUNG | DIRTY,
+                    Event::Install | Event::Stay => next | YOUNG,
+                    // Whoever suspected it meanwhile is answered: it was compared when nobody could store any more (E4); or it never came.
+                    Event::Leave | Event::Release => next & !DIRTY,
+                    Event::Claim | Event::Cut | Event::Overwrite | Event::Evict => next,
+                })
+            })
+            .unwrap_or_else(|word| word);
+        before & WAITERS != 0
+    }
+
+    /// Says that we are about to wait for `word` to change. False if it has changed already.
+    pub fn announce_waiter(&self, word: u64) -> Option<u64> {
+        let next = word | WAITERS;
+        match self.word.compare_exchange(word, next, Ordering::SeqCst, Ordering::Relaxed) {
+            Ok(_) => Some(next),
+            Err(_) => None,
+        }
+    }
+
+    /// Notes that the page may differ from its base. Absent pages are left alone: there is nothing to send. Returns whether
+    /// it was noted.
+    pub fn mark_dirty(&self) -> bool {
+        self.word
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+                (state_of(word) != State::Absent).then_some(word | DIRTY)
+            })
+            .is_ok()
+    }
+
+    /// Notes that process `me` may store into the page without telling anyone. Not of one that is leaving: who wants to store waits.
+    pub fn mark_writer(&self, me: usize) -> bool {
+        let mine = me as u64 + 1;
+        self.word
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+                let writer = match (word & WRITER) >> WRITER_SHIFT {
+                    0 => mine,
+                    other if other == mine => mine,
+                    _ => WRITER_MANY,
+                };
+                (!matches!(state_of(word), State::Absent | State::Leaving))
+                    .then_some(word & !WRITER | writer << WRITER_SHIFT | DIRTY)
+            })
+            .is_ok()
+    }
+
+    /// The same of a page that the kernel may store into at any moment.
+    pub fn mark_pinned(&self, me: usize) -> bool {
+        let pin = |word: u64| (state_of(word) == State::Present).then_some(word | PINNED);
+        let _ = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, pin);
+        self.mark_writer(me)
+    }
+
+    /// Process `me` can no longer store unnoticed. With `alone`, nobody can. Of a page that is not here that is not known: where it was not
+    /// protected when it left, it is not when it comes back.
+    pub fn clear_writer(&self, me: usize, alone: bool) {
+        let mine = me as u64 + 1;
+        let _ = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+            let writer = (word & WRITER) >> WRITER_SHIFT;
+            let here = state_of(word) == State::Present;
+            (here && (writer == mine || alone && writer != 0)).then_some(word & !WRITER)
+        });
+    }
+
+    /// Whether the page may be dirty or is on its way.
+    pub fn is_dirty(&self) -> bool {
+        self.word.load(Ordering::Acquire) & (DIRTY | FLUSHING) != 0
+    }
+
+    /// Starts a flush: dirty becomes flushing. Returns whether it does: not if there is nothing to flush, or if the page is not here, or is
+    /// somebody's, who may be taking it out.
+    pub fn begin_flush(&self) -> bool {
+        let before = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+            (word & (DIRTY | FLUSHING) != 0 && state_of(word) == State::Present)
+                .then_some(word & !DIRTY | FLUSHING)
+        });
+        before.is_ok()
+    }
+
+    /// Ends a flush. A page that failed, or that someone can store into unnoticed, is dirty again. Returns whether it is.
+    pub fn end_flush(&self, sent: bool) -> bool {
+        let before = self
+            .word
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+                let again = !sent || word & WRITER != 0;
+                Some(word & !FLUSHING | if again { DIRTY } else { 0 })
+            })
+            .unwrap_or_else(|word| word);
+        !sent || before & (WRITER | DIRTY) != 0
+    }
+
+    /// The program cut the page off, or made it zeros: state, marks and base follow.
+    /// False, and nothing done, while someone has it claimed.
+    pub fn reset(&self, event: Event, page: u64) -> bool {
+        let done = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+            let state = state_of(word);
+            (!state.is_taken()).then(|| with_state(word, must(state, event, page)) & !(DIRTY | FLUSHING))
+        });
+        if done.is_ok() && event == Event::Cut {
+            self.sum.store(SUM_ZERO, Ordering::Release);
+        }
+        done.is_ok()
+    }
+}

@@ -1,0 +1,189 @@
+//! Pages that leave the page cache, so that others have room (DESIGN.md, "Eviction", E1 to E6).
+//!
+//! Owns: [`Region::evict`], and [`Use`], which keeps pages here. Called by: host::budget, and whoever lets the kernel at the cache file.
+//! Must not: decide which region's turn it is.
+
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use netmem_protocol::{PAGE_SIZE, PageIndex};
+
+use super::page::{Event, State};
+use super::region::{PagerError, Region, runs_of};
+use super::table::{Board, CHUNK_PAGES, Frames, InUse, SUM_ZERO, WINDOW_PAGES, page_sum, window_in_chunk};
+use crate::sys::errno::Errno;
+
+/// Pages that do not leave while this lives, if they are here when they are looked at after it began.
+pub struct Use<'a> {
+    board: &'a dyn Board,
+    which: InUse,
+}
+
+impl<'a> Use<'a> {
+    /// Of pages `first..end`; nothing of an empty range.
+    pub fn begin(board: &'a dyn Board, first: u64, end: u64) -> Self {
+        Use { board, which: board.begin_use(first, end) }
+    }
+}
+
+impl Drop for Use<'_> {
+    fn drop(&mut self) {
+        self.board.end_use(self.which);
+    }
+}
+
+/// Pages that are claimed to be taken out, in order; they stay unless something else was said.
+struct Leaving<'a, C: Board + Frames> {
+    region: &'a Region<C>,
+    pages: Vec<u64>,
+}
+
+impl<C: Board + Frames> Drop for Leaving<'_, C> {
+    fn drop(&mut self) {
+        self.keep(|_| true);
+    }
+}
+
+impl<C: Board + Frames> Leaving<'_, C> {
+    /// Those stay.
+    fn keep(&mut self, which: impl Fn(u64) -> bool) {
+        let region = self.region;
+        self.pages.retain(|page| {
+            let stays = which(*page);
+            if stays {
+                region.settle(*page, Event::Stay);
+            }
+            !stays
+        });
+    }
+
+    fn base(&self, page: u64) -> Result<u64, Errno> {
+        self.region.with_entry(page, |entry| entry.sum.load(Ordering::Acquire))
+    }
+
+    /// A first look: what differs from its base by now need not go out to be put back.
+    fn keep_what_changed(&mut self) -> Result<(), Errno> {
+        let mut changed = Vec::new();
+        for run in runs_of(&self.pages) {
+            let mut data = vec![0u8; run.count as usize * PAGE_SIZE];
+            self.region.cache.read(run.first.0, &mut data)?;
+            for (page, data) in (run.first.0..).zip(data.chunks_exact(PAGE_SIZE)) {
+                if page_sum(data) != self.base(page)? {
+                    changed.push(page);
+                }
+            }
+        }
+        self.keep(|page| changed.binary_search(&page).is_ok());
+        changed.iter().for_each(|page| self.region.mark_dirty(*page, 1));
+        Ok(())
+    }
+
+    /// E4: out, and then the second look, which counts. Returns how many left.
+    fn take_out(mut self) -> Result<u64, PagerError> {
+        let mut left = 0;
+        for run in runs_of(&core::mem::take(&mut self.pages)) {
+            let (first, end) = (run.first.0, run.end());
+            let mut held = vec![0u8; run.count as usize * PAGE_SIZE];
+            let taken = self.region.cache.take_out(first, &mut held).unwrap_or_else(|errno| {
+                crate::log::debug!("region {}: pages stay: {errno}", self.region.id);
+                0
+            });
+            for (page, data) in (first..first + taken).zip(held.chunks_exact(PAGE_SIZE)) {
+                if page_sum(data) != self.base(page)? {
+                    self.region.put_back(page, data);
+                    continue;
+                }
+                // It may lie behind what the server had when the file was opened: it went up since, or it would not be clean.
+                if self.base(page)? != SUM_ZERO {
+                    self.region.cache.control().fetchable.fetch_max(page + 1, Ordering::SeqCst);
+                }
+                self.region.settle(page, Event::Leave);
+                left += 1;
+            }
+            (first + taken..end).for_each(|page| self.region.settle(page, Event::Stay));
+        }
+        Ok(left)
+    }
+}
+
+impl<C: Board + Frames> Region<C> {
+    /// How often pages left the windows of `first..end`: what was here before and after a read of the file was here all the time if this
+    /// is the same (E2).
+    pub fn departures(&self, first: u64, end: u64) -> u64 {
+        let mut sum = 0;
+        let mut page = first;
+        while page < end {
+            if let Ok(chunk) = self.cache.chunk(page / CHUNK_PAGES) {
+                sum += chunk.departures[window_in_chunk(page)].load(Ordering::SeqCst);
+            }
+            page = (page / WINDOW_PAGES + 1) * WINDOW_PAGES;
+        }
+        sum
+    }
+
+    /// Takes pages of `pages`, which lie in one window, out of the page cache, `most` at the most: those that are in nobody's use and are what
+    /// they were, and with `suspected` those, too, that are marked and may turn out to be so. Returns how many left. Nobody else does
+    /// this on the host meanwhile. `close` makes the processes that have to be asked close those pages of a range that are leaving; false if
+    /// one did not.
+    pub fn evict(
+        &self,
+        pages: Range<u64>,
+        most: u64,
+        suspected: bool,
+        close: &dyn Fn(u64, u64) -> bool,
+    ) -> Result<u64, PagerError> {
+        let chunk = self.cache.chunk(pages.start / CHUNK_PAGES)?;
+        let me = self.cache.me();
+        let end = pages.end.min(PageIndex::ceil(self.cache.size()?).0);
+        let mut leaving = Leaving { region: self, pages: Vec::new() };
+        for page in pages.start..end {
+            if leaving.pages.len() as u64 == most {
+                break;
+            }
+            let entry = &chunk.entries[(page % CHUNK_PAGES) as usize];
+            if entry.state() == State::Present
+                && !self.takes_no_room(page)
+                && entry.evict(me, page, suspected)
+            {
+                leaving.pages.push(page);
+            }
+        }
+        leaving.keep_what_changed()?;
+        let (Some(first), Some(last)) = (leaving.pages.first(), leaving.pages.last()) else { return Ok(0) };
+        let (first, end) = (*first, *last + 1);
+        // C2 and E3: claimed, then looked.
+        if self.cache.control().gate.load(Ordering::SeqCst) != 0 {
+            return Ok(0);
+        }
+        if self.cache.in_use(first, end) {
+            leaving.keep(|page| self.cache.in_use(page, page + 1));
+        }
+        // E2: before the first of them is a hole.
+        chunk.departures[window_in_chunk(first)].fetch_add(1, Ordering::SeqCst);
+        if leaving.pages.is_empty() || !close(first, end) {
+            return Ok(0);
+        }
+        leaving.take_out()
+    }
+
+    /// E4: a page that somebody stored into goes where it was, whatever it takes.
+    fn put_back(&self, page: u64, data: &[u8]) {
+        let mut told = false;
+        while let Err((_, errno)) = self.cache.install(page, data) {
+            if !told {
+                crate::log::error!("a page waits for room in the page cache: {errno}");
+                told = true;
+            }
+            // Whoever makes room is another: this thread has the only copy.
+            self.cache.wait(&self.cache.control().gate, 0, core::time::Duration::from_millis(1));
+        }
+        self.settle(page, Event::Stay);
+        self.mark_dirty(page, 1);
+    }
+
+    /// Whether a page is zeros and takes no room.
+    pub fn takes_no_room(&self, page: u64) -> bool {
+        let zero = self.with_entry(page, |entry| entry.sum.load(Ordering::Acquire) == SUM_ZERO);
+        zero.unwrap_or(false) && self.cache.is_hole(page).unwrap_or(false)
+    }
+}
