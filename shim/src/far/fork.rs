@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use netmem_protocol::RegionId;
 
-use super::areas;
+use super::areas::{self, Area};
 use super::table::{Kept, Place, Table};
 use super::{FAR, Far, MOVING, STARTED, Settings, far_if_started};
 use crate::log;
@@ -75,6 +75,12 @@ pub fn note_thread(at: *const libc::pthread_t) {
     if crate::sys::app::peek(at as usize, &mut control) == control.len() {
         CONTROLS.lock().insert(usize::from_ne_bytes(control));
     }
+}
+
+/// Whether a thread's control block lies in a page. It never leaves: the kernel writes there when the thread ends, and waits for nobody then.
+pub(super) fn is_control(page: usize) -> bool {
+    let (from, to) = (page * PAGE, (page + 1) * PAGE);
+    CONTROLS.lock().range(from.saturating_sub(CONTROL_BYTES)..to).next_back().is_some()
 }
 
 /// With the state locked.
@@ -193,7 +199,10 @@ impl Forking {
         let mut kept = settings.1.clone();
         kept.push(me);
         let far = match heir {
-            None => None,
+            None => {
+                thread::forget_controls_after_fork();
+                None
+            }
             Some(heir) => Some(begin_again(&settings.0, heir, &mut kept)?),
         };
         super::spawn_keeper(settings.0.clone(), kept, far)
@@ -215,10 +224,27 @@ fn begin_again(settings: &Settings, heir: Heir, stacks: &mut Vec<usize>) -> Resu
     for event in journal()? {
         table.follow(event, |_, _| {});
     }
-    let kept = table.kept();
-    for page in kept.iter().map(|kept| kept.page).filter(|page| area_of(*page).is_none()) {
-        table.drop_range(page..page + 1, |_| {});
+    for Kept { page, .. } in table.kept() {
+        if area_of(page).is_none() {
+            table.drop_range(page..page + 1, |_| {});
+        }
     }
+    // On one of the stacks of the parent's threads the child's monitor will run. A guard page stands before it; something of the program's
+    // may stand behind it, in one mapping with it.
+    let stack_of = |control: usize| {
+        let start = area_of(control / PAGE).map_or(control, |area| area.start);
+        (start, (control + CONTROL_BYTES).next_multiple_of(PAGE))
+    };
+    let own: Vec<(usize, usize)> = thread::controls().map(stack_of).collect();
+    for (start, end) in &own {
+        table.drop_range(start / PAGE..end / PAGE, |_| {});
+    }
+    let behind_stacks = |area: Area| {
+        let start = own.iter().filter(|(start, _)| *start == area.start).map(|(_, end)| *end).max();
+        Area { start: start.unwrap_or(area.start), ..area }
+    };
+    let kept = table.kept();
+    thread::forget_controls_after_fork();
     let far = Far::begin_with(settings, heir.far.blocks, (table, Some(region)), stacks)?;
     if let Some(taken) = heir.taken {
         taken.store(1, Ordering::Release);
@@ -226,7 +252,7 @@ fn begin_again(settings: &Settings, heir: Heir, stacks: &mut Vec<usize>) -> Resu
     }
     let mut state = far.state.lock();
     for Kept { page, .. } in &kept {
-        if let Some(area) = area_of(*page)
+        if let Some(area) = area_of(*page).map(behind_stacks)
             && !state.registered.covers(area.start, area.end)
             && !far.register(&mut state, area)
         {

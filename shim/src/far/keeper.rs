@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use super::areas::{self, Area, Resident};
+use super::fork::is_control;
 use super::table::{Place, WINDOW_PAGES};
 use super::{Far, KICK, MOVING, Settings, State, counters};
 use crate::log;
@@ -18,6 +19,7 @@ use crate::sys::errno::Errno;
 use crate::sys::futex;
 use crate::sys::mem::{self, PAGE};
 use crate::sys::pagemap::Pagemap;
+use crate::sys::thread;
 use crate::sys::uffd::MODE_MISSING;
 
 /// Pages that a program can touch first in a second, at the most: how soon the keeper has to look again.
@@ -227,6 +229,11 @@ fn own(first: usize, end: usize) {
     let _ = unsafe { mem::madvise(first * PAGE, (end - first) * PAGE, libc::MADV_POPULATE_WRITE) };
 }
 
+/// What libc or the kernel needs while nobody serves faults.
+fn has_to_stay(page: usize) -> bool {
+    (page * PAGE).is_multiple_of(ARENA_ALIGNMENT) || is_control(page)
+}
+
 impl Far {
     /// Touches of missing pages come to us from now on; false if the kernel says no. Not copied to a child that a clone makes past us: it
     /// would read zeros there.
@@ -243,6 +250,10 @@ impl Far {
     /// Moves pages into the waiting room, but for those that were touched there lately. A2: registered, moved and noted with the lock held.
     /// With `ask` it ends at the first one that is shared or pinned, and returns it.
     fn move_out(&self, area: Area, (first, end): (usize, usize), ask: bool) -> Option<usize> {
+        // A5. The area was looked up a while ago; a thread of ours may have its stack there by now.
+        if thread::is_near_ours(first * PAGE, end * PAGE) {
+            return None;
+        }
         let mut state = self.state.lock();
         let state = &mut *state;
         if !state.registered.covers(first * PAGE, end * PAGE) && !self.register(state, area) {
@@ -259,14 +270,14 @@ impl Far {
                 if hot {
                     state.table.update(page, |entry| entry.hot = false);
                 }
-                hot || (page * PAGE).is_multiple_of(ARENA_ALIGNMENT)
+                hot || has_to_stay(page)
             };
             if stays(state, at) {
                 at += 1;
                 continue;
             }
             let mut next = at + 1;
-            while next < end && !state.table.get(next).hot && !(next * PAGE).is_multiple_of(ARENA_ALIGNMENT) {
+            while next < end && !state.table.get(next).hot && !has_to_stay(next) {
                 next += 1;
             }
             while at < next {
