@@ -171,11 +171,17 @@ fn the_command_says_what_moved_and_ends_as_the_program_did() {
     };
     let output = run(&[&walk, "64"]);
     assert_eq!((output.code(), output.stdout.as_str()), (0, "ok\n"), "{output}");
-    for part in ["netmem: memory 16.0 MiB: at most", "pages left:", "pages came back", "touches of pages", "moved"] {
+    for part in
+        ["netmem: memory 16.0 MiB: at most", "pages left:", "pages came back", "touches of pages", "moved"]
+    {
         assert!(output.stderr.contains(part), "no {part}: {output}");
     }
     let output = run(&["/bin/sh", "-c", "exit 7"]);
-    assert_eq!((output.code(), output.stderr.as_str()), (7, "netmem: memory 16.0 MiB: all of it fitted\n"), "{output}");
+    assert_eq!(
+        (output.code(), output.stderr.as_str()),
+        (7, "netmem: memory 16.0 MiB: all of it fitted\n"),
+        "{output}"
+    );
 }
 
 #[test]

@@ -156,6 +156,11 @@ impl Ranges {
         self.0.range(..end).next_back().is_some_and(|(_, to)| *to > start)
     }
 
+    /// The first range.
+    pub fn first(&self) -> Option<(usize, usize)> {
+        self.iter().next()
+    }
+
     /// The ranges, in order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, usize)> {
         self.0.iter().map(|(start, end)| (*start, *end))

@@ -7,7 +7,7 @@
 //! each page is written down. The child begins with that, before anything of the program runs in it. The monitor goes on meanwhile: what
 //! libc does around a fork may touch pages that are away.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -106,8 +106,29 @@ fn journal() -> Result<impl Iterator<Item = Event>, Errno> {
     let entries = JOURNAL.get(..count).ok_or(Errno(libc::EAGAIN))?;
     Ok(entries.iter().map(|words| {
         let [kind, a, b, c] = words.each_ref().map(|word| word.load(Ordering::Relaxed));
-        if kind == 1 { Event::Unmapped { start: a, end: b } } else { Event::Moved { from: a, to: b, length: c } }
+        if kind == 1 {
+            Event::Unmapped { start: a, end: b }
+        } else {
+            Event::Moved { from: a, to: b, length: c }
+        }
     }))
+}
+
+/// Before anything is away. libc looks the names that it calls up at their first call, through lists of the loader's; the child's first
+/// thread gets an old stack, and this process may never have made one so.
+pub(super) fn look_names_up() {
+    static NUMBER: AtomicI32 = AtomicI32::new(0);
+    for _ in 0..2 {
+        NUMBER.store(0, Ordering::SeqCst);
+        let note = || NUMBER.store(crate::sys::signal::thread_number(), Ordering::SeqCst);
+        if thread::spawn_brief(Box::new(note)).is_err() {
+            return;
+        }
+        let lives = |number: i32| number == 0 || crate::sys::proc::thread_lives(number);
+        while lives(NUMBER.load(Ordering::SeqCst)) {
+            futex::pause(Duration::from_micros(50));
+        }
+    }
 }
 
 /// What libc touches in the child before its threads are there comes in now, and stays, since the keeper stands still: the control blocks
@@ -153,11 +174,14 @@ pub fn prepare() -> Forking {
         // Mappings grow where they are, and nobody tells.
         let mapped = areas::anonymous().unwrap_or_default();
         let mut state = far.state.lock();
-        for area in mapped.iter().filter(|area| state.registered.meets(area.start, area.end)).collect::<Vec<_>>() {
-            state.registered.add(area.start, area.end);
-        }
-        for (start, end) in state.registered.iter() {
-            let _ = mem::set_fork(start, end - start, true);
+        for Area { start, end } in mapped {
+            if state.registered.meets(start, end) {
+                state.registered.add(start, end);
+            }
+            // Whatever we know of it: what was mapped where something else was registered a moment ago may have got its flag.
+            if !mem::is_ours(start) {
+                let _ = mem::set_fork(start, end - start, true);
+            }
         }
         drop(state);
         Heir { far, region, kept, taken: shm::shared_word() }

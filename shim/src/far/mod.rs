@@ -96,6 +96,8 @@ struct State {
     room: Room,
     /// Where touches of missing pages come to us.
     registered: Ranges,
+    /// What the program is about to drop, and was not dropped by us yet; empty whenever the lock is given up.
+    dropping: Ranges,
 }
 
 static FAR: AtomicPtr<Far> = AtomicPtr::new(core::ptr::null_mut());
@@ -155,6 +157,7 @@ pub fn told() -> Vec<(&'static str, u64)> {
 impl Far {
     /// Takes a userfaultfd, a region and a waiting room of so many pages, and starts the monitor, whose stack has to stay, too.
     fn begin(settings: &Settings, room_pages: usize, kept: &mut Vec<usize>) -> Result<&'static Far, Errno> {
+        fork::look_names_up();
         let blocks = room_pages.div_ceil(BLOCK_PAGES).max(2);
         Self::begin_with(settings, blocks, (Table::default(), None), kept)
     }
@@ -177,13 +180,19 @@ impl Far {
             log::error!("NETMEM_MEMORY_BYTES is not kept: {error}");
             Errno(error.errno())
         })?;
-        let room_bytes = blocks * BLOCK_PAGES * PAGE;
+        // A block more, for what is dropped.
+        let room_bytes = (blocks + 1) * BLOCK_PAGES * PAGE;
         let at = mem::reserve(room_bytes)?;
         mem::no_huge_pages(at, room_bytes);
         // A forked child has one of its own, and nobody waits there when it is made.
         mem::set_fork(at, room_bytes, false)?;
         uffd.register(at, room_bytes, MODE_MISSING)?;
-        let state = State { table, room: Room::new(at, blocks), registered: Ranges::default() };
+        let state = State {
+            table,
+            room: Room::new(at, blocks),
+            registered: Ranges::default(),
+            dropping: Ranges::default(),
+        };
         let far: &'static Far = Box::leak(Box::new(Far {
             settings: settings.clone(),
             uffd,
@@ -239,25 +248,25 @@ fn kick() {
 
 impl State {
     /// Does what a message about addresses says. A fault is not one.
-    fn follow(&mut self, uffd: &Uffd, event: Event) {
+    fn follow(&mut self, event: Event) {
         fork::record(event);
         let room = &mut self.room;
         self.table.follow(event, |place, page| room.set(place, page));
         match event {
             Event::Fault { .. } => {}
-            Event::Removed { start, end } => {
-                // A3. Dropped here, before anybody can move out what the program is about to drop: its own step may come at any time. What is
-                // touched while the range is not registered is zeros, as it should be.
-                if uffd.unregister(start, end - start).is_ok() {
-                    // SAFETY: the program drops the range itself, and has not been told yet that it is done.
-                    let _ = unsafe { mem::madvise(start, end - start, libc::MADV_DONTNEED) };
-                    let _ = uffd.register(start, end - start, MODE_MISSING);
-                }
+            Event::Removed { start, end } => self.dropping.add(start, end),
+            Event::Unmapped { start, end } => {
+                self.registered.remove(start, end);
+                self.dropping.remove(start, end);
             }
-            Event::Unmapped { start, end } => self.registered.remove(start, end),
             Event::Moved { from, to, length } => {
                 self.registered.remove(from, from + length);
                 self.registered.add(to, to + length);
+                let part = |(start, end): (usize, usize)| (start.max(from), end.min(from + length));
+                let parts: Vec<_> =
+                    self.dropping.iter().map(part).filter(|(start, end)| start < end).collect();
+                self.dropping.remove(from, from + length);
+                parts.iter().for_each(|(start, end)| self.dropping.add(start - from + to, end - from + to));
             }
         }
     }

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use netmem_protocol::{Epoch, PageSpan, Run};
 
+use super::room::BLOCK_PAGES;
 use super::table::Place;
 use super::{Far, State, counters};
 use crate::log;
@@ -21,11 +22,11 @@ use crate::stats;
 use crate::sync::QuietGuard;
 use crate::sys::errno::Errno;
 use crate::sys::futex;
-use crate::sys::mem::PAGE;
+use crate::sys::mem::{self, PAGE};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::thread;
-use crate::sys::uffd::Uffd;
 use crate::sys::uffd::memory::Event;
+use crate::sys::uffd::{MODE_MISSING, Uffd};
 
 /// Zeros that are installed together at the most.
 const ZERO_PAGES_MAX: usize = 64;
@@ -126,6 +127,13 @@ impl Monitor {
 
     /// Reads what has arrived. What it says of addresses is true from now on; touches are kept.
     fn hear(&mut self, state: &mut State) {
+        self.read(state);
+        while let Some((start, end)) = state.dropping.first() {
+            self.drop_some(state, start, end);
+        }
+    }
+
+    fn read(&mut self, state: &mut State) {
         let since = Instant::now();
         while self.far.uffd.read_events(&mut self.events).is_ok() {
             for event in self.events.drain(..) {
@@ -133,9 +141,35 @@ impl Monitor {
                     Event::Fault { address, store } => {
                         self.touches.push(Touch { page: address / PAGE, store, since })
                     }
-                    event => state.follow(&self.far.uffd, event),
+                    event => state.follow(event),
                 }
             }
+        }
+    }
+
+    /// A3. Drops what the program is about to drop, before anybody can move it out: the program's own step may come at any time. It may also
+    /// be over, and new pages be there soon; but the range stays registered, so they come by us, and what is there now is old.
+    fn drop_some(&mut self, state: &mut State, start: usize, end: usize) {
+        let end = end.min(start + BLOCK_PAGES * PAGE);
+        let mut found = None;
+        let _ = self.pagemap.resident(start, end, &mut |from, to| found = found.or(Some((from, to))));
+        let Some((from, to)) = found else { return state.dropping.remove(start, end) };
+        state.dropping.remove(start, from);
+        let (uffd, trash) = (&self.far.uffd, state.room.span(self.far.blocks as u32).0);
+        match uffd.move_pages(trash, from, to - from) {
+            (moved @ 1.., _) => {
+                state.dropping.remove(from, from + moved);
+                let _ = uffd.unregister(trash, moved);
+                // SAFETY: nobody else uses that block.
+                let _ = unsafe { mem::madvise(trash, moved, libc::MADV_DONTNEED) };
+                let _ = uffd.register(trash, moved, MODE_MISSING);
+            }
+            (_, Some(Errno(libc::EAGAIN))) => {
+                futex::pause(Duration::from_micros(5));
+                self.read(state);
+            }
+            // Gone, or shared with a child and so not to be moved by the keeper either.
+            _ => state.dropping.remove(from, from + PAGE),
         }
     }
 

@@ -62,7 +62,8 @@ pub fn spawn_brief(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
         let _quiet = SignalMask::already_blocked();
         // SAFETY: the calling thread's own.
         let me = unsafe { libc::pthread_self() } as usize;
-        let is_free = |place: &&AtomicUsize| place.compare_exchange(0, me, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        let is_free =
+            |place: &&AtomicUsize| place.compare_exchange(0, me, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         let place = CONTROLS.iter().find(is_free);
         body();
         if let Some(place) = place {
