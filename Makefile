@@ -80,7 +80,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CC) -std=c99 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c include/netmem.h
-	for source in examples-c/*.c tests/floor/*.c tests/bench/*.c tests/programs/*.c tests/model/*.c; do \
+	for source in examples-c/*.c tests/floor/*.c tests/bench/*.c tests/programs/*.c tests/model/*.c tests/far/*.c; do \
 	  $(CC) -O1 $(WARN) -pthread -D_GNU_SOURCE -I include -I tests/floor -fsyntax-only $$source || exit 1; done
 ifneq ($(HAVE_CXX),)
 	$(CXX) -std=c++11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c++ include/netmem.h

@@ -286,9 +286,15 @@ fn the_headers_compile_in_every_standard_without_a_warning() {
 
 #[test]
 fn the_programs_and_examples_compile_without_a_warning() {
-    for directory in
-        ["tests/programs", "tests/floor", "tests/agent", "tests/races", "tests/model", "examples-c"]
-    {
+    for directory in [
+        "tests/programs",
+        "tests/floor",
+        "tests/agent",
+        "tests/races",
+        "tests/model",
+        "tests/far",
+        "examples-c",
+    ] {
         // What is linked with the library is compiled, with the same flags, by the test that runs it.
         for source in files(directory, &[".c"]).iter().filter(|source| source.path != "tests/agent/api.c") {
             netmem_tests::built::compile(&source.path, &["-lm"]);

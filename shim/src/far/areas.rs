@@ -12,6 +12,9 @@ use crate::sys::fd::OwnFd;
 use crate::sys::file;
 use crate::sys::mem::{self, PAGE};
 
+/// A thread's stack is not larger, unless the program says so.
+const STACK_BYTES_MAX: usize = 8 << 20;
+
 /// A mapping whose pages may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
@@ -59,8 +62,10 @@ fn parse(text: &str, kept: &[usize]) -> Vec<Area> {
         let follows_library = touches && before.library;
         let is_stack = touches && before.guard;
         let is_ours = mem::is_ours(area.start) || kept.iter().any(|at| (area.start..area.end).contains(at));
-        if anonymous && perms == "rw-p" && !follows_library && !is_stack && !is_ours {
-            areas.push(area);
+        // What lies behind a stack may be one mapping with it.
+        let start = area.start + if is_stack { STACK_BYTES_MAX } else { 0 };
+        if anonymous && perms == "rw-p" && !follows_library && start < area.end && !is_ours {
+            areas.push(Area { start, ..area });
         }
         before = Before {
             end: area.end,

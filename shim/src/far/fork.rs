@@ -137,13 +137,14 @@ pub fn prepare() -> Forking {
         // Mappings grow where they are, and nobody tells.
         let mapped = areas::anonymous().unwrap_or_default();
         let mut state = far.state.lock();
-        for area in
-            mapped.iter().filter(|area| state.registered.meets(area.start, area.end)).collect::<Vec<_>>()
-        {
-            state.registered.add(area.start, area.end);
-        }
-        for (start, end) in state.registered.iter() {
-            let _ = mem::set_fork(start, end - start, true);
+        for areas::Area { start, end } in mapped {
+            if state.registered.meets(start, end) {
+                state.registered.add(start, end);
+            }
+            // Whatever we know of it: what was mapped where something else was registered a moment ago may have got its flag.
+            if !mem::is_ours(start) {
+                let _ = mem::set_fork(start, end - start, true);
+            }
         }
         drop(state);
         Heir { far, region, kept, taken: shm::shared_word() }

@@ -160,6 +160,10 @@ impl Far {
             }
             Err(failure) => {
                 log::error!("far memory: pages can't leave: {}", failure.error);
+                // It may have happened all the same: then what comes next has to begin there. What it sent counts as unknown (A7).
+                if let Ok(entry) = self.remote.open_id(self.region) {
+                    self.epoch.store(entry.epoch.0, Ordering::Relaxed);
+                }
                 Err(())
             }
         }
