@@ -154,7 +154,7 @@ impl Keeper {
         let _moving = MOVING.lock();
         let mut state = far.state.lock();
         for area in &self.areas {
-            if !state.registered.covers(area.start, area.end) {
+            if !state.registered.covers(area.start, area.end) && !far.uffd.is_changing() {
                 far.register(&mut state, *area);
             }
         }
@@ -294,12 +294,24 @@ impl Far {
     fn move_out(&self, area: Area, first: usize, end: usize) -> Moved {
         let mut state = self.state.lock();
         let state = &mut *state;
-        if !state.registered.covers(first * PAGE, end * PAGE) && !self.register(state, area) {
-            return Moved::Never;
+        if !state.registered.covers(first * PAGE, end * PAGE) {
+            // Not what was mapped a moment ago where something was moved away of which we have not heard yet: a message about the new one could
+            // come before that about the old one.
+            if self.uffd.is_changing() {
+                return Moved::All;
+            }
+            if !self.register(state, area) {
+                return Moved::Never;
+            }
         }
-        // What is mapped there now may be new: it is registered in the same breath as it is moved.
-        if self.uffd.register(first * PAGE, (end - first) * PAGE, MODE_MISSING).is_err() {
-            return Moved::All;
+        // Whether it is registered now, by moving nothing there: what is mapped there may be new.
+        match self.uffd.move_pages(first * PAGE, state.room.address_behind(), PAGE).1 {
+            Some(Errno(libc::ENOENT | libc::EEXIST)) => {}
+            Some(Errno(libc::EINVAL)) => {
+                state.registered.remove(first * PAGE, end * PAGE);
+                return Moved::All;
+            }
+            _ => return Moved::All,
         }
         let may_not = |state: &State, page: usize| {
             let at = page * PAGE;

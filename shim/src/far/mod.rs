@@ -218,7 +218,8 @@ impl Far {
         let remote = Remote::new(settings.remote.clone(), random_client()?, cache);
         let entry = region.map_or_else(|| remote.create_unnamed(0), |region| remote.open_id(region));
         let entry = entry.map_err(Unkept::Server)?;
-        let room_bytes = blocks * BLOCK_PAGES * PAGE;
+        // And a page behind it in which nothing ever is.
+        let room_bytes = blocks * BLOCK_PAGES * PAGE + PAGE;
         let at = mem::reserve(room_bytes)?;
         mem::no_huge_pages(at, room_bytes);
         // A forked child has one of its own, and nobody waits there when it is made.
