@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use super::areas::{self, Area, Resident};
-use super::fork::is_control;
+use super::fork::{is_control, look_names_up};
 use super::table::{Place, WINDOW_PAGES};
 use super::{Far, KICK, MOVING, Settings, State, counters};
 use crate::log;
@@ -65,6 +65,8 @@ struct Keeper {
     kept: Vec<usize>,
     pagemap: Pagemap,
     far: Option<&'static Far>,
+    /// Whether libc has looked up what a forked child needs.
+    looked_up: bool,
     areas: Vec<Area>,
     /// Where the hand stands: an area, and an address in it.
     hand: (usize, usize),
@@ -79,7 +81,16 @@ pub(super) fn run(settings: Settings, mut kept: Vec<usize>, far: Option<&'static
         return log::error!("NETMEM_MEMORY_BYTES is not kept: /proc can't be read");
     };
     let marks = Marks::of(budget);
-    let mut keeper = Keeper { settings, marks, kept, pagemap, far, areas: Vec::new(), hand: (0, 0) };
+    let mut keeper = Keeper {
+        settings,
+        marks,
+        kept,
+        pagemap,
+        looked_up: far.is_some(),
+        far,
+        areas: Vec::new(),
+        hand: (0, 0),
+    };
     loop {
         let seen = KICK.load(Ordering::Acquire);
         let pages = resident.pages();
@@ -95,6 +106,10 @@ pub(super) fn run(settings: Settings, mut kept: Vec<usize>, far: Option<&'static
 impl Keeper {
     /// Does what the number asks for, and says when to look again.
     fn look(&mut self, pages: usize, again: impl Fn() -> usize) -> Result<Duration, Errno> {
+        if pages >= self.marks.begin / 2 && !self.looked_up {
+            look_names_up();
+            self.looked_up = true;
+        }
         if pages < self.marks.begin {
             let room = self.marks.begin - pages;
             let pause = Duration::from_micros((room * 1_000_000 / PAGES_A_SECOND) as u64);
@@ -281,7 +296,7 @@ impl Far {
                 next += 1;
             }
             while at < next {
-                let Some((place, room)) = state.room.take(next - at) else { return None };
+                let (place, room) = state.room.take(next - at)?;
                 let to = state.room.address(place);
                 let (moved, errno) = self.uffd.move_pages(to, at * PAGE, room * PAGE);
                 let moved = moved / PAGE;

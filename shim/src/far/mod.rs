@@ -157,7 +157,6 @@ pub fn told() -> Vec<(&'static str, u64)> {
 impl Far {
     /// Takes a userfaultfd, a region and a waiting room of so many pages, and starts the monitor, whose stack has to stay, too.
     fn begin(settings: &Settings, room_pages: usize, kept: &mut Vec<usize>) -> Result<&'static Far, Errno> {
-        fork::look_names_up();
         let blocks = room_pages.div_ceil(BLOCK_PAGES).max(2);
         Self::begin_with(settings, blocks, (Table::default(), None), kept)
     }
