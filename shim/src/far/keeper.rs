@@ -65,8 +65,6 @@ struct Keeper {
     kept: Vec<usize>,
     pagemap: Pagemap,
     far: Option<&'static Far>,
-    /// Whether libc has looked up what a forked child needs.
-    looked_up: bool,
     areas: Vec<Area>,
     /// Where the hand stands: an area, and an address in it.
     hand: (usize, usize),
@@ -76,21 +74,15 @@ struct Keeper {
 pub(super) fn run(settings: Settings, mut kept: Vec<usize>, far: Option<&'static Far>) {
     let on_my_stack = 0;
     kept.push(&raw const on_my_stack as usize);
+    if far.is_none() {
+        look_names_up();
+    }
     let budget = (settings.memory_bytes / PAGE as u64) as usize;
     let (Ok(resident), Ok(pagemap)) = (Resident::open(), Pagemap::open(None)) else {
         return log::error!("NETMEM_MEMORY_BYTES is not kept: /proc can't be read");
     };
     let marks = Marks::of(budget);
-    let mut keeper = Keeper {
-        settings,
-        marks,
-        kept,
-        pagemap,
-        looked_up: far.is_some(),
-        far,
-        areas: Vec::new(),
-        hand: (0, 0),
-    };
+    let mut keeper = Keeper { settings, marks, kept, pagemap, far, areas: Vec::new(), hand: (0, 0) };
     loop {
         let seen = KICK.load(Ordering::Acquire);
         let pages = resident.pages();
@@ -106,10 +98,6 @@ pub(super) fn run(settings: Settings, mut kept: Vec<usize>, far: Option<&'static
 impl Keeper {
     /// Does what the number asks for, and says when to look again.
     fn look(&mut self, pages: usize, again: impl Fn() -> usize) -> Result<Duration, Errno> {
-        if pages >= self.marks.begin / 2 && !self.looked_up {
-            look_names_up();
-            self.looked_up = true;
-        }
         if pages < self.marks.begin {
             let room = self.marks.begin - pages;
             let pause = Duration::from_micros((room * 1_000_000 / PAGES_A_SECOND) as u64);
