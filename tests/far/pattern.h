@@ -55,3 +55,14 @@ static UNUSED double now(void) {
         if (!(call))                                        \
             WRONG("%s: %s", #call, strerror(errno));        \
     } while (0)
+
+/* What is about to change is marked before, in the order of the program. */
+static UNUSED void barrier(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
+static UNUSED void begin(volatile int *busy) {
+    *busy = 1;
+    barrier();
+}
+static UNUSED void end(volatile int *busy) {
+    barrier();
+    *busy = 0;
+}

@@ -61,16 +61,6 @@ static uint64_t dice(struct worker *w, uint64_t sides) {
     return mix(w->state) % sides;
 }
 
-static void barrier(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
-static void begin(volatile int *busy) {
-    *busy = 1;
-    barrier();
-}
-static void end(volatile int *busy) {
-    barrier();
-    *busy = 0;
-}
-
 static void check_page(struct slot *s, unsigned i, const char *why) {
     char *at = s->at + (size_t)i * PAGE;
     if (s->maybe[i] && *(volatile uint64_t *)at == 0) {

@@ -16,8 +16,9 @@ use crate::run::{Output, Run};
 use crate::server::Server;
 use crate::skip::skip;
 
-/// What is resident and never leaves, whatever the budget: stacks, the variables of libraries, what the library itself needs.
-pub const FLOOR: u64 = 4 << 20;
+/// What is resident and never leaves, whatever the budget (stacks, the variables of libraries, what the library itself needs), and what a
+/// program fills while its first connection is made.
+pub const FLOOR: u64 = 8 << 20;
 
 /// A machine on which memory may leave.
 #[derive(Debug)]

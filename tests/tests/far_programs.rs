@@ -53,7 +53,7 @@ print(hashlib.sha256(a.sum(axis=0)).hexdigest())
 m = np.arange(600 * 600, dtype=np.int64).reshape(600, 600) % 1000
 print(hashlib.sha256(m @ m.T).hexdigest())
 f = a.ravel(); f.sort()
-print(hashlib.sha256(f[:: 4096]).hexdigest(), bool((f[1:] >= f[:-1]).all()) if n == 1 else True)
+print(hashlib.sha256(f[:: 4096].copy()).hexdigest(), bool((f[1:] >= f[:-1]).all()) if n == 1 else True)
 b = a * 2; print(float(b.max()) == 2 * float(a.max()), float(np.dot(f[:1000], f[-1000:])))
 END
         export OPENBLAS_NUM_THREADS=2
@@ -99,10 +99,18 @@ fn stress_ng_verifies_the_memory_that_it_writes() {
     }
     let script = r#"
         for method in rowhammer incdec flip rand-set walk-1d zero-one; do
-            $R stress-ng --vm 1 --vm-bytes $((200 * FACTOR))M --vm-method $method --verify --vm-ops 20000 --timeout 20 --oomable \
+            $R stress-ng --vm 1 --vm-bytes 200M --vm-method $method --verify --vm-ops 10000 --timeout 20 --oomable \
                 --quiet --temp-path $L
         done"#;
-    keeps(48 * MIB, 150 * MIB, script);
+    // It fills memory faster than the first look at it takes, so the budget is not asked for.
+    let Some(far) = Far::new() else { return };
+    let output = far.script(48 * MIB, script, LIMIT);
+    assert_eq!((output.code(), output.stderr.as_str()), (0, ""), "{output}");
+    assert!(
+        far.told().get("far_pages_out").is_some_and(|pages| pages * 4096 > 150 * MIB),
+        "{:?}",
+        far.told()
+    );
 }
 
 #[test]
@@ -111,10 +119,11 @@ fn memtester_finds_nothing_wrong_with_what_it_locked() {
         return;
     }
     let Some(far) = Far::new() else { return };
-    let script = r#"$R memtester 12M 1 > $L/said || { cat $L/said; exit 1; }; grep -c ": ok" $L/said; grep -i fail $L/said || true"#;
+    let script =
+        r#"$R memtester 12M 1 > $L/said || { cat $L/said; exit 1; }; grep -aiE "fail|^Done" $L/said"#;
     let output = far.script(32 * MIB, script, LIMIT);
     assert_eq!((output.code(), output.stderr.as_str()), (0, ""), "{output}");
-    assert!(output.stdout.trim().parse::<u32>().is_ok_and(|count| count > 10), "{output}");
+    assert_eq!(output.stdout, "Done.\n", "{output}");
 }
 
 #[test]
