@@ -151,14 +151,14 @@ impl Ranges {
         self.end_of(start).is_some_and(|to| to >= end)
     }
 
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Whether part of a range is in it.
     pub fn meets(&self, start: usize, end: usize) -> bool {
         self.0.range(..end).next_back().is_some_and(|(_, to)| *to > start)
+    }
+
+    /// The first range.
+    pub fn first(&self) -> Option<(usize, usize)> {
+        self.iter().next()
     }
 
     /// The ranges, in order.

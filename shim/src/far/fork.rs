@@ -7,22 +7,22 @@
 //! each page is written down. The child begins with that, before anything of the program runs in it. The monitor goes on meanwhile: what
 //! libc does around a fork may touch pages that are away.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 use netmem_protocol::RegionId;
 
-use super::areas;
+use super::areas::{self, Area};
 use super::table::{Kept, Place, Table};
-use super::{FAR, Far, MOVING, STARTED, Settings, Unkept, far_if_started};
+use super::{FAR, Far, MOVING, STARTED, Settings, far_if_started};
 use crate::log;
 use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::errno::Errno;
 use crate::sys::mem::{self, PAGE};
-use crate::sys::shm;
 use crate::sys::uffd::memory::Event;
+use crate::sys::{futex, shm, thread};
 
 /// How long a parent keeps a clone for a child that does not take it.
 const CHILD_LIMIT: Duration = Duration::from_secs(30);
@@ -59,6 +59,8 @@ const CONTROL_BYTES: usize = 2304;
 static JOURNAL: [[AtomicUsize; 4]; JOURNAL_MAX] = [const { [const { AtomicUsize::new(0) }; 4] }; JOURNAL_MAX];
 static JOURNALED: AtomicUsize = AtomicUsize::new(0);
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
+/// Of the thread in whose place the child's monitor will be: 1 once it runs, 2 when it may end.
+static PARKED: AtomicU32 = AtomicU32::new(0);
 /// The control blocks of the threads that the program made, also of those that have ended: libc keeps their stacks in a list. Lock order: a
 /// leaf.
 static CONTROLS: QuietMutex<BTreeSet<usize>> = QuietMutex::new(BTreeSet::new());
@@ -73,6 +75,12 @@ pub fn note_thread(at: *const libc::pthread_t) {
     if crate::sys::app::peek(at as usize, &mut control) == control.len() {
         CONTROLS.lock().insert(usize::from_ne_bytes(control));
     }
+}
+
+/// Whether a thread's control block lies in a page. It never leaves: the kernel writes there when the thread ends, and waits for nobody then.
+pub(super) fn is_control(page: usize) -> bool {
+    let (from, to) = (page * PAGE, (page + 1) * PAGE);
+    CONTROLS.lock().range(from.saturating_sub(CONTROL_BYTES)..to).next_back().is_some()
 }
 
 /// With the state locked.
@@ -106,21 +114,50 @@ fn journal() -> Result<impl Iterator<Item = Event>, Errno> {
     }))
 }
 
-/// What libc touches in the child before our handler runs comes in now, and stays, since the keeper stands still: the control blocks of all
-/// threads.
-fn bring_controls() {
+/// Before anything is away. libc looks the names that it calls up at their first call, through lists of the loader's; the child's first
+/// thread gets an old stack, and this process may never have made one so.
+pub(super) fn look_names_up() {
+    static NUMBER: AtomicI32 = AtomicI32::new(0);
+    for _ in 0..2 {
+        NUMBER.store(0, Ordering::SeqCst);
+        let note = || NUMBER.store(crate::sys::signal::thread_number(), Ordering::SeqCst);
+        if thread::spawn_brief(Box::new(note)).is_err() {
+            return;
+        }
+        let lives = |number: i32| number == 0 || crate::sys::proc::thread_lives(number);
+        while lives(NUMBER.load(Ordering::SeqCst)) {
+            futex::pause(Duration::from_micros(50));
+        }
+    }
+}
+
+/// What libc touches in the child before its threads are there comes in now, and stays, since the keeper stands still: the control blocks
+/// of all threads, and what it needs to make one. That is found out by making one; the child's first gets the stack of the newest one of the
+/// same size, so this one stays until the fork is over.
+fn rehearse() {
     CONTROLS.lock().retain(|control| {
         let (from, to) = (control / PAGE * PAGE, (control + CONTROL_BYTES).next_multiple_of(PAGE));
         // SAFETY: reading changes nothing.
         unsafe { mem::madvise(from, to - from, libc::MADV_POPULATE_READ) }.is_ok()
     });
+    PARKED.store(0, Ordering::SeqCst);
+    let made = thread::spawn_brief(Box::new(|| {
+        PARKED.store(1, Ordering::SeqCst);
+        futex::wake(&PARKED, 1);
+        while PARKED.load(Ordering::SeqCst) == 1 {
+            futex::wait(&PARKED, 1, None);
+        }
+    }));
+    while made.is_ok() && PARKED.load(Ordering::SeqCst) == 0 {
+        futex::wait(&PARKED, 0, None);
+    }
 }
 
 /// Before a fork, before any lock that the threads of far memory take.
 pub fn prepare() -> Forking {
     let still = MOVING.lock();
     let heir = far_if_started().map(|far| {
-        bring_controls();
+        rehearse();
         far.nobody_waits();
         let kept = {
             let state = far.state.lock();
@@ -137,7 +174,7 @@ pub fn prepare() -> Forking {
         // Mappings grow where they are, and nobody tells.
         let mapped = areas::anonymous().unwrap_or_default();
         let mut state = far.state.lock();
-        for areas::Area { start, end } in mapped {
+        for Area { start, end } in mapped {
             if state.registered.meets(start, end) {
                 state.registered.add(start, end);
             }
@@ -157,6 +194,8 @@ impl Forking {
     pub fn in_parent(mut self, forked: bool) {
         let Some(Heir { far, region, taken, .. }) = self.heir.take() else { return };
         IS_OPEN.store(false, Ordering::Release);
+        PARKED.store(2, Ordering::SeqCst);
+        futex::wake(&PARKED, 1);
         for (start, end) in far.state.lock().registered.iter() {
             let _ = mem::set_fork(start, end - start, false);
         }
@@ -184,18 +223,17 @@ impl Forking {
         let mut kept = settings.1.clone();
         kept.push(me);
         let far = match heir {
-            None => None,
-            Some(heir) => Some(
-                begin_again(&settings.0, heir)
-                    .inspect_err(|why| log::error!("{why}"))
-                    .map_err(|why| why.errno())?,
-            ),
+            None => {
+                thread::forget_controls_after_fork();
+                None
+            }
+            Some(heir) => Some(begin_again(&settings.0, heir, &mut kept)?),
         };
         super::spawn_keeper(settings.0.clone(), kept, far)
     }
 }
 
-fn begin_again(settings: &Settings, heir: Heir) -> Result<&'static Far, Unkept> {
+fn begin_again(settings: &Settings, heir: Heir, stacks: &mut Vec<usize>) -> Result<&'static Far, Errno> {
     // Its connections and its userfaultfd are the parent's.
     heir.far.remote.forget_connections(super::random_client()?, Vec::new());
     heir.far.uffd.close_in_child();
@@ -210,23 +248,40 @@ fn begin_again(settings: &Settings, heir: Heir) -> Result<&'static Far, Unkept> 
     for event in journal()? {
         table.follow(event, |_, _| {});
     }
-    let kept = table.kept();
-    for page in kept.iter().map(|kept| kept.page).filter(|page| area_of(*page).is_none()) {
-        table.drop_range(page..page + 1, |_| {});
+    for Kept { page, .. } in table.kept() {
+        if area_of(page).is_none() {
+            table.drop_range(page..page + 1, |_| {});
+        }
     }
-    let far = Far::begin_with(settings, heir.far.blocks, heir.far.cache, (table, Some(region)))?;
+    // On one of the stacks of the parent's threads the child's monitor will run. A guard page stands before it; something of the program's
+    // may stand behind it, in one mapping with it.
+    let stack_of = |control: usize| {
+        let start = area_of(control / PAGE).map_or(control, |area| area.start);
+        (start, (control + CONTROL_BYTES).next_multiple_of(PAGE))
+    };
+    let own: Vec<(usize, usize)> = thread::controls().map(stack_of).collect();
+    for (start, end) in &own {
+        table.drop_range(start / PAGE..end / PAGE, |_| {});
+    }
+    let behind_stacks = |area: Area| {
+        let start = own.iter().filter(|(start, _)| *start == area.start).map(|(_, end)| *end).max();
+        Area { start: start.unwrap_or(area.start), ..area }
+    };
+    let kept = table.kept();
+    thread::forget_controls_after_fork();
+    let far = Far::begin_with(settings, heir.far.blocks, (table, Some(region)), stacks)?;
     if let Some(taken) = heir.taken {
         taken.store(1, Ordering::Release);
         shm::drop_shared_word(taken);
     }
     let mut state = far.state.lock();
     for Kept { page, .. } in &kept {
-        if let Some(area) = area_of(*page)
+        if let Some(area) = area_of(*page).map(behind_stacks)
             && !state.registered.covers(area.start, area.end)
             && !far.register(&mut state, area)
         {
             log::error!("far memory: a forked child can't have its memory at {:#x}", area.start);
-            return Err(Unkept::Kernel(Errno(libc::ENOMEM)));
+            return Err(Errno(libc::ENOMEM));
         }
     }
     drop(state);

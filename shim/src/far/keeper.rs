@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use super::areas::{self, Area, Resident};
+use super::fork::{is_control, look_names_up};
 use super::table::{Place, WINDOW_PAGES};
 use super::{Far, KICK, MOVING, Settings, State, counters};
 use crate::log;
@@ -18,6 +19,7 @@ use crate::sys::errno::Errno;
 use crate::sys::futex;
 use crate::sys::mem::{self, PAGE};
 use crate::sys::pagemap::Pagemap;
+use crate::sys::thread;
 use crate::sys::uffd::MODE_MISSING;
 
 /// Pages that a program can touch first in a second, at the most: how soon the keeper has to look again.
@@ -25,8 +27,6 @@ const PAGES_A_SECOND: usize = 1 << 20;
 /// The longest and the shortest pause between two looks.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
-/// How often a server that is not there is asked.
-const PAUSE_AWAY: Duration = Duration::from_secs(1);
 /// The pause after nothing could leave.
 const PAUSE_NOTHING: Duration = Duration::from_millis(20);
 /// glibc keeps the head of an arena at the start of a heap that is aligned so (HEAP_MAX_SIZE, malloc/arena.c); fork needs it while nobody
@@ -58,17 +58,6 @@ impl Marks {
     }
 }
 
-/// What became of pages that were to leave.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Moved {
-    /// Those that could, or there is no more room.
-    All,
-    /// The kernel moves none that another process may have: from this one on (EBUSY after a fork, until each has its own).
-    Shared(usize),
-    /// None of this area can.
-    Never,
-}
-
 /// The thread.
 struct Keeper {
     settings: Settings,
@@ -79,33 +68,36 @@ struct Keeper {
     areas: Vec<Area>,
     /// Where the hand stands: an area, and an address in it.
     hand: (usize, usize),
-    /// Why the budget is not kept, as far as it was said.
-    told: Option<Errno>,
 }
 
 /// Runs for as long as the process does.
-pub(super) fn run(settings: Settings, kept: Vec<usize>, far: Option<&'static Far>) {
+pub(super) fn run(settings: Settings, mut kept: Vec<usize>, far: Option<&'static Far>) {
+    let on_my_stack = 0;
+    kept.push(&raw const on_my_stack as usize);
+    if far.is_none() {
+        look_names_up();
+    }
     let budget = (settings.memory_bytes / PAGE as u64) as usize;
     let (Ok(resident), Ok(pagemap)) = (Resident::open(), Pagemap::open(None)) else {
         return log::error!("NETMEM_MEMORY_BYTES is not kept: /proc can't be read");
     };
     let marks = Marks::of(budget);
-    let mut keeper =
-        Keeper { settings, marks, kept, pagemap, far, areas: Vec::new(), hand: (0, 0), told: None };
+    let mut keeper = Keeper { settings, marks, kept, pagemap, far, areas: Vec::new(), hand: (0, 0) };
     loop {
         let seen = KICK.load(Ordering::Acquire);
         let pages = resident.pages();
         counters::RESIDENT_MAX.fetch_max(pages as u64, Ordering::Relaxed);
         match keeper.look(pages, || resident.pages()) {
-            Some(pause) => futex::wait(&KICK, seen, Some(pause)),
-            None => return,
+            Ok(pause) => futex::wait(&KICK, seen, Some(pause)),
+            // It was said why.
+            Err(_) => return,
         }
     }
 }
 
 impl Keeper {
-    /// Does what the number asks for, and says when to look again; never, if this machine can't do it.
-    fn look(&mut self, pages: usize, again: impl Fn() -> usize) -> Option<Duration> {
+    /// Does what the number asks for, and says when to look again.
+    fn look(&mut self, pages: usize, again: impl Fn() -> usize) -> Result<Duration, Errno> {
         if pages < self.marks.begin {
             let room = self.marks.begin - pages;
             let pause = Duration::from_micros((room * 1_000_000 / PAGES_A_SECOND) as u64);
@@ -113,21 +105,13 @@ impl Keeper {
                 far.look_at_lent();
                 far.allow((self.marks.high - pages) as i64);
             }
-            return Some(pause.clamp(PAUSE_MIN, PAUSE_MAX));
+            return Ok(pause.clamp(PAUSE_MIN, PAUSE_MAX));
         }
         let far = match self.far {
             Some(far) => far,
             None => {
                 let _moving = MOVING.lock();
-                match Far::begin(&self.settings, self.marks.room) {
-                    Ok(far) => *self.far.insert(far),
-                    Err(why) => {
-                        if self.told.replace(why.errno()) != Some(why.errno()) {
-                            log::error!("NETMEM_MEMORY_BYTES is not kept: {why}");
-                        }
-                        return why.can_change().then_some(PAUSE_AWAY);
-                    }
-                }
+                *self.far.insert(Far::begin(&self.settings, self.marks.room, &mut self.kept)?)
             }
         };
         far.look_at_lent();
@@ -145,7 +129,7 @@ impl Keeper {
             }
         }
         far.allow(self.marks.high as i64 - pages as i64);
-        Some(PAUSE_MIN)
+        Ok(PAUSE_MIN)
     }
 
     /// First touches of all that may leave come to the monitor.
@@ -154,7 +138,7 @@ impl Keeper {
         let _moving = MOVING.lock();
         let mut state = far.state.lock();
         for area in &self.areas {
-            if !state.registered.covers(area.start, area.end) && !far.uffd.is_changing() {
+            if !state.registered.covers(area.start, area.end) {
                 far.register(&mut state, *area);
             }
         }
@@ -210,55 +194,19 @@ impl Keeper {
                 }
                 continue;
             };
-            let runs = self.resident(far, from, to);
+            let mut runs = Vec::new();
+            let _ = self.pagemap.resident(from, to, &mut |start, end| runs.push((start / PAGE, end / PAGE)));
             for (first, end) in runs {
-                let (mut at, mut own) = (first, None);
+                let mut at = first;
                 while at < end {
                     let next = (at + BATCH_PAGES).min(end);
-                    match far.move_out(area, at, next) {
-                        Moved::All => at = next,
-                        Moved::Shared(page) if own == Some(page) => at = page + 1,
-                        Moved::Shared(page) => {
-                            // Pages that a child has too, or had: each gets its own now.
-                            // SAFETY: a touch for storing that changes nothing; the monitor serves it if a page went.
-                            let _ = unsafe {
-                                mem::madvise(page * PAGE, (next - page) * PAGE, libc::MADV_POPULATE_WRITE)
-                            };
-                            (at, own) = (page, Some(page));
-                        }
-                        Moved::Never => {
-                            self.leave_area();
-                            break;
-                        }
+                    if let Some(shared) = far.move_out(area, (at, next), true) {
+                        own(shared, next);
+                        far.move_out(area, (shared, next), false);
                     }
+                    at = next;
                 }
             }
-        }
-    }
-
-    /// Runs of pages that are there, between two addresses.
-    fn resident(&self, far: &Far, from: usize, to: usize) -> Vec<(usize, usize)> {
-        let mut state = far.state.lock();
-        state.going.turn();
-        let mut runs = Vec::new();
-        let _ = self.pagemap.resident(from, to, &mut |start, end| runs.push((start / PAGE, end / PAGE)));
-        if state.going.meets(from, to) {
-            // Looked at with the state locked: what is said to go is known before it was missing.
-            let mut at = from;
-            for (first, end) in runs.iter().chain([&(to / PAGE, to / PAGE)]) {
-                state.going.was_missing(at, first * PAGE);
-                at = end * PAGE;
-            }
-        }
-        runs
-    }
-
-    /// The hand goes on behind the area that it is in.
-    fn leave_area(&mut self) {
-        let (index, at) = self.hand;
-        // The window may have been its last.
-        if self.areas.get(index).is_some_and(|area| area.start < at) {
-            self.hand = (index + 1, self.areas.get(index + 1).map_or(usize::MAX, |area| area.start));
         }
     }
 
@@ -277,6 +225,18 @@ impl Keeper {
     }
 }
 
+/// Pages that were shared with a child are this process's own afterwards: copied if they still are shared. The kernel moves no others, nor
+/// those whose last sharer has gone, until somebody stores there. No lock is held: what is gone meanwhile is a touch like any other.
+fn own(first: usize, end: usize) {
+    // SAFETY: it changes nothing that a program could see; where nothing may be stored it does nothing.
+    let _ = unsafe { mem::madvise(first * PAGE, (end - first) * PAGE, libc::MADV_POPULATE_WRITE) };
+}
+
+/// What libc or the kernel needs while nobody serves faults.
+fn has_to_stay(page: usize) -> bool {
+    (page * PAGE).is_multiple_of(ARENA_ALIGNMENT) || is_control(page)
+}
+
 impl Far {
     /// Touches of missing pages come to us from now on; false if the kernel says no. Not copied to a child that a clone makes past us: it
     /// would read zeros there.
@@ -291,32 +251,21 @@ impl Far {
     }
 
     /// Moves pages into the waiting room, but for those that were touched there lately. A2: registered, moved and noted with the lock held.
-    fn move_out(&self, area: Area, first: usize, end: usize) -> Moved {
+    /// With `ask` it ends at the first one that is shared or pinned, and returns it.
+    fn move_out(&self, area: Area, (first, end): (usize, usize), ask: bool) -> Option<usize> {
+        // A5. The area was looked up a while ago; a thread of ours may have its stack there by now.
+        if thread::is_near_ours(first * PAGE, end * PAGE) {
+            return None;
+        }
         let mut state = self.state.lock();
         let state = &mut *state;
-        if !state.registered.covers(first * PAGE, end * PAGE) {
-            // Not what was mapped a moment ago where something was moved away of which we have not heard yet: a message about the new one could
-            // come before that about the old one.
-            if self.uffd.is_changing() {
-                return Moved::All;
-            }
-            if !self.register(state, area) {
-                return Moved::Never;
-            }
+        if !state.registered.covers(first * PAGE, end * PAGE) && !self.register(state, area) {
+            return None;
         }
-        // Whether it is registered now, by moving nothing there: what is mapped there may be new.
-        match self.uffd.move_pages(first * PAGE, state.room.address_behind(), PAGE).1 {
-            Some(Errno(libc::ENOENT | libc::EEXIST)) => {}
-            Some(Errno(libc::EINVAL)) => {
-                state.registered.remove(first * PAGE, end * PAGE);
-                return Moved::All;
-            }
-            _ => return Moved::All,
+        // What is mapped there now may be new: it is registered in the same breath as it is moved.
+        if self.uffd.register(first * PAGE, (end - first) * PAGE, MODE_MISSING).is_err() {
+            return None;
         }
-        let may_not = |state: &State, page: usize| {
-            let at = page * PAGE;
-            at.is_multiple_of(ARENA_ALIGNMENT) || state.going.meets(at, at + PAGE)
-        };
         let mut at = first;
         while at < end {
             let stays = |state: &mut State, page: usize| {
@@ -324,18 +273,18 @@ impl Far {
                 if hot {
                     state.table.update(page, |entry| entry.hot = false);
                 }
-                hot || may_not(state, page)
+                hot || has_to_stay(page)
             };
             if stays(state, at) {
                 at += 1;
                 continue;
             }
             let mut next = at + 1;
-            while next < end && !state.table.get(next).hot && !may_not(state, next) {
+            while next < end && !state.table.get(next).hot && !has_to_stay(next) {
                 next += 1;
             }
             while at < next {
-                let Some((place, room)) = state.room.take(next - at) else { return Moved::All };
+                let (place, room) = state.room.take(next - at)?;
                 let to = state.room.address(place);
                 let (moved, errno) = self.uffd.move_pages(to, at * PAGE, room * PAGE);
                 let moved = moved / PAGE;
@@ -348,17 +297,15 @@ impl Far {
                     None => {}
                     Some(Errno(libc::EAGAIN)) if moved > 0 => {}
                     // Addresses change: the monitor has to hear of it first.
-                    Some(Errno(libc::EAGAIN)) => return Moved::All,
-                    // Locked, or what is allowed there is not what is allowed in the waiting room.
-                    Some(Errno(libc::EINVAL)) => return Moved::Never,
-                    Some(Errno(libc::EBUSY)) => {
+                    Some(Errno(libc::EAGAIN)) => return None,
+                    Some(Errno(libc::EBUSY)) if ask => return Some(at),
+                    Some(_) => {
                         stats::add(&counters::PAGES_REFUSED, 1);
-                        return Moved::Shared(at);
+                        at += 1;
                     }
-                    Some(_) => at += 1,
                 }
             }
         }
-        Moved::All
+        None
     }
 }

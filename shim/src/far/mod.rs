@@ -8,7 +8,6 @@
 
 mod areas;
 pub mod fork;
-mod going;
 mod keeper;
 mod leaving;
 mod monitor;
@@ -22,17 +21,15 @@ use netmem_protocol::{CacheId, ClientId, RegionId};
 
 use crate::config::Prefetch;
 use crate::log;
-use crate::remote::{Remote, RemoteConfig, RemoteError};
+use crate::remote::{Remote, RemoteConfig};
 use crate::sync::QuietMutex;
-use crate::sys::apart;
 use crate::sys::errno::Errno;
 use crate::sys::futex;
 use crate::sys::mem::{self, PAGE};
-use crate::sys::pagemap::Pagemap;
+use crate::sys::thread;
 use crate::sys::uffd::memory::Event;
 use crate::sys::uffd::{MODE_MISSING, Uffd};
 use areas::Ranges;
-use going::Going;
 use room::{BLOCK_PAGES, Room};
 use table::Table;
 
@@ -80,8 +77,6 @@ pub struct Far {
     uffd: Uffd,
     remote: Remote,
     region: RegionId,
-    /// The name under which the server notes what is looked at; a child's is its parent's, or the parent would pin what only the child needs.
-    cache: CacheId,
     /// Blocks in the waiting room.
     blocks: usize,
     /// Lock order: a leaf. Held by whoever moves or installs pages, while he does, and while messages are read (A2).
@@ -96,54 +91,13 @@ pub struct Far {
     made_room: AtomicU32,
 }
 
-/// Why a budget is not kept.
-enum Unkept {
-    /// The kernel does not let us, or not now.
-    Kernel(Errno),
-    /// The server does not.
-    Server(RemoteError),
-}
-
-impl From<Errno> for Unkept {
-    fn from(errno: Errno) -> Unkept {
-        Unkept::Kernel(errno)
-    }
-}
-
-impl core::fmt::Display for Unkept {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Unkept::Kernel(errno) => {
-                write!(
-                    f,
-                    "it wants a userfaultfd with kernel faults and Linux 6.8 ({errno}); netmem doctor says what is missing"
-                )
-            }
-            Unkept::Server(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Unkept {
-    fn errno(&self) -> Errno {
-        match self {
-            Unkept::Kernel(errno) => *errno,
-            Unkept::Server(error) => Errno(error.errno()),
-        }
-    }
-
-    /// Whether it is worth asking again.
-    fn can_change(&self) -> bool {
-        matches!(self, Unkept::Server(_))
-    }
-}
-
 struct State {
     table: Table,
     room: Room,
     /// Where touches of missing pages come to us.
     registered: Ranges,
-    going: Going,
+    /// What the program is about to drop, and was not dropped by us yet; empty whenever the lock is given up.
+    dropping: Ranges,
 }
 
 static FAR: AtomicPtr<Far> = AtomicPtr::new(core::ptr::null_mut());
@@ -170,7 +124,7 @@ pub fn start(settings: Settings, kept: Vec<usize>) {
 }
 
 fn spawn_keeper(settings: Settings, kept: Vec<usize>, far: Option<&'static Far>) -> Result<(), Errno> {
-    apart::spawn(Box::new(move || keeper::run(settings, kept, far)))
+    thread::spawn(Box::new(move || keeper::run(settings, kept, far)))
 }
 
 /// Whether pages may be away.
@@ -201,38 +155,48 @@ pub fn told() -> Vec<(&'static str, u64)> {
 }
 
 impl Far {
-    /// Takes a userfaultfd, a region and a waiting room of so many pages, and starts the monitor.
-    fn begin(settings: &Settings, room_pages: usize) -> Result<&'static Far, Unkept> {
+    /// Takes a userfaultfd, a region and a waiting room of so many pages, and starts the monitor, whose stack has to stay, too.
+    fn begin(settings: &Settings, room_pages: usize, kept: &mut Vec<usize>) -> Result<&'static Far, Errno> {
         let blocks = room_pages.div_ceil(BLOCK_PAGES).max(2);
-        Self::begin_with(settings, blocks, CacheId(random_client()?.0), (Table::default(), None))
+        Self::begin_with(settings, blocks, (Table::default(), None), kept)
     }
 
     /// The same with what a parent left: its table, and a copy of its region.
     fn begin_with(
         settings: &Settings,
         blocks: usize,
-        cache: CacheId,
         (table, region): (Table, Option<RegionId>),
-    ) -> Result<&'static Far, Unkept> {
-        let uffd = Uffd::open_for_memory().map_err(Unkept::Kernel)?;
-        let remote = Remote::new(settings.remote.clone(), random_client()?, cache);
+        kept: &mut Vec<usize>,
+    ) -> Result<&'static Far, Errno> {
+        let uffd = Uffd::open_for_memory().inspect_err(|errno| {
+            log::error!(
+                "NETMEM_MEMORY_BYTES is not kept: it wants a userfaultfd with kernel faults and Linux 6.8 ({errno}); see netmem doctor"
+            );
+        })?;
+        let remote = Remote::new(settings.remote.clone(), random_client()?, CacheId(random_client()?.0));
         let entry = region.map_or_else(|| remote.create_unnamed(0), |region| remote.open_id(region));
-        let entry = entry.map_err(Unkept::Server)?;
-        // And a page behind it in which nothing ever is.
-        let room_bytes = blocks * BLOCK_PAGES * PAGE + PAGE;
+        let entry = entry.map_err(|error| {
+            log::error!("NETMEM_MEMORY_BYTES is not kept: {error}");
+            Errno(error.errno())
+        })?;
+        // A block more, for what is dropped.
+        let room_bytes = (blocks + 1) * BLOCK_PAGES * PAGE;
         let at = mem::reserve(room_bytes)?;
         mem::no_huge_pages(at, room_bytes);
         // A forked child has one of its own, and nobody waits there when it is made.
         mem::set_fork(at, room_bytes, false)?;
         uffd.register(at, room_bytes, MODE_MISSING)?;
-        let state =
-            State { table, room: Room::new(at, blocks), registered: Ranges::default(), going: Going::new() };
+        let state = State {
+            table,
+            room: Room::new(at, blocks),
+            registered: Ranges::default(),
+            dropping: Ranges::default(),
+        };
         let far: &'static Far = Box::leak(Box::new(Far {
             settings: settings.clone(),
             uffd,
             remote,
             region: entry.region,
-            cache,
             blocks,
             state: QuietMutex::new(state),
             lent: QuietMutex::new(Vec::new()),
@@ -240,8 +204,7 @@ impl Far {
             allowance: AtomicI64::new(0),
             made_room: AtomicU32::new(0),
         }));
-        let pagemap = Pagemap::open(None)?;
-        apart::spawn(Box::new(move || monitor::run(far, pagemap)))?;
+        kept.push(monitor::start(far)?);
         FAR.store(core::ptr::from_ref(far).cast_mut(), Ordering::Release);
         log::info!("far memory: pages beyond {} bytes go to {}", settings.memory_bytes, far.remote.server());
         Ok(far)
@@ -290,18 +253,19 @@ impl State {
         self.table.follow(event, |place, page| room.set(place, page));
         match event {
             Event::Fault { .. } => {}
-            // A3. What is there now is dropped by the program's own step, which may come at any time.
-            Event::Removed { start, end } => self.going.add(start, end),
+            Event::Removed { start, end } => self.dropping.add(start, end),
             Event::Unmapped { start, end } => {
                 self.registered.remove(start, end);
-                self.going.was_missing(start, end);
-                // After a fork its parent says of all that is registered that it is not to be copied: of what is new there, too.
-                let _ = mem::set_fork(start, end - start, true);
+                self.dropping.remove(start, end);
             }
             Event::Moved { from, to, length } => {
                 self.registered.remove(from, from + length);
-                self.going.was_missing(from, from + length);
                 self.registered.add(to, to + length);
+                let part = |(start, end): (usize, usize)| (start.max(from), end.min(from + length));
+                let parts: Vec<_> =
+                    self.dropping.iter().map(part).filter(|(start, end)| start < end).collect();
+                self.dropping.remove(from, from + length);
+                parts.iter().for_each(|(start, end)| self.dropping.add(start - from + to, end - from + to));
             }
         }
     }

@@ -6,10 +6,13 @@
 //! A2. Messages are read with the lock held, and the kernel moves and installs nothing (EAGAIN) while one about addresses is unread. So what
 //! the table says of an address is true of it for as long as the lock is held and the kernel does not say EAGAIN.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
 use std::time::Instant;
 
 use netmem_protocol::{Epoch, PageSpan, Run};
 
+use super::room::BLOCK_PAGES;
 use super::table::Place;
 use super::{Far, State, counters};
 use crate::log;
@@ -18,16 +21,16 @@ use crate::remote::PageSource;
 use crate::stats;
 use crate::sync::QuietGuard;
 use crate::sys::errno::Errno;
-use crate::sys::mem::PAGE;
+use crate::sys::futex;
+use crate::sys::mem::{self, PAGE};
 use crate::sys::pagemap::Pagemap;
-use crate::sys::uffd::Uffd;
+use crate::sys::thread;
 use crate::sys::uffd::memory::Event;
+use crate::sys::uffd::{MODE_MISSING, Uffd};
 
 /// Zeros that are installed together at the most.
 const ZERO_PAGES_MAX: usize = 64;
 static ZEROS: [u8; ZERO_PAGES_MAX * PAGE] = [0; ZERO_PAGES_MAX * PAGE];
-/// How often it is looked whether pages that could not be had can be had again.
-const HEAL_POLL_NS: i64 = 500_000_000;
 /// Pages asked for together at the most.
 const BATCH_PAGES_MAX: usize = 1024;
 
@@ -76,8 +79,23 @@ struct Monitor {
     lost: Vec<usize>,
 }
 
-/// The thread, which does not end.
-pub(super) fn run(far: &'static Far, pagemap: Pagemap) {
+/// Starts the thread; an address on its stack.
+pub(super) fn start(far: &'static Far) -> Result<usize, Errno> {
+    static STACK: AtomicUsize = AtomicUsize::new(0);
+    let pagemap = Pagemap::open(None)?;
+    STACK.store(0, Ordering::SeqCst);
+    thread::spawn(Box::new(move || {
+        let on_my_stack = 0;
+        STACK.store(&raw const on_my_stack as usize, Ordering::SeqCst);
+        run(far, pagemap);
+    }))?;
+    while STACK.load(Ordering::SeqCst) == 0 {
+        futex::pause(Duration::from_micros(50));
+    }
+    Ok(STACK.load(Ordering::SeqCst))
+}
+
+fn run(far: &'static Far, pagemap: Pagemap) {
     crate::sys::aside::begin();
     let mut monitor = Monitor {
         far,
@@ -96,21 +114,26 @@ pub(super) fn run(far: &'static Far, pagemap: Pagemap) {
         monitor.hear(&mut state);
         drop(state);
         monitor.serve();
-        monitor.heal();
     }
 }
 
 impl Monitor {
-    /// Until there is a message, or pages that can't be had should be asked for again.
+    /// Until there is a message.
     fn wait(&self) {
         let fd = crate::sys::fd::borrow(self.far.uffd.raw());
         let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
-        let limit = rustix::event::Timespec { tv_sec: 0, tv_nsec: HEAL_POLL_NS };
-        let _ = rustix::event::poll(&mut fds, (!self.lost.is_empty()).then_some(&limit));
+        let _ = rustix::event::poll(&mut fds, None);
     }
 
     /// Reads what has arrived. What it says of addresses is true from now on; touches are kept.
     fn hear(&mut self, state: &mut State) {
+        self.read(state);
+        while let Some((start, end)) = state.dropping.first() {
+            self.drop_some(state, start, end);
+        }
+    }
+
+    fn read(&mut self, state: &mut State) {
         let since = Instant::now();
         while self.far.uffd.read_events(&mut self.events).is_ok() {
             for event in self.events.drain(..) {
@@ -121,6 +144,32 @@ impl Monitor {
                     event => state.follow(event),
                 }
             }
+        }
+    }
+
+    /// A3. Drops what the program is about to drop, before anybody can move it out: the program's own step may come at any time. It may also
+    /// be over, and new pages be there soon; but the range stays registered, so they come by us, and what is there now is old.
+    fn drop_some(&mut self, state: &mut State, start: usize, end: usize) {
+        let end = end.min(start + BLOCK_PAGES * PAGE);
+        let mut found = None;
+        let _ = self.pagemap.resident(start, end, &mut |from, to| found = found.or(Some((from, to))));
+        let Some((from, to)) = found else { return state.dropping.remove(start, end) };
+        state.dropping.remove(start, from);
+        let (uffd, trash) = (&self.far.uffd, state.room.span(self.far.blocks as u32).0);
+        match uffd.move_pages(trash, from, to - from) {
+            (moved @ 1.., _) => {
+                state.dropping.remove(from, from + moved);
+                let _ = uffd.unregister(trash, moved);
+                // SAFETY: nobody else uses that block.
+                let _ = unsafe { mem::madvise(trash, moved, libc::MADV_DONTNEED) };
+                let _ = uffd.register(trash, moved, MODE_MISSING);
+            }
+            (_, Some(Errno(libc::EAGAIN))) => {
+                futex::pause(Duration::from_micros(5));
+                self.read(state);
+            }
+            // Gone, or shared with a child and so not to be moved by the keeper either.
+            _ => state.dropping.remove(from, from + PAGE),
         }
     }
 
@@ -152,6 +201,21 @@ impl Monitor {
         }
     }
 
+    /// A touch of a page that was brought in before: for another thread that waited, too, or for its neighbour.
+    fn look(&mut self, state: &mut QuietGuard<'_, State>, touch: Touch) {
+        let at = touch.page * PAGE;
+        if self.pagemap.is_there(at) {
+            let _ = self.far.uffd.wake(at, PAGE);
+        } else if self.far.uffd.is_changing() {
+            self.hear(state);
+            self.touches.push(touch);
+        } else {
+            // Nothing takes pages away but the keeper, who says where they are.
+            log::error!("far memory: page {at:#x} is gone; the process ends here");
+            std::process::abort();
+        }
+    }
+
     /// Installs up to `count` pages by `step`, which is given how many.
     fn put(
         &mut self,
@@ -169,10 +233,7 @@ impl Monitor {
         }
         match result {
             // If it was not all, what stood in the way is looked at next.
-            (1.., _) => {
-                state.going.was_missing(page * PAGE, page * PAGE + result.0);
-                return Put::Pages(result.0 / PAGE);
-            }
+            (1.., _) => return Put::Pages(result.0 / PAGE),
             (0, Some(Errno(libc::EAGAIN))) => {
                 self.hear(state);
                 return Put::Changed;
@@ -186,22 +247,6 @@ impl Monitor {
                 log::debug!("far memory: page {:#x} can't be installed: {errno:?}", page * PAGE);
                 Put::Nowhere
             }
-        }
-    }
-
-    /// A touch of a page that was brought in before: for another thread that waited, too, or for its neighbour; or of an address that the
-    /// program gives up, where something new is already.
-    fn look(&mut self, state: &mut QuietGuard<'_, State>, touch: Touch) {
-        let at = touch.page * PAGE;
-        if self.pagemap.is_there(at) {
-            let _ = self.far.uffd.wake(at, PAGE);
-        } else if self.far.uffd.is_changing() {
-            self.hear(state);
-            self.touches.push(touch);
-        } else {
-            // Nothing takes pages away but the keeper, who says where they are.
-            log::error!("far memory: page {at:#x} is gone; the process ends here");
-            std::process::abort();
         }
     }
 
@@ -371,24 +416,6 @@ impl Monitor {
             (page..page + here).for_each(|page| state.table.note(page, |entry| entry.place = Place::Here));
             at += here.max(1);
         }
-    }
-
-    /// Asks again for pages that could not be had, where the server is back.
-    fn heal(&mut self) {
-        if self.lost.is_empty() || !self.far.remote.is_there() {
-            return;
-        }
-        let lost = core::mem::take(&mut self.lost);
-        let state = self.far.state.lock();
-        for page in lost {
-            let entry = state.table.get(page);
-            if let Some(slot) = entry.slot().filter(|_| entry.place == Place::Far) {
-                self.wanted.push(Wanted { slot, page, since: None });
-            }
-        }
-        drop(state);
-        // A copy takes the place of the poison.
-        self.bring();
     }
 
     /// A touch of this page ends as on a disk that fails.

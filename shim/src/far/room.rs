@@ -86,11 +86,6 @@ impl Room {
         self.at + place as usize * PAGE
     }
 
-    /// A page in which nothing ever is: the first behind all places.
-    pub fn address_behind(&self) -> usize {
-        self.at + self.pages.len() * PAGE
-    }
-
     /// Whether the place is on its way to the server, and has to stay as it is.
     pub fn is_leaving(&self, place: u32) -> bool {
         self.leaving[place as usize / BLOCK_PAGES]

@@ -5,7 +5,6 @@
 #![allow(unsafe_code)]
 
 pub mod alloc;
-pub mod apart;
 pub mod app;
 pub mod aside;
 pub mod clock;

@@ -21,17 +21,54 @@ static OURS_COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Whether the main thread has ended by pthread_exit, and whether somebody waits for the others to end.
 static MAIN_HAS_ENDED: AtomicBool = AtomicBool::new(false);
 static WATCHED: AtomicBool = AtomicBool::new(false);
+/// The control block of each thread of ours, which libc puts above its stack; 0 for none.
+static CONTROLS: [AtomicUsize; 16] = [const { AtomicUsize::new(0) }; 16];
+
+/// Whether a range may hold part of the stack or the control block of a thread of ours.
+pub fn is_near_ours(start: usize, end: usize) -> bool {
+    /// The block itself and thread-local storage, on either side of it.
+    const MORE: usize = 64 << 10;
+    controls().any(|at| start < at + MORE && end > at.saturating_sub(STACK_BYTES + MORE))
+}
+
+/// Where they are.
+pub fn controls() -> impl Iterator<Item = usize> {
+    CONTROLS.iter().map(|place| place.load(Ordering::Acquire)).filter(|at| *at != 0)
+}
+
+/// In a forked child, once it is known what of its memory is whose.
+pub fn forget_controls_after_fork() {
+    CONTROLS.iter().for_each(|place| place.store(0, Ordering::SeqCst));
+}
 
 /// Runs `body` on a new detached thread.
 pub fn spawn(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
+    spawn_brief(Box::new(move || {
+        let place = OURS_COUNT.fetch_add(1, Ordering::SeqCst);
+        if let Some(place) = OURS.get(place) {
+            place.store(signal::thread_number(), Ordering::SeqCst);
+        }
+        watch_if_needed();
+        body();
+    }))
+}
+
+/// The same for one that ends before anybody could ask who is still there.
+pub fn spawn_brief(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
     extern "C" fn start(arg: *mut c_void) -> *mut c_void {
         // SAFETY: the pointer is the box that `spawn` leaked for this thread alone.
         let body = unsafe { Box::from_raw(arg as *mut Box<dyn FnOnce() + Send>) };
         // The thread was made with every signal blocked, and stays so.
         let _quiet = SignalMask::already_blocked();
-        note_ours();
-        watch_if_needed();
+        // SAFETY: the calling thread's own.
+        let me = unsafe { libc::pthread_self() } as usize;
+        let is_free =
+            |place: &&AtomicUsize| place.compare_exchange(0, me, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        let place = CONTROLS.iter().find(is_free);
         body();
+        if let Some(place) = place {
+            place.store(0, Ordering::SeqCst);
+        }
         core::ptr::null_mut()
     }
     let arg = Box::into_raw(Box::new(body));
@@ -63,14 +100,6 @@ pub fn before_exit() {
     if signal::thread_number() == rustix::process::getpid().as_raw_nonzero().get() {
         MAIN_HAS_ENDED.store(true, Ordering::SeqCst);
         watch_if_needed();
-    }
-}
-
-/// The calling thread is one of ours.
-pub(super) fn note_ours() {
-    let place = OURS_COUNT.fetch_add(1, Ordering::SeqCst);
-    if let Some(place) = OURS.get(place) {
-        place.store(signal::thread_number(), Ordering::SeqCst);
     }
 }
 
