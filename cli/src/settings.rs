@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn every_option_sets_the_variable_of_its_name() {
-        for argument in Test::command().get_arguments().filter(|argument| argument.get_id() != "help") {
+        let of_one = |id: &clap::Id| id != "help" && id != "memory";
+        for argument in Test::command().get_arguments().filter(|argument| of_one(argument.get_id())) {
             let option = argument.get_long().unwrap();
             let variable = format!("NETMEM_{}", option.to_uppercase().replace('-', "_"));
             let value = match option {
@@ -159,6 +160,13 @@ mod tests {
             let expected = if value.is_empty() { "1" } else { value };
             assert_eq!(environment(&[&written]), [(variable, expected.to_owned())], "{option}");
         }
+    }
+
+    #[test]
+    fn memory_is_both_budgets_in_one() {
+        let both = ["NETMEM_CACHE_BYTES", "NETMEM_MEMORY_BYTES"]
+            .map(|name| (name.to_owned(), "67108864".to_owned()));
+        assert_eq!(environment(&["--memory=64M"]), both);
     }
 
     #[test]

@@ -178,9 +178,13 @@ fn a_connection_that_ends_at_any_byte_is_harmless() {
         stream.write_all(&bytes[..cut]).expect("sent");
         drop(stream);
     }
-    until("the end of all of them", || witness.stat().connections == 1);
+    // Some may not have been taken yet when there is one connection for the first time, and then have staged pages for a moment.
+    until("the end of all of them", || {
+        let stat = witness.stat();
+        stat.connections == 1 && stat.stored_pages <= 1
+    });
     let stat = witness.stat();
-    assert!(stat.commits <= 1 && stat.stored_pages <= 1, "{stat:?}");
+    assert!(stat.commits <= 1, "{stat:?}");
     assert!(server.stop());
 }
 

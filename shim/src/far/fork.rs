@@ -295,7 +295,7 @@ impl Far {
             let mut state = self.state.lock();
             let state = &mut *state;
             let Some((place, page)) = state.room.anybody() else { return };
-            let (moved, errno) = self.uffd.move_pages(page * PAGE, state.room.address(place), PAGE);
+            let (moved, errno) = self.move_all(page * PAGE, state.room.address(place), PAGE);
             let (moved, errno) = match errno {
                 None | Some(Errno(libc::EAGAIN)) => (moved, errno),
                 Some(_) => self.uffd.fill(page * PAGE, state.room.address(place), PAGE),

@@ -286,7 +286,7 @@ impl Far {
             while at < next {
                 let (place, room) = state.room.take(next - at)?;
                 let to = state.room.address(place);
-                let (moved, errno) = self.uffd.move_pages(to, at * PAGE, room * PAGE);
+                let (moved, errno) = self.move_all(to, at * PAGE, room * PAGE);
                 let moved = moved / PAGE;
                 state.room.put(place, at, moved);
                 for i in 0..moved {
@@ -299,6 +299,12 @@ impl Far {
                     // Addresses change: the monitor has to hear of it first.
                     Some(Errno(libc::EAGAIN)) => return None,
                     Some(Errno(libc::EBUSY)) if ask => return Some(at),
+                    // Something lies in the place: it is passed over until its block is emptied.
+                    Some(Errno(libc::EEXIST)) => {
+                        let place = place + moved as u32;
+                        state.room.put(place, at, 1);
+                        state.room.set(place, None);
+                    }
                     Some(_) => {
                         stats::add(&counters::PAGES_REFUSED, 1);
                         at += 1;

@@ -26,6 +26,7 @@ use crate::sync::QuietMutex;
 use crate::sys::errno::Errno;
 use crate::sys::futex;
 use crate::sys::mem::{self, PAGE};
+use crate::sys::pagemap::Pagemap;
 use crate::sys::thread;
 use crate::sys::uffd::memory::Event;
 use crate::sys::uffd::{MODE_MISSING, Uffd};
@@ -75,6 +76,8 @@ pub mod counters {
 pub struct Far {
     settings: Settings,
     uffd: Uffd,
+    /// Where pages are, in truth.
+    pagemap: Pagemap,
     remote: Remote,
     region: RegionId,
     /// Blocks in the waiting room.
@@ -195,6 +198,7 @@ impl Far {
         let far: &'static Far = Box::leak(Box::new(Far {
             settings: settings.clone(),
             uffd,
+            pagemap: Pagemap::open(None)?,
             remote,
             region: entry.region,
             blocks,
@@ -208,6 +212,20 @@ impl Far {
         FAR.store(core::ptr::from_ref(far).cast_mut(), Ordering::Release);
         log::info!("far memory: pages beyond {} bytes go to {}", settings.memory_bytes, far.remote.server());
         Ok(far)
+    }
+
+    /// Moves pages, all of them to places that are empty. The kernel can say less than it did: where a try that it repeats had to wait for
+    /// a page, it moves and then finds the place taken (seen on 6.18). So where it stopped the places are looked at.
+    fn move_all(&self, to: usize, from: usize, length: usize) -> (usize, Option<Errno>) {
+        let (mut moved, errno) = self.uffd.move_pages(to, from, length);
+        if errno.is_some() {
+            while moved < length && self.pagemap.is_there(to + moved) && !self.pagemap.is_there(from + moved)
+            {
+                moved += PAGE;
+            }
+        }
+        let errno = if moved == 0 { errno } else { errno.map(|_| Errno(libc::EAGAIN)) };
+        (moved, if moved == length { None } else { errno })
     }
 
     /// Says how many pages may come in.

@@ -156,7 +156,7 @@ impl Monitor {
         let Some((from, to)) = found else { return state.dropping.remove(start, end) };
         state.dropping.remove(start, from);
         let (uffd, trash) = (&self.far.uffd, state.room.span(self.far.blocks as u32).0);
-        match uffd.move_pages(trash, from, to - from) {
+        match self.far.move_all(trash, from, to - from) {
             (moved @ 1.., _) => {
                 state.dropping.remove(from, from + moved);
                 let _ = uffd.unregister(trash, moved);
@@ -256,12 +256,13 @@ impl Monitor {
         let from = state.room.address(place);
         let leaving = state.room.is_leaving(place);
         let to = page * PAGE;
+        let far = self.far;
         // One that leaves has to stay where it is; the program gets a copy.
         let put = self.put(state, (page, 1), |uffd, _| {
             if leaving {
                 return uffd.fill(to, from, PAGE);
             }
-            match uffd.move_pages(to, from, PAGE) {
+            match far.move_all(to, from, PAGE) {
                 result @ (_, None | Some(Errno(libc::EAGAIN | libc::EEXIST | libc::ENOENT))) => result,
                 // A mapping that can't be written to just now takes copies only.
                 _ => uffd.fill(to, from, PAGE),

@@ -165,7 +165,8 @@ pub fn wait_for_runtime() -> Option<&'static Runtime> {
 
 fn build() -> Result<Runtime, Errno> {
     let config = config();
-    for (name, value, allowed) in &config.errors {
+    let told = BUDGET_TOLD.load(Ordering::Relaxed);
+    for (name, value, allowed) in config.errors.iter().filter(|error| !(told && error.0 == BUDGET)) {
         log::error!("{name}={value}: not understood; allowed is {allowed}");
     }
     if !config.errors.is_empty() {
@@ -199,12 +200,15 @@ fn build() -> Result<Runtime, Errno> {
     })
 }
 
+const BUDGET: &str = "NETMEM_MEMORY_BYTES";
+/// Whether it was said that it can't be read.
+static BUDGET_TOLD: AtomicBool = AtomicBool::new(false);
+
 /// From now on NETMEM_MEMORY_BYTES is kept, if it says anything. `kept` are addresses in memory that has to stay.
 pub fn keep_budget(kept: Vec<usize>) {
     let config = config();
-    if let Some((name, value, allowed)) =
-        config.errors.iter().find(|(name, ..)| *name == "NETMEM_MEMORY_BYTES")
-    {
+    if let Some((name, value, allowed)) = config.errors.iter().find(|(name, ..)| *name == BUDGET) {
+        BUDGET_TOLD.store(true, Ordering::Relaxed);
         log::error!("{name}={value}: not understood; allowed is {allowed}");
     }
     if config.memory_bytes > 0 && !config.disable {

@@ -138,9 +138,9 @@ impl PrivateHeap {
         } else {
             self.inner.lock()
         };
-        for block in aside::kept() {
-            // SAFETY: it came from this heap; its size is looked at in debug builds only, and is at least that.
-            unsafe { heap.free(block, 1, 1) };
+        for (block, size, align) in aside::kept() {
+            // SAFETY: it came from this heap with this layout.
+            unsafe { heap.free(block, size, align) };
         }
         Some(heap)
     }
@@ -172,7 +172,7 @@ unsafe impl GlobalAlloc for PrivateHeap {
             // SAFETY: the caller got it from us with this layout.
             Some(mut heap) => unsafe { heap.free(ptr, layout.size(), layout.align()) },
             // SAFETY: as above; dlmalloc's smallest block has 24 bytes.
-            None => unsafe { aside::keep_for_later(ptr) },
+            None => unsafe { aside::keep_for_later(ptr, layout) },
         }
     }
 

@@ -21,7 +21,7 @@ static AT: AtomicUsize = AtomicUsize::new(0);
 static USED: AtomicUsize = AtomicUsize::new(0);
 /// Pieces that are in use.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
-/// Blocks of the heap that were given up meanwhile; each begins with the address of the next one.
+/// Blocks of the heap that were given up meanwhile; each begins with the address of the next one, its size and its alignment.
 static LATER: AtomicUsize = AtomicUsize::new(0);
 
 /// The calling thread is that one.
@@ -86,12 +86,12 @@ pub fn give_back() {
 /// A block of the heap is not needed any more, and the heap can't be asked.
 ///
 /// # Safety
-/// The block is the caller's to give up; every block of the heap has room for an address.
-pub unsafe fn keep_for_later(ptr: *mut u8) {
+/// The block is the caller's to give up, with its layout; every block of the heap has room for three words.
+pub unsafe fn keep_for_later(ptr: *mut u8, layout: Layout) {
     let mut next = LATER.load(Ordering::Relaxed);
     loop {
         // SAFETY: the caller's.
-        unsafe { ptr.cast::<usize>().write_unaligned(next) };
+        unsafe { ptr.cast::<[usize; 3]>().write_unaligned([next, layout.size(), layout.align()]) };
         match LATER.compare_exchange(next, ptr as usize, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => return,
             Err(now) => next = now,
@@ -99,13 +99,17 @@ pub unsafe fn keep_for_later(ptr: *mut u8) {
     }
 }
 
-/// What was kept for later, one after the other. The heap's lock is held.
-pub fn kept() -> impl Iterator<Item = *mut u8> {
+/// What was kept for later, one after the other, with size and alignment. The heap's lock is held.
+pub fn kept() -> impl Iterator<Item = (*mut u8, usize, usize)> {
     let mut next = if LATER.load(Ordering::Relaxed) == 0 { 0 } else { LATER.swap(0, Ordering::Acquire) };
     core::iter::from_fn(move || {
         let ptr = next as *mut u8;
-        // SAFETY: not null, so a block that begins with the address of the next one; read before the caller frees it.
-        (!ptr.is_null()).then(|| next = unsafe { ptr.cast::<usize>().read_unaligned() })?;
-        Some(ptr)
+        if ptr.is_null() {
+            return None;
+        }
+        // SAFETY: a block that begins with these words; read before the caller frees it.
+        let [behind, size, align] = unsafe { ptr.cast::<[usize; 3]>().read_unaligned() };
+        next = behind;
+        Some((ptr, size, align))
     })
 }
