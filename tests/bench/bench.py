@@ -27,6 +27,8 @@ from report import BEGIN, END, machine, wanted_table, write_into
 from runner import RUNGS, Bench, Stop, measure, placements
 
 SUBJECTS = {subject.name: subject for module in (faults, commits, load, growth, host, far) for subject in module.SUBJECTS}
+# Far memory is measured where it is asked for (--only far): with the small sizes of --quick a program can crawl for minutes.
+USUAL = tuple(name for name in SUBJECTS if name != "far")
 # What decides how long it takes: (as it is, with --quick).
 SIZES = {
     "rounds": (3, 1, "how often everything is measured"),
@@ -49,7 +51,7 @@ def comma(kind):
     return lambda text: [kind(word) for word in text.split(",") if word]
 
 
-def arguments(description, parser_more=None, only=tuple(SUBJECTS), rungs=tuple(RUNGS), rounds=None):
+def arguments(description, parser_more=None, only=USUAL, rungs=tuple(RUNGS), rounds=None):
     """The options of every form of the benchmark, with what it measures, and how often, unless told."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", required=True, help="directory of libnetmem.so, netmem-server and netmem")
