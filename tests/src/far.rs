@@ -16,9 +16,11 @@ use crate::run::{Output, Run};
 use crate::server::Server;
 use crate::skip::skip;
 
-/// What is resident and never leaves, whatever the budget (stacks, the variables of libraries, what the library itself needs), and what a
-/// program fills while its first connection is made.
+/// What is resident and never leaves, whatever the budget: stacks, the variables of libraries, what the library itself needs.
 pub const FLOOR: u64 = 8 << 20;
+/// What a program fills beyond its budget before the first page leaves, where the keeper waits for a CPU and for its first connection: nobody
+/// slows it down until then (DESIGN.md, Open).
+const BEGINNING: u64 = 64 << 20;
 
 /// A machine on which memory may leave.
 #[derive(Debug)]
@@ -97,7 +99,7 @@ impl Far {
         all
     }
 
-    /// At least `moved` bytes left, and no process had more than its budget, 5 % of it, and [`FLOOR`].
+    /// At least `moved` bytes left, and no process had more than its budget, 5 % of it, [`FLOOR`] and [`BEGINNING`].
     pub fn assert_kept(&self, budget: u64, moved: u64) {
         let told = self.told();
         let get = |name: &str| told.get(name).copied().unwrap_or(0) * 4096;
@@ -105,6 +107,9 @@ impl Far {
         let left = get("far_pages_out") + get("far_pages_clean");
         println!("budget {budget}: at most {most} resident, {left} bytes left, {told:?}");
         assert!(left >= moved, "only {left} bytes left: {told:?}");
-        assert!(most <= budget + budget / 20 + FLOOR, "{most} bytes were resident with {budget}: {told:?}");
+        assert!(
+            most <= budget + budget / 20 + FLOOR + BEGINNING,
+            "{most} bytes were resident with {budget}: {told:?}"
+        );
     }
 }
