@@ -15,16 +15,19 @@ use crate::sys::mem::{self, PAGE};
 /// A thread's stack is not larger, unless the program says so.
 const STACK_BYTES_MAX: usize = 8 << 20;
 
-/// A mapping whose pages may leave.
+/// A mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
     /// First byte.
     pub start: usize,
     /// First byte behind.
     pub end: usize,
+    /// First byte whose page may leave; `end` if none may.
+    pub leaves: usize,
 }
 
-/// The mappings whose pages may leave; none that holds one of `kept`.
+/// The private anonymous mappings, but for those that are not to be registered: small stacks, and who holds one of `kept`. The others are
+/// registered whole, whatever is allowed there just now: mremap takes no range of which a part is registered.
 pub fn areas(kept: &[usize]) -> Result<Vec<Area>, Errno> {
     let text = file::read_whole("/proc/self/maps")?;
     Ok(parse(&String::from_utf8_lossy(&text), kept))
@@ -63,9 +66,9 @@ fn parse(text: &str, kept: &[usize]) -> Vec<Area> {
         let is_stack = touches && before.guard;
         let is_ours = mem::is_ours(area.start) || kept.iter().any(|at| (area.start..area.end).contains(at));
         // What lies behind a stack may be one mapping with it.
-        let start = area.start + if is_stack { STACK_BYTES_MAX } else { 0 };
-        if anonymous && perms == "rw-p" && !follows_library && start < area.end && !is_ours {
-            areas.push(Area { start, ..area });
+        let leaves = area.start + if is_stack { STACK_BYTES_MAX } else { 0 };
+        if anonymous && perms.ends_with('p') && !follows_library && leaves < area.end && !is_ours {
+            areas.push(Area { leaves: if perms == "rw-p" { leaves } else { area.end }, ..area });
         }
         before = Before {
             end: area.end,
@@ -86,7 +89,8 @@ fn parse_line(line: &str) -> Option<(Area, &str, u64, &str)> {
     let (_offset, _device) = (words.next()?, words.next()?);
     let inode = words.next()?.parse().ok()?;
     let name = words.next().unwrap_or_default().trim();
-    Some((Area { start: hex(start)?, end: hex(end)? }, perms, inode, name))
+    let (start, end) = (hex(start)?, hex(end)?);
+    Some((Area { start, end, leaves: start }, perms, inode, name))
 }
 
 /// How much anonymous memory of this process is resident.
@@ -151,14 +155,14 @@ impl Ranges {
         self.end_of(start).is_some_and(|to| to >= end)
     }
 
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether part of a range is in it.
     pub fn meets(&self, start: usize, end: usize) -> bool {
         self.0.range(..end).next_back().is_some_and(|(_, to)| *to > start)
-    }
-
-    /// The first range.
-    pub fn first(&self) -> Option<(usize, usize)> {
-        self.iter().next()
     }
 
     /// The ranges, in order.
@@ -192,8 +196,13 @@ mod tests {
 
     #[test]
     fn heap_arenas_and_the_programs_own_variables_may_leave_and_stacks_libraries_and_shared_memory_stay() {
-        let found: Vec<usize> = parse(MAPS, &[0x7f50_0000_0008]).iter().map(|area| area.start).collect();
-        assert_eq!(found, [0x50_0000, 0x100_0000, 0x7f00_0000_0000, 0x7f60_0000_0000]);
+        let found = parse(MAPS, &[0x7f50_0000_0008]);
+        let leaving = found.iter().filter(|area| area.leaves < area.end).map(|area| area.leaves);
+        let leaving: Vec<usize> = leaving.collect();
+        assert_eq!(leaving, [0x50_0000, 0x100_0000, 0x7f00_0000_0000, 0x7f60_0000_0000]);
+        let others = found.iter().filter(|area| area.leaves == area.end).map(|area| area.start);
+        let others: Vec<usize> = others.collect();
+        assert_eq!(others, [0x7f00_0002_1000, 0x7f10_0000_0000, 0x7f30_0000_0000]);
     }
 
     proptest! {

@@ -83,6 +83,11 @@ pub(super) fn is_control(page: usize) -> bool {
     CONTROLS.lock().range(from.saturating_sub(CONTROL_BYTES)..to).next_back().is_some()
 }
 
+/// Whether memory is to be copied to a child that is being made; with the state locked.
+pub(super) fn is_under_way() -> bool {
+    IS_OPEN.load(Ordering::Acquire)
+}
+
 /// With the state locked.
 pub(super) fn record(event: Event) {
     if !IS_OPEN.load(Ordering::Acquire) {
@@ -174,7 +179,7 @@ pub fn prepare() -> Forking {
         // Mappings grow where they are, and nobody tells.
         let mapped = areas::anonymous().unwrap_or_default();
         let mut state = far.state.lock();
-        for Area { start, end } in mapped {
+        for Area { start, end, .. } in mapped {
             if state.registered.meets(start, end) {
                 state.registered.add(start, end);
             }
@@ -278,7 +283,7 @@ fn begin_again(settings: &Settings, heir: Heir, stacks: &mut Vec<usize>) -> Resu
     for Kept { page, .. } in &kept {
         if let Some(area) = area_of(*page).map(behind_stacks)
             && !state.registered.covers(area.start, area.end)
-            && !far.register(&mut state, area)
+            && !far.register(&mut state, (area.start, area.end))
         {
             log::error!("far memory: a forked child can't have its memory at {:#x}", area.start);
             return Err(Errno(libc::ENOMEM));

@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use super::areas::{self, Area, Resident};
-use super::fork::{is_control, look_names_up};
+use super::fork::{self, is_control, look_names_up};
 use super::table::{Place, WINDOW_PAGES};
 use super::{Far, KICK, MOVING, Settings, State, counters};
 use crate::log;
@@ -32,6 +32,8 @@ const PAUSE_NOTHING: Duration = Duration::from_millis(20);
 /// glibc keeps the head of an arena at the start of a heap that is aligned so (HEAP_MAX_SIZE, malloc/arena.c); fork needs it while nobody
 /// serves faults.
 const ARENA_ALIGNMENT: usize = 64 << 20;
+/// How often a mapping is tried to be registered while addresses change.
+const TRIES: usize = 5;
 /// Pages moved while the lock is held.
 const BATCH_PAGES: usize = 32;
 
@@ -116,6 +118,7 @@ impl Keeper {
         };
         far.look_at_lent();
         if pages >= self.marks.low {
+            let _moving = MOVING.lock();
             self.register_all(far);
         }
         let mut pages = pages;
@@ -132,14 +135,22 @@ impl Keeper {
         Ok(PAUSE_MIN)
     }
 
-    /// First touches of all that may leave come to the monitor.
+    /// Looks again at what is mapped, and registers it, so that all touches of missing pages come to the monitor. What lies side by side is
+    /// registered in one step: a program may be about to move two mappings that have become one.
     fn register_all(&mut self, far: &Far) {
         self.find_areas();
-        let _moving = MOVING.lock();
-        let mut state = far.state.lock();
-        for area in &self.areas {
-            if !state.registered.covers(area.start, area.end) {
-                far.register(&mut state, *area);
+        let mut runs = self.areas.iter().map(|area| (area.start, area.end)).peekable();
+        while let Some((start, mut end)) = runs.next() {
+            while let Some(next) = runs.next_if(|next| next.0 == end) {
+                end = next.1;
+            }
+            for _ in 0..TRIES {
+                let mut state = far.state.lock();
+                if state.registered.covers(start, end) || far.register(&mut state, (start, end)) {
+                    break;
+                }
+                drop(state);
+                futex::pause(Duration::from_micros(20));
             }
         }
     }
@@ -149,7 +160,7 @@ impl Keeper {
             let at = self.hand.1;
             self.areas = areas;
             let index = self.areas.partition_point(|area| area.end <= at);
-            let start = self.areas.get(index).map_or(0, |area| area.start.max(at));
+            let start = self.areas.get(index).map_or(0, |area| area.leaves.max(at));
             self.hand = (index, start);
         }
     }
@@ -185,24 +196,22 @@ impl Keeper {
     fn fill_room(&mut self, far: &Far) {
         let mut rounds = 0;
         while far.state.lock().room.free_blocks() > 0 {
-            let Some((area, from, to)) = self.next_window() else {
+            let Some((from, to)) = self.next_window() else {
                 rounds += 1;
-                self.find_areas();
-                self.hand = (0, self.areas.first().map_or(0, |area| area.start));
+                self.register_all(far);
+                self.hand = (0, self.areas.first().map_or(0, |area| area.leaves));
                 if rounds > 2 || self.areas.is_empty() {
                     return;
                 }
                 continue;
             };
-            let mut runs = Vec::new();
-            let _ = self.pagemap.resident(from, to, &mut |start, end| runs.push((start / PAGE, end / PAGE)));
-            for (first, end) in runs {
+            for (first, end) in self.resident(far, from, to) {
                 let mut at = first;
                 while at < end {
                     let next = (at + BATCH_PAGES).min(end);
-                    if let Some(shared) = far.move_out(area, (at, next), true) {
+                    if let Some(shared) = far.move_out((at, next), true) {
                         own(shared, next);
-                        far.move_out(area, (shared, next), false);
+                        far.move_out((shared, next), false);
                     }
                     at = next;
                 }
@@ -210,18 +219,35 @@ impl Keeper {
         }
     }
 
+    /// Runs of pages that are there, between two addresses.
+    fn resident(&self, far: &Far, from: usize, to: usize) -> Vec<(usize, usize)> {
+        let mut state = far.state.lock();
+        let mut runs = Vec::new();
+        let _ = self.pagemap.resident(from, to, &mut |start, end| runs.push((start / PAGE, end / PAGE)));
+        if state.going.meets(from, to) {
+            // Looked at with the state locked: what is said to go was said before it was missing.
+            let mut at = from;
+            for (first, end) in runs.iter().chain([&(to / PAGE, to / PAGE)]) {
+                state.going.was_missing(at, first * PAGE);
+                at = end * PAGE;
+            }
+        }
+        state.going.turn();
+        runs
+    }
+
     /// The next part of the program's memory, or None at its end.
-    fn next_window(&mut self) -> Option<(Area, usize, usize)> {
+    fn next_window(&mut self) -> Option<(usize, usize)> {
         let (index, at) = self.hand;
         let area = *self.areas.get(index)?;
         let end = (at / PAGE / WINDOW_PAGES + 1) * WINDOW_PAGES * PAGE;
         let to = end.min(area.end);
         self.hand = if to == area.end {
-            (index + 1, self.areas.get(index + 1).map_or(usize::MAX, |area| area.start))
+            (index + 1, self.areas.get(index + 1).map_or(usize::MAX, |area| area.leaves))
         } else {
             (index, to)
         };
-        Some((area, at, to))
+        Some((at, to))
     }
 }
 
@@ -238,34 +264,36 @@ fn has_to_stay(page: usize) -> bool {
 }
 
 impl Far {
-    /// Touches of missing pages come to us from now on; false if the kernel says no. Not copied to a child that a clone makes past us: it
-    /// would read zeros there.
-    pub(super) fn register(&self, state: &mut State, area: Area) -> bool {
-        let length = area.end - area.start;
-        if self.uffd.register(area.start, length, MODE_MISSING).is_err() {
+    /// Touches of missing pages come to us from now on; false if the kernel says no, or while a message about addresses is on its way: what is
+    /// new where something was moved away must not have messages that overtake that one (A2). Not copied to a child that a clone makes past
+    /// us: it would read zeros there. One that we know of gets it, and the parent's are set back afterwards.
+    pub(super) fn register(&self, state: &mut State, (start, end): (usize, usize)) -> bool {
+        if self.uffd.is_changing() || self.uffd.register(start, end - start, MODE_MISSING).is_err() {
             return false;
         }
-        let _ = mem::set_fork(area.start, length, false);
-        state.registered.add(area.start, area.end);
+        if !fork::is_under_way() {
+            let _ = mem::set_fork(start, end - start, false);
+        }
+        state.registered.add(start, end);
         true
     }
 
     /// Moves pages into the waiting room, but for those that were touched there lately. A2: registered, moved and noted with the lock held.
     /// With `ask` it ends at the first one that is shared or pinned, and returns it.
-    fn move_out(&self, area: Area, (first, end): (usize, usize), ask: bool) -> Option<usize> {
+    fn move_out(&self, (first, end): (usize, usize), ask: bool) -> Option<usize> {
         // A5. The area was looked up a while ago; a thread of ours may have its stack there by now.
         if thread::is_near_ours(first * PAGE, end * PAGE) {
             return None;
         }
         let mut state = self.state.lock();
         let state = &mut *state;
-        if !state.registered.covers(first * PAGE, end * PAGE) && !self.register(state, area) {
+        if !state.registered.covers(first * PAGE, end * PAGE) {
+            // Something new: it is registered with the next look.
             return None;
         }
-        // What is mapped there now may be new: it is registered in the same breath as it is moved.
-        if self.uffd.register(first * PAGE, (end - first) * PAGE, MODE_MISSING).is_err() {
-            return None;
-        }
+        let may_not = |state: &State, page: usize| {
+            has_to_stay(page) || state.going.meets(page * PAGE, (page + 1) * PAGE)
+        };
         let mut at = first;
         while at < end {
             let stays = |state: &mut State, page: usize| {
@@ -273,18 +301,29 @@ impl Far {
                 if hot {
                     state.table.update(page, |entry| entry.hot = false);
                 }
-                hot || has_to_stay(page)
+                hot || may_not(state, page)
             };
             if stays(state, at) {
                 at += 1;
                 continue;
             }
             let mut next = at + 1;
-            while next < end && !state.table.get(next).hot && !has_to_stay(next) {
+            while next < end && !state.table.get(next).hot && !may_not(state, next) {
                 next += 1;
             }
             while at < next {
-                let (place, room) = state.room.take(next - at)?;
+                let mut count = next - at;
+                // Addresses may have changed: the monitor has to hear of it first.
+                if !self.uffd.covers(at * PAGE, count * PAGE)? {
+                    // It lies in several mappings, or in something new, of which nobody has told us.
+                    count = 1;
+                    if !self.uffd.covers(at * PAGE, PAGE)? {
+                        state.registered.remove(at * PAGE, (at + 1) * PAGE);
+                        at += 1;
+                        continue;
+                    }
+                }
+                let (place, room) = state.room.take(count)?;
                 let to = state.room.address(place);
                 let (moved, errno) = self.move_all(to, at * PAGE, room * PAGE);
                 let moved = moved / PAGE;
@@ -296,7 +335,6 @@ impl Far {
                 match errno {
                     None => {}
                     Some(Errno(libc::EAGAIN)) if moved > 0 => {}
-                    // Addresses change: the monitor has to hear of it first.
                     Some(Errno(libc::EAGAIN)) => return None,
                     Some(Errno(libc::EBUSY)) if ask => return Some(at),
                     // Something lies in the place: it is passed over until its block is emptied.

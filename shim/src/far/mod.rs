@@ -8,9 +8,11 @@
 
 mod areas;
 pub mod fork;
+mod going;
 mod keeper;
 mod leaving;
 mod monitor;
+mod order;
 mod room;
 mod table;
 
@@ -31,6 +33,7 @@ use crate::sys::thread;
 use crate::sys::uffd::memory::Event;
 use crate::sys::uffd::{MODE_MISSING, Uffd};
 use areas::Ranges;
+use going::Going;
 use room::{BLOCK_PAGES, Room};
 use table::Table;
 
@@ -99,8 +102,7 @@ struct State {
     room: Room,
     /// Where touches of missing pages come to us.
     registered: Ranges,
-    /// What the program is about to drop, and was not dropped by us yet; empty whenever the lock is given up.
-    dropping: Ranges,
+    going: Going,
 }
 
 static FAR: AtomicPtr<Far> = AtomicPtr::new(core::ptr::null_mut());
@@ -133,6 +135,19 @@ fn spawn_keeper(settings: Settings, kept: Vec<usize>, far: Option<&'static Far>)
 /// Whether pages may be away.
 pub fn is_started() -> bool {
     far_if_started().is_some()
+}
+
+/// Before mremap(2) of a range. The kernel moves no range of which a part is registered, and its first mapping alone if that is not.
+pub fn before_move(at: usize, length: usize) {
+    let Some(far) = far_if_started() else { return };
+    let end = at.saturating_add(length).next_multiple_of(PAGE);
+    let mut state = far.state.lock();
+    if at.is_multiple_of(PAGE)
+        && state.registered.meets(at, end)
+        && far.uffd.covers(at, end - at) == Some(false)
+    {
+        far.register(&mut state, (at, end));
+    }
 }
 
 /// What the statistics say of it: name and value.
@@ -182,19 +197,14 @@ impl Far {
             log::error!("NETMEM_MEMORY_BYTES is not kept: {error}");
             Errno(error.errno())
         })?;
-        // A block more, for what is dropped.
-        let room_bytes = (blocks + 1) * BLOCK_PAGES * PAGE;
+        let room_bytes = blocks * BLOCK_PAGES * PAGE;
         let at = mem::reserve(room_bytes)?;
         mem::no_huge_pages(at, room_bytes);
         // A forked child has one of its own, and nobody waits there when it is made.
         mem::set_fork(at, room_bytes, false)?;
         uffd.register(at, room_bytes, MODE_MISSING)?;
-        let state = State {
-            table,
-            room: Room::new(at, blocks),
-            registered: Ranges::default(),
-            dropping: Ranges::default(),
-        };
+        let state =
+            State { table, room: Room::new(at, blocks), registered: Ranges::default(), going: Going::new() };
         let far: &'static Far = Box::leak(Box::new(Far {
             settings: settings.clone(),
             uffd,
@@ -271,19 +281,15 @@ impl State {
         self.table.follow(event, |place, page| room.set(place, page));
         match event {
             Event::Fault { .. } => {}
-            Event::Removed { start, end } => self.dropping.add(start, end),
+            Event::Removed { start, end } => self.going.add(start, end),
             Event::Unmapped { start, end } => {
                 self.registered.remove(start, end);
-                self.dropping.remove(start, end);
+                self.going.was_missing(start, end);
             }
             Event::Moved { from, to, length } => {
-                self.registered.remove(from, from + length);
+                // Where it was is told of by itself, if it ends.
                 self.registered.add(to, to + length);
-                let part = |(start, end): (usize, usize)| (start.max(from), end.min(from + length));
-                let parts: Vec<_> =
-                    self.dropping.iter().map(part).filter(|(start, end)| start < end).collect();
-                self.dropping.remove(from, from + length);
-                parts.iter().for_each(|(start, end)| self.dropping.add(start - from + to, end - from + to));
+                self.going.was_missing(from, from + length);
             }
         }
     }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use netmem_protocol::{Epoch, PageSpan, Run};
 
-use super::room::BLOCK_PAGES;
+use super::order::{Changing, Told};
 use super::table::Place;
 use super::{Far, State, counters};
 use crate::log;
@@ -22,15 +22,17 @@ use crate::stats;
 use crate::sync::QuietGuard;
 use crate::sys::errno::Errno;
 use crate::sys::futex;
-use crate::sys::mem::{self, PAGE};
+use crate::sys::mem::PAGE;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::thread;
+use crate::sys::uffd::Uffd;
 use crate::sys::uffd::memory::Event;
-use crate::sys::uffd::{MODE_MISSING, Uffd};
 
 /// Zeros that are installed together at the most.
 const ZERO_PAGES_MAX: usize = 64;
 static ZEROS: [u8; ZERO_PAGES_MAX * PAGE] = [0; ZERO_PAGES_MAX * PAGE];
+/// How long it is waited for a moment in which nobody changes addresses.
+const ORDER_LIMIT: Duration = Duration::from_secs(10);
 /// Pages asked for together at the most.
 const BATCH_PAGES_MAX: usize = 1024;
 
@@ -68,6 +70,7 @@ enum Put {
 struct Monitor {
     far: &'static Far,
     events: Vec<Event>,
+    told: Told,
     touches: Vec<Touch>,
     wanted: Vec<Wanted>,
     runs: Vec<Run>,
@@ -100,6 +103,7 @@ fn run(far: &'static Far, pagemap: Pagemap) {
     let mut monitor = Monitor {
         far,
         events: Vec::with_capacity(64),
+        told: Told::default(),
         touches: Vec::with_capacity(64),
         wanted: Vec::with_capacity(2 * BATCH_PAGES_MAX),
         runs: Vec::with_capacity(2 * BATCH_PAGES_MAX),
@@ -127,49 +131,40 @@ impl Monitor {
 
     /// Reads what has arrived. What it says of addresses is true from now on; touches are kept.
     fn hear(&mut self, state: &mut State) {
-        self.read(state);
-        while let Some((start, end)) = state.dropping.first() {
-            self.drop_some(state, start, end);
-        }
-    }
-
-    fn read(&mut self, state: &mut State) {
         let since = Instant::now();
-        while self.far.uffd.read_events(&mut self.events).is_ok() {
-            for event in self.events.drain(..) {
-                match event {
-                    Event::Fault { address, store } => {
-                        self.touches.push(Touch { page: address / PAGE, store, since })
+        loop {
+            while self.far.uffd.read_events(&mut self.events).is_ok() {
+                for event in self.events.drain(..) {
+                    match event {
+                        Event::Fault { address, store } => {
+                            self.touches.push(Touch { page: address / PAGE, store, since })
+                        }
+                        event => self.told.add(event),
                     }
-                    event => state.follow(event),
                 }
             }
+            if self.follow(state, since) == Ok(()) {
+                return;
+            }
+            futex::pause(Duration::from_micros(5));
         }
     }
 
-    /// A3. Drops what the program is about to drop, before anybody can move it out: the program's own step may come at any time. It may also
-    /// be over, and new pages be there soon; but the range stays registered, so they come by us, and what is there now is old.
-    fn drop_some(&mut self, state: &mut State, start: usize, end: usize) {
-        let end = end.min(start + BLOCK_PAGES * PAGE);
-        let mut found = None;
-        let _ = self.pagemap.resident(start, end, &mut |from, to| found = found.or(Some((from, to))));
-        let Some((from, to)) = found else { return state.dropping.remove(start, end) };
-        state.dropping.remove(start, from);
-        let (uffd, trash) = (&self.far.uffd, state.room.span(self.far.blocks as u32).0);
-        match self.far.move_all(trash, from, to - from) {
-            (moved @ 1.., _) => {
-                state.dropping.remove(from, from + moved);
-                let _ = uffd.unregister(trash, moved);
-                // SAFETY: nobody else uses that block.
-                let _ = unsafe { mem::madvise(trash, moved, libc::MADV_DONTNEED) };
-                let _ = uffd.register(trash, moved, MODE_MISSING);
+    /// Follows what was told; all of it, or an error: then more has to be read first.
+    fn follow(&mut self, state: &mut State, since: Instant) -> Result<(), Changing> {
+        let uffd = &self.far.uffd;
+        if self.told.has_moves() && uffd.is_changing() {
+            if since.elapsed() < ORDER_LIMIT {
+                return Err(Changing);
             }
-            (_, Some(Errno(libc::EAGAIN))) => {
-                futex::pause(Duration::from_micros(5));
-                self.read(state);
+            log::error!("far memory: addresses have been changing for {} s", since.elapsed().as_secs());
+        }
+        loop {
+            let parts = self.told.next(&state.registered, |at| uffd.covers(at, PAGE).ok_or(Changing))?;
+            if parts.is_empty() {
+                return Ok(());
             }
-            // Gone, or shared with a child and so not to be moved by the keeper either.
-            _ => state.dropping.remove(from, from + PAGE),
+            parts.into_iter().for_each(|event| state.follow(event));
         }
     }
 
@@ -233,7 +228,10 @@ impl Monitor {
         }
         match result {
             // If it was not all, what stood in the way is looked at next.
-            (1.., _) => return Put::Pages(result.0 / PAGE),
+            (1.., _) => {
+                state.going.was_missing(page * PAGE, page * PAGE + result.0);
+                return Put::Pages(result.0 / PAGE);
+            }
             (0, Some(Errno(libc::EAGAIN))) => {
                 self.hear(state);
                 return Put::Changed;

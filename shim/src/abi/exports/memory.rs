@@ -58,6 +58,7 @@ pub unsafe extern "C" fn mremap(
     to: *mut c_void,
 ) -> *mut c_void {
     finish(remap::remap(at as usize, old, new, flags, to as usize).map(|at| at as *mut c_void), || {
+        crate::far::before_move(at as usize, old);
         raw6(libc::SYS_mremap, [at as usize, old, new, flags as usize, to as usize, 0]) as *mut c_void
     })
 }

@@ -20,6 +20,7 @@ const FEATURE_MOVE: u64 = 1 << 16;
 
 const IOCTL_ZEROPAGE: usize = 0xc020_aa04;
 const IOCTL_MOVE: usize = 0xc028_aa05;
+const IOCTL_CONTINUE: usize = 0xc020_aa07;
 
 const EVENT_REMAP: u8 = 0x14;
 const EVENT_REMOVE: u8 = 0x15;
@@ -95,6 +96,16 @@ impl Uffd {
     pub fn is_changing(&self) -> bool {
         // The kernel looks at that first, and finds out only then that there is nothing to do.
         matches!(self.fill(0, 0, 0), (_, Some(Errno(libc::EAGAIN))))
+    }
+
+    /// Whether the range lies in one mapping, and touches of its missing pages come here; None while a message about addresses is on its way.
+    pub fn covers(&self, at: usize, length: usize) -> Option<bool> {
+        // There is nothing to continue in anonymous memory: EINVAL once all else was found to be right (mm/userfaultfd.c, mfill_atomic).
+        let mut arg = [at as u64, length as u64, 0, 0];
+        match ioctl(&self.fd, IOCTL_CONTINUE, &mut arg) {
+            Err(Errno(libc::EAGAIN)) => None,
+            result => Some(result == Err(Errno(libc::EINVAL))),
+        }
     }
 
     /// Shows zeros, which take no memory until somebody stores there.
