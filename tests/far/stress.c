@@ -268,9 +268,11 @@ static void transfer(struct worker *w) {
     if (a == b)
         return;
     size_t length = (size_t)count * PAGE;
+    begin(&a->busy);
     for (unsigned i = 0; i < count; i++)
         if (a->maybe[from + i])
             store(w, a, from + i);
+    end(&a->busy);
     begin(&b->busy);
     char *source = a->at + (size_t)from * PAGE, *target = b->at + (size_t)to * PAGE;
     if (dice(w, 2)) {

@@ -25,9 +25,7 @@ fn raw_pid() -> i32 {
 /// Before main, after every constructor: a program with a budget for its memory is watched from here on.
 pub fn before_main() {
     if crate::sys::env::has("NETMEM_MEMORY_BYTES") {
-        // The main thread's control block: libc walks the list of them when threads are made.
-        // SAFETY: the calling thread's own.
-        crate::host::keep_budget(vec![unsafe { libc::pthread_self() } as usize]);
+        crate::host::keep_budget();
     }
 }
 

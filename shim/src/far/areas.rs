@@ -2,8 +2,7 @@
 //!
 //! Owns: reading /proc/self/maps, the sizes in /proc/self/statm, [`Ranges`]. Called by: the keeper. Must not: touch the memory.
 //!
-//! A5. Nothing that our own threads need is ever moved: their stacks, our heap, the variables of the loader's libraries, and the main
-//! thread's control block, which libc walks when threads are made.
+//! A5. Nothing that our own threads need is ever moved: their stacks, our heap, and the variables of the loader's libraries.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +25,11 @@ pub struct Area {
     pub leaves: usize,
 }
 
-/// The private anonymous mappings, but for those that are not to be registered: small stacks, and who holds one of `kept`. The others are
-/// registered whole, whatever is allowed there just now: mremap takes no range of which a part is registered.
-pub fn areas(kept: &[usize]) -> Result<Vec<Area>, Errno> {
+/// The private anonymous mappings that are to be registered: all but small stacks, and the variables of libraries. They are registered
+/// whole, whatever is allowed there just now: mremap takes no range of which a part is registered.
+pub fn areas() -> Result<Vec<Area>, Errno> {
     let text = file::read_whole("/proc/self/maps")?;
-    Ok(parse(&String::from_utf8_lossy(&text), kept))
+    Ok(parse(&String::from_utf8_lossy(&text)))
 }
 
 /// Every private anonymous mapping, whatever is allowed there.
@@ -53,7 +52,7 @@ struct Before {
     guard: bool,
 }
 
-fn parse(text: &str, kept: &[usize]) -> Vec<Area> {
+fn parse(text: &str) -> Vec<Area> {
     let mut before = Before::default();
     let mut areas = Vec::new();
     for line in text.lines() {
@@ -64,10 +63,14 @@ fn parse(text: &str, kept: &[usize]) -> Vec<Area> {
         // Variables that a library begins with zeros follow its file; a guard page stands before the stack of a thread.
         let follows_library = touches && before.library;
         let is_stack = touches && before.guard;
-        let is_ours = mem::is_ours(area.start) || kept.iter().any(|at| (area.start..area.end).contains(at));
         // What lies behind a stack may be one mapping with it.
         let leaves = area.start + if is_stack { STACK_BYTES_MAX } else { 0 };
-        if anonymous && perms.ends_with('p') && !follows_library && leaves < area.end && !is_ours {
+        if anonymous
+            && perms.ends_with('p')
+            && !follows_library
+            && leaves < area.end
+            && !mem::is_ours(area.start)
+        {
             areas.push(Area { leaves: if perms == "rw-p" { leaves } else { area.end }, ..area });
         }
         before = Before {
@@ -196,10 +199,10 @@ mod tests {
 
     #[test]
     fn heap_arenas_and_the_programs_own_variables_may_leave_and_stacks_libraries_and_shared_memory_stay() {
-        let found = parse(MAPS, &[0x7f50_0000_0008]);
+        let found = parse(MAPS);
         let leaving = found.iter().filter(|area| area.leaves < area.end).map(|area| area.leaves);
         let leaving: Vec<usize> = leaving.collect();
-        assert_eq!(leaving, [0x50_0000, 0x100_0000, 0x7f00_0000_0000, 0x7f60_0000_0000]);
+        assert_eq!(leaving, [0x50_0000, 0x100_0000, 0x7f00_0000_0000, 0x7f50_0000_0000, 0x7f60_0000_0000]);
         let others = found.iter().filter(|area| area.leaves == area.end).map(|area| area.start);
         let others: Vec<usize> = others.collect();
         assert_eq!(others, [0x7f00_0002_1000, 0x7f10_0000_0000, 0x7f30_0000_0000]);

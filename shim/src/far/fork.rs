@@ -7,7 +7,7 @@
 //! each page is written down. The child begins with that, before anything of the program runs in it. The monitor goes on meanwhile: what
 //! libc does around a fork may touch pages that are away.
 
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -26,6 +26,11 @@ use crate::sys::{futex, shm, thread};
 
 /// How long a parent keeps a clone for a child that does not take it.
 const CHILD_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a fork waits for a moment in which nobody changes addresses.
+const STILL_LIMIT: Duration = Duration::from_secs(1);
+/// How long the monitor waits for a fork.
+const PASSING: Duration = Duration::from_micros(500);
 
 /// What a fork needs of far memory, from before it until after it.
 pub struct Forking {
@@ -53,14 +58,16 @@ pub(super) struct Lent {
 const JOURNAL_MAX: usize = 4096;
 /// Bytes of a thread's control block that libc looks at in a forked child: glibc's struct pthread.
 const CONTROL_BYTES: usize = 2304;
+/// Bytes before it that are touched by every thread: libc's own thread-locals.
+const LOCALS_BYTES: usize = 2048;
 
 /// What the program did to its addresses after a fork wrote down what is known of each page. The child has as much of it as had happened
 /// when it was made: memory is copied with the stores of each thread up to one of them.
 static JOURNAL: [[AtomicUsize; 4]; JOURNAL_MAX] = [const { [const { AtomicUsize::new(0) }; 4] }; JOURNAL_MAX];
 static JOURNALED: AtomicUsize = AtomicUsize::new(0);
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
-/// Of the thread in whose place the child's monitor will be: 1 once it runs, 2 when it may end.
-static PARKED: AtomicU32 = AtomicU32::new(0);
+/// 1 from [`stand_still`] until the fork is over.
+static STANDING: AtomicU32 = AtomicU32::new(0);
 /// The control blocks of the threads that the program made, also of those that have ended: libc keeps their stacks in a list. Lock order: a
 /// leaf.
 static CONTROLS: QuietMutex<BTreeSet<usize>> = QuietMutex::new(BTreeSet::new());
@@ -77,10 +84,23 @@ pub fn note_thread(at: *const libc::pthread_t) {
     }
 }
 
+/// The calling thread is one of the program's.
+pub(super) fn note_this_thread() {
+    // SAFETY: the calling thread's own.
+    CONTROLS.lock().insert(unsafe { libc::pthread_self() } as usize);
+}
+
+/// The pages in which a thread's control block lies, and what libc keeps before it.
+fn control_pages(control: usize) -> (usize, usize) {
+    let from = control.saturating_sub(LOCALS_BYTES) / PAGE * PAGE;
+    (from, (control + CONTROL_BYTES).next_multiple_of(PAGE))
+}
+
 /// Whether a thread's control block lies in a page. It never leaves: the kernel writes there when the thread ends, and waits for nobody then.
 pub(super) fn is_control(page: usize) -> bool {
     let (from, to) = (page * PAGE, (page + 1) * PAGE);
-    CONTROLS.lock().range(from.saturating_sub(CONTROL_BYTES)..to).next_back().is_some()
+    let near = (from.saturating_sub(CONTROL_BYTES) + 1)..to + LOCALS_BYTES;
+    CONTROLS.lock().range(near).next_back().is_some()
 }
 
 /// Whether memory is to be copied to a child that is being made; with the state locked.
@@ -119,50 +139,21 @@ fn journal() -> Result<impl Iterator<Item = Event>, Errno> {
     }))
 }
 
-/// Before anything is away. libc looks the names that it calls up at their first call, through lists of the loader's; the child's first
-/// thread gets an old stack, and this process may never have made one so.
-pub(super) fn look_names_up() {
-    static NUMBER: AtomicI32 = AtomicI32::new(0);
-    for _ in 0..2 {
-        NUMBER.store(0, Ordering::SeqCst);
-        let note = || NUMBER.store(crate::sys::signal::thread_number(), Ordering::SeqCst);
-        if thread::spawn_brief(Box::new(note)).is_err() {
-            return;
-        }
-        let lives = |number: i32| number == 0 || crate::sys::proc::thread_lives(number);
-        while lives(NUMBER.load(Ordering::SeqCst)) {
-            futex::pause(Duration::from_micros(50));
-        }
-    }
-}
-
 /// What libc touches in the child before its threads are there comes in now, and stays, since the keeper stands still: the control blocks
-/// of all threads, and what it needs to make one. That is found out by making one; the child's first gets the stack of the newest one of the
-/// same size, so this one stays until the fork is over.
-fn rehearse() {
+/// of all threads.
+fn bring_controls() {
     CONTROLS.lock().retain(|control| {
-        let (from, to) = (control / PAGE * PAGE, (control + CONTROL_BYTES).next_multiple_of(PAGE));
+        let (from, to) = control_pages(*control);
         // SAFETY: reading changes nothing.
         unsafe { mem::madvise(from, to - from, libc::MADV_POPULATE_READ) }.is_ok()
     });
-    PARKED.store(0, Ordering::SeqCst);
-    let made = thread::spawn_brief(Box::new(|| {
-        PARKED.store(1, Ordering::SeqCst);
-        futex::wake(&PARKED, 1);
-        while PARKED.load(Ordering::SeqCst) == 1 {
-            futex::wait(&PARKED, 1, None);
-        }
-    }));
-    while made.is_ok() && PARKED.load(Ordering::SeqCst) == 0 {
-        futex::wait(&PARKED, 0, None);
-    }
 }
 
 /// Before a fork, before any lock that the threads of far memory take.
 pub fn prepare() -> Forking {
     let still = MOVING.lock();
     let heir = far_if_started().map(|far| {
-        rehearse();
+        bring_controls();
         far.nobody_waits();
         let kept = {
             let state = far.state.lock();
@@ -176,31 +167,59 @@ pub fn prepare() -> Forking {
             log::error!("far memory: a forked child can't have what is on the server: {error}");
             Errno(error.errno())
         });
-        // Mappings grow where they are, and nobody tells.
-        let mapped = areas::anonymous().unwrap_or_default();
-        let mut state = far.state.lock();
-        for Area { start, end, .. } in mapped {
-            if state.registered.meets(start, end) {
-                state.registered.add(start, end);
-            }
-            // Whatever we know of it: what was mapped where something else was registered a moment ago may have got its flag.
-            if !mem::is_ours(start) {
-                let _ = mem::set_fork(start, end - start, true);
+        // Mappings grow where they are, and nobody tells. What grew since it was looked up, or was given its flag, is seen the second time.
+        for _ in 0..2 {
+            let mapped = areas::anonymous().unwrap_or_default();
+            let mut state = far.state.lock();
+            for Area { start, end, .. } in mapped {
+                if state.registered.meets(start, end) {
+                    state.registered.add(start, end);
+                }
+                // Whatever we know of it: what was mapped where something else was registered a moment ago may have got its flag.
+                if !mem::is_ours(start) {
+                    let _ = mem::set_fork(start, end - start, true);
+                }
             }
         }
-        drop(state);
         Heir { far, region, kept, taken: shm::shared_word() }
     });
     Forking { heir, controls: Some(CONTROLS.lock()), _still: still }
 }
 
+/// Last of all before a fork: from here on the monitor hears of nothing for a while. So what was told has been written down, and who changes
+/// addresses now does not get on before the child is made: nothing in the child can know of it.
+pub fn stand_still() {
+    let Some(far) = far_if_started() else { return };
+    let since = Instant::now();
+    loop {
+        let state = far.state.lock();
+        if !far.uffd.is_changing() || since.elapsed() > STILL_LIMIT {
+            return STANDING.store(1, Ordering::SeqCst);
+        }
+        drop(state);
+        futex::pause(Duration::from_micros(20));
+    }
+}
+
+fn go_on() {
+    if STANDING.swap(0, Ordering::SeqCst) == 1 {
+        futex::wake(&STANDING, i32::MAX);
+    }
+}
+
+/// The monitor, before it hears of anything. Not for long: the fork may wait for a lock of libc's, whose holder waits for us.
+pub(super) fn let_pass() {
+    if STANDING.load(Ordering::SeqCst) == 1 {
+        futex::wait(&STANDING, 1, Some(PASSING));
+    }
+}
+
 impl Forking {
     /// After the fork, in the parent.
     pub fn in_parent(mut self, forked: bool) {
+        go_on();
         let Some(Heir { far, region, taken, .. }) = self.heir.take() else { return };
         IS_OPEN.store(false, Ordering::Release);
-        PARKED.store(2, Ordering::SeqCst);
-        futex::wake(&PARKED, 1);
         for (start, end) in far.state.lock().registered.iter() {
             let _ = mem::set_fork(start, end - start, false);
         }
@@ -216,6 +235,7 @@ impl Forking {
 
     /// After the fork, in the child, before anything else of it runs.
     pub fn in_child(mut self) -> Result<(), Errno> {
+        go_on();
         let heir = self.heir.take();
         // The threads that are made now are noted, too.
         drop(self.controls.take());
@@ -223,22 +243,13 @@ impl Forking {
         IS_OPEN.store(false, Ordering::Release);
         // SAFETY: the settings are set once, at the start, and never given up.
         let Some(settings) = (unsafe { STARTED.load(Ordering::Acquire).as_ref() }) else { return Ok(()) };
-        // SAFETY: the calling thread's own.
-        let me = unsafe { libc::pthread_self() } as usize;
-        let mut kept = settings.1.clone();
-        kept.push(me);
-        let far = match heir {
-            None => {
-                thread::forget_controls_after_fork();
-                None
-            }
-            Some(heir) => Some(begin_again(&settings.0, heir, &mut kept)?),
-        };
-        super::spawn_keeper(settings.0.clone(), kept, far)
+        thread::forget_controls_after_fork();
+        let far = heir.map(|heir| begin_again(settings, heir)).transpose()?;
+        super::spawn_keeper(settings.clone(), far)
     }
 }
 
-fn begin_again(settings: &Settings, heir: Heir, stacks: &mut Vec<usize>) -> Result<&'static Far, Errno> {
+fn begin_again(settings: &Settings, heir: Heir) -> Result<&'static Far, Errno> {
     // Its connections and its userfaultfd are the parent's.
     heir.far.remote.forget_connections(super::random_client()?, Vec::new());
     heir.far.uffd.close_in_child();
@@ -258,30 +269,15 @@ fn begin_again(settings: &Settings, heir: Heir, stacks: &mut Vec<usize>) -> Resu
             table.drop_range(page..page + 1, |_| {});
         }
     }
-    // On one of the stacks of the parent's threads the child's monitor will run. A guard page stands before it; something of the program's
-    // may stand behind it, in one mapping with it.
-    let stack_of = |control: usize| {
-        let start = area_of(control / PAGE).map_or(control, |area| area.start);
-        (start, (control + CONTROL_BYTES).next_multiple_of(PAGE))
-    };
-    let own: Vec<(usize, usize)> = thread::controls().map(stack_of).collect();
-    for (start, end) in &own {
-        table.drop_range(start / PAGE..end / PAGE, |_| {});
-    }
-    let behind_stacks = |area: Area| {
-        let start = own.iter().filter(|(start, _)| *start == area.start).map(|(_, end)| *end).max();
-        Area { start: start.unwrap_or(area.start), ..area }
-    };
     let kept = table.kept();
-    thread::forget_controls_after_fork();
-    let far = Far::begin_with(settings, heir.far.blocks, (table, Some(region)), stacks)?;
+    let far = Far::begin_with(settings, heir.far.blocks, (table, Some(region)))?;
     if let Some(taken) = heir.taken {
         taken.store(1, Ordering::Release);
         shm::drop_shared_word(taken);
     }
     let mut state = far.state.lock();
     for Kept { page, .. } in &kept {
-        if let Some(area) = area_of(*page).map(behind_stacks)
+        if let Some(area) = area_of(*page)
             && !state.registered.covers(area.start, area.end)
             && !far.register(&mut state, (area.start, area.end))
         {
@@ -294,28 +290,35 @@ fn begin_again(settings: &Settings, heir: Heir, stacks: &mut Vec<usize>) -> Resu
 }
 
 impl Far {
-    /// Everybody in the waiting room goes back into the program's memory.
+    /// Everybody in the waiting room goes back into the program's memory. The keeper stands still.
     fn nobody_waits(&self) {
+        let mut from = 0;
         loop {
             let mut state = self.state.lock();
             let state = &mut *state;
-            let Some((place, page)) = state.room.anybody() else { return };
-            let (moved, errno) = self.move_all(page * PAGE, state.room.address(place), PAGE);
-            let (moved, errno) = match errno {
-                None | Some(Errno(libc::EAGAIN)) => (moved, errno),
-                Some(_) => self.uffd.fill(page * PAGE, state.room.address(place), PAGE),
+            let Some((place, page, count)) = state.room.next_waiting(from) else { return };
+            let (moved, errno) = match self.move_all(page * PAGE, state.room.address(place), count * PAGE) {
+                // Where nothing may be stored just now, or in two mappings: by itself.
+                (0, Some(errno)) if errno != Errno(libc::EAGAIN) => {
+                    self.uffd.fill(page * PAGE, state.room.address(place), PAGE)
+                }
+                result => result,
             };
+            for i in 0..moved / PAGE {
+                state.room.set(place + i as u32, None);
+                state.table.update(page + i, |entry| entry.place = Place::Here);
+            }
+            from = place + (moved / PAGE) as u32;
             match errno {
-                None if moved > 0 => {
-                    state.room.set(place, None);
-                    state.table.update(page, |entry| entry.place = Place::Here);
+                None => {}
+                Some(Errno(libc::EAGAIN)) => futex::pause(Duration::from_micros(50)),
+                Some(_) if moved > 0 => {}
+                Some(errno) if !self.uffd.is_changing() => {
+                    // Its address has ended without a message, or has something new.
+                    log::debug!("far memory: page {:#x} can't go back: {errno}", page * PAGE);
+                    state.table.drop_range(page..page + 1, |place| state.room.set(place, None));
                 }
-                // The monitor has to hear of a change first.
-                Some(Errno(libc::EAGAIN)) => crate::sys::futex::pause(Duration::from_micros(50)),
-                _ => {
-                    log::debug!("far memory: page {:#x} can't go back: {errno:?}", page * PAGE);
-                    state.room.set(place, None);
-                }
+                Some(_) => futex::pause(Duration::from_micros(50)),
             }
         }
     }

@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use super::areas::{self, Area, Resident};
-use super::fork::{self, is_control, look_names_up};
+use super::fork::{self, is_control};
 use super::table::{Place, WINDOW_PAGES};
 use super::{Far, KICK, MOVING, Settings, State, counters};
 use crate::log;
@@ -64,7 +64,6 @@ impl Marks {
 struct Keeper {
     settings: Settings,
     marks: Marks,
-    kept: Vec<usize>,
     pagemap: Pagemap,
     far: Option<&'static Far>,
     areas: Vec<Area>,
@@ -73,18 +72,13 @@ struct Keeper {
 }
 
 /// Runs for as long as the process does.
-pub(super) fn run(settings: Settings, mut kept: Vec<usize>, far: Option<&'static Far>) {
-    let on_my_stack = 0;
-    kept.push(&raw const on_my_stack as usize);
-    if far.is_none() {
-        look_names_up();
-    }
+pub(super) fn run(settings: Settings, far: Option<&'static Far>) {
     let budget = (settings.memory_bytes / PAGE as u64) as usize;
     let (Ok(resident), Ok(pagemap)) = (Resident::open(), Pagemap::open(None)) else {
         return log::error!("NETMEM_MEMORY_BYTES is not kept: /proc can't be read");
     };
     let marks = Marks::of(budget);
-    let mut keeper = Keeper { settings, marks, kept, pagemap, far, areas: Vec::new(), hand: (0, 0) };
+    let mut keeper = Keeper { settings, marks, pagemap, far, areas: Vec::new(), hand: (0, 0) };
     loop {
         let seen = KICK.load(Ordering::Acquire);
         let pages = resident.pages();
@@ -113,7 +107,7 @@ impl Keeper {
             Some(far) => far,
             None => {
                 let _moving = MOVING.lock();
-                *self.far.insert(Far::begin(&self.settings, self.marks.room, &mut self.kept)?)
+                *self.far.insert(Far::begin(&self.settings, self.marks.room)?)
             }
         };
         far.look_at_lent();
@@ -156,7 +150,7 @@ impl Keeper {
     }
 
     fn find_areas(&mut self) {
-        if let Ok(areas) = areas::areas(&self.kept) {
+        if let Ok(areas) = areas::areas() {
             let at = self.hand.1;
             self.areas = areas;
             let index = self.areas.partition_point(|area| area.end <= at);

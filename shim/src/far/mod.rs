@@ -25,11 +25,11 @@ use crate::config::Prefetch;
 use crate::log;
 use crate::remote::{Remote, RemoteConfig};
 use crate::sync::QuietMutex;
+use crate::sys::apart;
 use crate::sys::errno::Errno;
 use crate::sys::futex;
 use crate::sys::mem::{self, PAGE};
 use crate::sys::pagemap::Pagemap;
-use crate::sys::thread;
 use crate::sys::uffd::memory::Event;
 use crate::sys::uffd::{MODE_MISSING, Uffd};
 use areas::Ranges;
@@ -107,7 +107,7 @@ struct State {
 
 static FAR: AtomicPtr<Far> = AtomicPtr::new(core::ptr::null_mut());
 /// What [`start`] was given; null before.
-static STARTED: AtomicPtr<(Settings, Vec<usize>)> = AtomicPtr::new(core::ptr::null_mut());
+static STARTED: AtomicPtr<Settings> = AtomicPtr::new(core::ptr::null_mut());
 /// Held by whoever moves pages out, and by a fork. Lock order: before the state.
 static MOVING: QuietMutex<()> = QuietMutex::new(());
 /// Changes when the keeper should look.
@@ -119,17 +119,17 @@ fn far_if_started() -> Option<&'static Far> {
     unsafe { FAR.load(Ordering::Acquire).as_ref() }
 }
 
-/// From now on the budget is kept. `kept` are addresses in memory that has to stay, in a forked child too.
-pub fn start(settings: Settings, kept: Vec<usize>) {
-    let started = Box::into_raw(Box::new((settings.clone(), kept.clone())));
-    STARTED.store(started, Ordering::Release);
-    if let Err(errno) = spawn_keeper(settings, kept, None) {
+/// From now on the budget is kept. Called by the main thread.
+pub fn start(settings: Settings) {
+    fork::note_this_thread();
+    STARTED.store(Box::into_raw(Box::new(settings.clone())), Ordering::Release);
+    if let Err(errno) = spawn_keeper(settings, None) {
         log::error!("NETMEM_MEMORY_BYTES: no thread can be made ({errno}); the budget is not kept");
     }
 }
 
-fn spawn_keeper(settings: Settings, kept: Vec<usize>, far: Option<&'static Far>) -> Result<(), Errno> {
-    thread::spawn(Box::new(move || keeper::run(settings, kept, far)))
+fn spawn_keeper(settings: Settings, far: Option<&'static Far>) -> Result<(), Errno> {
+    apart::spawn(Box::new(move || keeper::run(settings, far)))
 }
 
 /// Whether pages may be away.
@@ -143,6 +143,8 @@ pub fn before_move(at: usize, length: usize) {
     let end = at.saturating_add(length).next_multiple_of(PAGE);
     let mut state = far.state.lock();
     if at.is_multiple_of(PAGE)
+        // A fork holds our heap, and sets all flags back afterwards.
+        && !fork::is_under_way()
         && state.registered.meets(at, end)
         && far.uffd.covers(at, end - at) == Some(false)
     {
@@ -173,10 +175,10 @@ pub fn told() -> Vec<(&'static str, u64)> {
 }
 
 impl Far {
-    /// Takes a userfaultfd, a region and a waiting room of so many pages, and starts the monitor, whose stack has to stay, too.
-    fn begin(settings: &Settings, room_pages: usize, kept: &mut Vec<usize>) -> Result<&'static Far, Errno> {
+    /// Takes a userfaultfd, a region and a waiting room of so many pages, and starts the monitor.
+    fn begin(settings: &Settings, room_pages: usize) -> Result<&'static Far, Errno> {
         let blocks = room_pages.div_ceil(BLOCK_PAGES).max(2);
-        Self::begin_with(settings, blocks, (Table::default(), None), kept)
+        Self::begin_with(settings, blocks, (Table::default(), None))
     }
 
     /// The same with what a parent left: its table, and a copy of its region.
@@ -184,7 +186,6 @@ impl Far {
         settings: &Settings,
         blocks: usize,
         (table, region): (Table, Option<RegionId>),
-        kept: &mut Vec<usize>,
     ) -> Result<&'static Far, Errno> {
         let uffd = Uffd::open_for_memory().inspect_err(|errno| {
             log::error!(
@@ -218,7 +219,7 @@ impl Far {
             allowance: AtomicI64::new(0),
             made_room: AtomicU32::new(0),
         }));
-        kept.push(monitor::start(far)?);
+        monitor::start(far)?;
         FAR.store(core::ptr::from_ref(far).cast_mut(), Ordering::Release);
         log::info!("far memory: pages beyond {} bytes go to {}", settings.memory_bytes, far.remote.server());
         Ok(far)
@@ -289,6 +290,10 @@ impl State {
             Event::Moved { from, to, length } => {
                 // Where it was is told of by itself, if it ends.
                 self.registered.add(to, to + length);
+                if fork::is_under_way() {
+                    // It may have been given its flag, or not.
+                    let _ = mem::set_fork(to, length, true);
+                }
                 self.going.was_missing(from, from + length);
             }
         }

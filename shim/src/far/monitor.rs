@@ -6,7 +6,6 @@
 //! A2. Messages are read with the lock held, and the kernel moves and installs nothing (EAGAIN) while one about addresses is unread. So what
 //! the table says of an address is true of it for as long as the lock is held and the kernel does not say EAGAIN.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::time::Instant;
 
@@ -20,11 +19,11 @@ use crate::pager::prefetch::Detector;
 use crate::remote::PageSource;
 use crate::stats;
 use crate::sync::QuietGuard;
+use crate::sys::apart;
 use crate::sys::errno::Errno;
 use crate::sys::futex;
 use crate::sys::mem::PAGE;
 use crate::sys::pagemap::Pagemap;
-use crate::sys::thread;
 use crate::sys::uffd::Uffd;
 use crate::sys::uffd::memory::Event;
 
@@ -82,20 +81,10 @@ struct Monitor {
     lost: Vec<usize>,
 }
 
-/// Starts the thread; an address on its stack.
-pub(super) fn start(far: &'static Far) -> Result<usize, Errno> {
-    static STACK: AtomicUsize = AtomicUsize::new(0);
+/// Starts the thread.
+pub(super) fn start(far: &'static Far) -> Result<(), Errno> {
     let pagemap = Pagemap::open(None)?;
-    STACK.store(0, Ordering::SeqCst);
-    thread::spawn(Box::new(move || {
-        let on_my_stack = 0;
-        STACK.store(&raw const on_my_stack as usize, Ordering::SeqCst);
-        run(far, pagemap);
-    }))?;
-    while STACK.load(Ordering::SeqCst) == 0 {
-        futex::pause(Duration::from_micros(50));
-    }
-    Ok(STACK.load(Ordering::SeqCst))
+    apart::spawn(Box::new(move || run(far, pagemap)))
 }
 
 fn run(far: &'static Far, pagemap: Pagemap) {
@@ -132,6 +121,7 @@ impl Monitor {
     /// Reads what has arrived. What it says of addresses is true from now on; touches are kept.
     fn hear(&mut self, state: &mut State) {
         let since = Instant::now();
+        super::fork::let_pass();
         loop {
             while self.far.uffd.read_events(&mut self.events).is_ok() {
                 for event in self.events.drain(..) {

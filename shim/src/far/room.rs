@@ -65,10 +65,13 @@ impl Room {
         }
     }
 
-    /// Somebody who waits, and where.
-    pub fn anybody(&self) -> Option<(u32, usize)> {
-        let place = self.pages.iter().position(|page| *page != NOBODY)?;
-        Some((place as u32, self.pages[place]))
+    /// The next who waits, from a place on: the place, the page, and how many pages that follow it wait in the places that follow.
+    pub fn next_waiting(&self, from: u32) -> Option<(u32, usize, usize)> {
+        let rest = &self.pages[from as usize..];
+        let skipped = rest.iter().position(|page| *page != NOBODY)?;
+        let page = rest[skipped];
+        let count = rest[skipped..].iter().enumerate().take_while(|(i, next)| **next == page + i).count();
+        Some((from + skipped as u32, page, count))
     }
 
     /// Who waits in a place.

@@ -204,8 +204,8 @@ const BUDGET: &str = "NETMEM_MEMORY_BYTES";
 /// Whether it was said that it can't be read.
 static BUDGET_TOLD: AtomicBool = AtomicBool::new(false);
 
-/// From now on NETMEM_MEMORY_BYTES is kept, if it says anything. `kept` are addresses in memory that has to stay.
-pub fn keep_budget(kept: Vec<usize>) {
+/// From now on NETMEM_MEMORY_BYTES is kept, if it says anything. Called by the main thread.
+pub fn keep_budget() {
     let config = config();
     if let Some((name, value, allowed)) = config.errors.iter().find(|(name, ..)| *name == BUDGET) {
         BUDGET_TOLD.store(true, Ordering::Relaxed);
@@ -214,7 +214,7 @@ pub fn keep_budget(kept: Vec<usize>) {
     if config.memory_bytes > 0 && !config.disable {
         let remote = RemoteConfig { address: config.server.clone(), timeout: config.timeout };
         let prefetch = config.prefetch;
-        crate::far::start(crate::far::Settings { memory_bytes: config.memory_bytes, remote, prefetch }, kept);
+        crate::far::start(crate::far::Settings { memory_bytes: config.memory_bytes, remote, prefetch });
     }
 }
 

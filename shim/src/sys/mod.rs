@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod alloc;
+pub mod apart;
 pub mod app;
 pub mod aside;
 pub mod clock;

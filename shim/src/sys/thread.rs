@@ -43,18 +43,6 @@ pub fn forget_controls_after_fork() {
 
 /// Runs `body` on a new detached thread.
 pub fn spawn(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
-    spawn_brief(Box::new(move || {
-        let place = OURS_COUNT.fetch_add(1, Ordering::SeqCst);
-        if let Some(place) = OURS.get(place) {
-            place.store(signal::thread_number(), Ordering::SeqCst);
-        }
-        watch_if_needed();
-        body();
-    }))
-}
-
-/// The same for one that ends before anybody could ask who is still there.
-pub fn spawn_brief(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
     extern "C" fn start(arg: *mut c_void) -> *mut c_void {
         // SAFETY: the pointer is the box that `spawn` leaked for this thread alone.
         let body = unsafe { Box::from_raw(arg as *mut Box<dyn FnOnce() + Send>) };
@@ -65,6 +53,8 @@ pub fn spawn_brief(body: Box<dyn FnOnce() + Send>) -> Result<(), Errno> {
         let is_free =
             |place: &&AtomicUsize| place.compare_exchange(0, me, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         let place = CONTROLS.iter().find(is_free);
+        note_ours();
+        watch_if_needed();
         body();
         if let Some(place) = place {
             place.store(0, Ordering::SeqCst);
@@ -100,6 +90,14 @@ pub fn before_exit() {
     if signal::thread_number() == rustix::process::getpid().as_raw_nonzero().get() {
         MAIN_HAS_ENDED.store(true, Ordering::SeqCst);
         watch_if_needed();
+    }
+}
+
+/// The calling thread is one of ours.
+pub(super) fn note_ours() {
+    let place = OURS_COUNT.fetch_add(1, Ordering::SeqCst);
+    if let Some(place) = OURS.get(place) {
+        place.store(signal::thread_number(), Ordering::SeqCst);
     }
 }
 
