@@ -35,7 +35,7 @@ unsafe extern "C" fn prepare() {
     quiet.keep();
     take_ours();
     touch_streams();
-    crate::far::fork::stand_still();
+    crate::far::still::nobody_hears();
     // Nothing else tells `parent` of a fork that failed: libc runs it all the same, and does not touch errno if it did not.
     ERRNO.store(errno::get().0, Ordering::Relaxed);
     errno::set(Errno(0));
@@ -118,7 +118,7 @@ pub fn around(make: impl FnOnce() -> libc::pid_t) -> libc::pid_t {
     }
     let quiet = SignalMask::block_all();
     take_ours();
-    crate::far::fork::stand_still();
+    crate::far::still::nobody_hears();
     let result = make();
     if result == 0 {
         ours_in_child()
@@ -162,7 +162,7 @@ pub fn cloned(
     let start = Box::into_raw(Box::new(Start { function, argument }));
     let quiet = SignalMask::block_all();
     take_ours();
-    crate::far::fork::stand_still();
+    crate::far::still::nobody_hears();
     let result = make(start_child, start.cast());
     ours_in_parent(result > 0);
     drop(quiet);

@@ -16,7 +16,7 @@ use netmem_protocol::RegionId;
 
 use super::areas::{self, Area};
 use super::table::{Kept, Place, Table};
-use super::{FAR, Far, MOVING, STARTED, Settings, far_if_started};
+use super::{FAR, Far, STARTED, Settings, still};
 use crate::log;
 use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::errno::Errno;
@@ -27,16 +27,11 @@ use crate::sys::{futex, shm, thread};
 /// How long a parent keeps a clone for a child that does not take it.
 const CHILD_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a fork waits for a moment in which nobody changes addresses.
-const STILL_LIMIT: Duration = Duration::from_secs(1);
-/// How long the monitor waits for a fork.
-const PASSING: Duration = Duration::from_micros(500);
-
 /// What a fork needs of far memory, from before it until after it.
 pub struct Forking {
     heir: Option<Heir>,
     controls: Option<QuietGuard<'static, BTreeSet<usize>>>,
-    _still: QuietGuard<'static, ()>,
+    _one: QuietGuard<'static, ()>,
 }
 
 /// What the child gets.
@@ -66,8 +61,12 @@ const LOCALS_BYTES: usize = 2048;
 static JOURNAL: [[AtomicUsize; 4]; JOURNAL_MAX] = [const { [const { AtomicUsize::new(0) }; 4] }; JOURNAL_MAX];
 static JOURNALED: AtomicUsize = AtomicUsize::new(0);
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
-/// 1 from [`stand_still`] until the fork is over.
-static STANDING: AtomicU32 = AtomicU32::new(0);
+/// Threads that are in [`keep_from_children`].
+static SETTING: AtomicU32 = AtomicU32::new(0);
+/// Held by the thread that forks. Lock order: before everything of far memory.
+static FORKS: QuietMutex<()> = QuietMutex::new(());
+/// From the keeper to the thread that forks. Lock order: a leaf.
+static HEIR: QuietMutex<Option<Heir>> = QuietMutex::new(None);
 /// The control blocks of the threads that the program made, also of those that have ended: libc keeps their stacks in a list. Lock order: a
 /// leaf.
 static CONTROLS: QuietMutex<BTreeSet<usize>> = QuietMutex::new(BTreeSet::new());
@@ -151,78 +150,71 @@ fn bring_controls() {
 
 /// Before a fork, before any lock that the threads of far memory take.
 pub fn prepare() -> Forking {
-    let still = MOVING.lock();
-    let heir = far_if_started().map(|far| {
-        bring_controls();
-        far.nobody_waits();
-        let kept = {
-            let state = far.state.lock();
-            JOURNALED.store(0, Ordering::Relaxed);
-            IS_OPEN.store(true, Ordering::Release);
-            state.table.kept()
-        };
-        let region =
-            if kept.is_empty() { far.remote.create_unnamed(0) } else { far.remote.clone_unnamed(far.region) };
-        let region = region.map(|entry| entry.region).map_err(|error| {
-            log::error!("far memory: a forked child can't have what is on the server: {error}");
-            Errno(error.errno())
-        });
-        // Mappings grow where they are, and nobody tells. What grew since it was looked up, or was given its flag, is seen the second time.
-        for _ in 0..2 {
-            let mapped = areas::anonymous().unwrap_or_default();
-            let mut state = far.state.lock();
-            for Area { start, end, .. } in mapped {
-                if state.registered.meets(start, end) {
-                    state.registered.add(start, end);
-                }
-                // Whatever we know of it: what was mapped where something else was registered a moment ago may have got its flag.
-                if !mem::is_ours(start) {
-                    let _ = mem::set_fork(start, end - start, true);
-                }
+    let one = FORKS.lock();
+    let heir = if still::ask() { HEIR.lock().take() } else { None };
+    Forking { heir, controls: Some(CONTROLS.lock()), _one: one }
+}
+
+/// The keeper's part of it, before it stands still.
+pub(super) fn begin(far: &'static Far) {
+    bring_controls();
+    far.nobody_waits();
+    let kept = {
+        let state = far.state.lock();
+        JOURNALED.store(0, Ordering::Relaxed);
+        IS_OPEN.store(true, Ordering::SeqCst);
+        state.table.kept()
+    };
+    let region =
+        if kept.is_empty() { far.remote.create_unnamed(0) } else { far.remote.clone_unnamed(far.region) };
+    let region = region.map(|entry| entry.region).map_err(|error| {
+        log::error!("far memory: a forked child can't have what is on the server: {error}");
+        Errno(error.errno())
+    });
+    while SETTING.load(Ordering::SeqCst) != 0 {
+        futex::pause(Duration::from_micros(5));
+    }
+    // Mappings grow where they are, and nobody tells. What grew since it was looked up, or was given its flag, is seen the second time.
+    for _ in 0..2 {
+        let mapped = areas::anonymous().unwrap_or_default();
+        let mut state = far.state.lock();
+        for Area { start, end, .. } in mapped {
+            if state.registered.meets(start, end) {
+                state.registered.add(start, end);
+            }
+            // Whatever we know of it: what was mapped where something else was registered a moment ago may have got its flag.
+            if !mem::is_ours(start) {
+                let _ = mem::set_fork(start, end - start, true);
             }
         }
-        Heir { far, region, kept, taken: shm::shared_word() }
-    });
-    Forking { heir, controls: Some(CONTROLS.lock()), _still: still }
+    }
+    *HEIR.lock() = Some(Heir { far, region, kept, taken: shm::shared_word() });
 }
 
-/// Last of all before a fork: from here on the monitor hears of nothing for a while. So what was told has been written down, and who changes
-/// addresses now does not get on before the child is made: nothing in the child can know of it.
-pub fn stand_still() {
-    let Some(far) = far_if_started() else { return };
-    let since = Instant::now();
-    loop {
-        let state = far.state.lock();
-        if !far.uffd.is_changing() || since.elapsed() > STILL_LIMIT {
-            return STANDING.store(1, Ordering::SeqCst);
-        }
-        drop(state);
-        futex::pause(Duration::from_micros(20));
+/// The keeper's part after it, in the parent.
+pub(super) fn end(far: &Far) {
+    let state = far.state.lock();
+    IS_OPEN.store(false, Ordering::SeqCst);
+    for (start, end) in state.registered.iter() {
+        let _ = mem::set_fork(start, end - start, false);
     }
 }
 
-fn go_on() {
-    if STANDING.swap(0, Ordering::SeqCst) == 1 {
-        futex::wake(&STANDING, i32::MAX);
+/// A range is registered by a thread of the program: not copied to a child that a clone makes past us, unless it is one that is being made.
+pub(super) fn keep_from_children(start: usize, end: usize) {
+    SETTING.fetch_add(1, Ordering::SeqCst);
+    if !IS_OPEN.load(Ordering::SeqCst) {
+        let _ = mem::set_fork(start, end - start, false);
     }
-}
-
-/// The monitor, before it hears of anything. Not for long: the fork may wait for a lock of libc's, whose holder waits for us.
-pub(super) fn let_pass() {
-    if STANDING.load(Ordering::SeqCst) == 1 {
-        futex::wait(&STANDING, 1, Some(PASSING));
-    }
+    SETTING.fetch_sub(1, Ordering::SeqCst);
 }
 
 impl Forking {
     /// After the fork, in the parent.
     pub fn in_parent(mut self, forked: bool) {
-        go_on();
+        still::has_passed();
+        still::over();
         let Some(Heir { far, region, taken, .. }) = self.heir.take() else { return };
-        IS_OPEN.store(false, Ordering::Release);
-        for (start, end) in far.state.lock().registered.iter() {
-            let _ = mem::set_fork(start, end - start, false);
-        }
         match (region, taken) {
             (Ok(region), Some(taken)) if forked => {
                 far.lent.lock().push(Lent { region, taken, since: Instant::now() });
@@ -235,21 +227,29 @@ impl Forking {
 
     /// After the fork, in the child, before anything else of it runs.
     pub fn in_child(mut self) -> Result<(), Errno> {
-        go_on();
+        still::forget_after_fork();
         let heir = self.heir.take();
         // The threads that are made now are noted, too.
         drop(self.controls.take());
         FAR.store(core::ptr::null_mut(), Ordering::Release);
         IS_OPEN.store(false, Ordering::Release);
+        thread::forget_controls_after_fork();
         // SAFETY: the settings are set once, at the start, and never given up.
         let Some(settings) = (unsafe { STARTED.load(Ordering::Acquire).as_ref() }) else { return Ok(()) };
-        thread::forget_controls_after_fork();
-        let far = heir.map(|heir| begin_again(settings, heir)).transpose()?;
-        super::spawn_keeper(settings.clone(), far)
+        let (far, memory) = match heir {
+            None => (None, Vec::new()),
+            Some(heir) => begin_again(settings, heir).map(|(far, memory)| (Some(far), memory))?,
+        };
+        let count = memory.len();
+        super::spawn_keeper(settings.clone(), far, Some(memory))?;
+        still::wait_for_keeper();
+        let registered = far.map_or(0, |far| far.inherited.load(Ordering::Acquire));
+        if registered == count { Ok(()) } else { Err(Errno(libc::ENOMEM)) }
     }
 }
 
-fn begin_again(settings: &Settings, heir: Heir) -> Result<&'static Far, Errno> {
+/// The child's far memory, and the mappings of which something is away.
+fn begin_again(settings: &Settings, heir: Heir) -> Result<(&'static Far, Vec<Area>), Errno> {
     // Its connections and its userfaultfd are the parent's.
     heir.far.remote.forget_connections(super::random_client()?, Vec::new());
     heir.far.uffd.close_in_child();
@@ -275,18 +275,9 @@ fn begin_again(settings: &Settings, heir: Heir) -> Result<&'static Far, Errno> {
         taken.store(1, Ordering::Release);
         shm::drop_shared_word(taken);
     }
-    let mut state = far.state.lock();
-    for Kept { page, .. } in &kept {
-        if let Some(area) = area_of(*page)
-            && !state.registered.covers(area.start, area.end)
-            && !far.register(&mut state, (area.start, area.end))
-        {
-            log::error!("far memory: a forked child can't have its memory at {:#x}", area.start);
-            return Err(Errno(libc::ENOMEM));
-        }
-    }
-    drop(state);
-    Ok(far)
+    let mut memory: Vec<Area> = kept.iter().filter_map(|kept| area_of(kept.page)).collect();
+    memory.dedup();
+    Ok((far, memory))
 }
 
 impl Far {
@@ -294,8 +285,8 @@ impl Far {
     fn nobody_waits(&self) {
         let mut from = 0;
         loop {
-            let mut state = self.state.lock();
-            let state = &mut *state;
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
             let Some((place, page, count)) = state.room.next_waiting(from) else { return };
             let (moved, errno) = match self.move_all(page * PAGE, state.room.address(place), count * PAGE) {
                 // Where nothing may be stored just now, or in two mappings: by itself.
@@ -310,15 +301,17 @@ impl Far {
             }
             from = place + (moved / PAGE) as u32;
             match errno {
-                None => {}
-                Some(Errno(libc::EAGAIN)) => futex::pause(Duration::from_micros(50)),
-                Some(_) if moved > 0 => {}
-                Some(errno) if !self.uffd.is_changing() => {
+                Some(errno) if moved == 0 && errno != Errno(libc::EAGAIN) && !self.uffd.is_changing() => {
                     // Its address has ended without a message, or has something new.
                     log::debug!("far memory: page {:#x} can't go back: {errno}", page * PAGE);
                     state.table.drop_range(page..page + 1, |place| state.room.set(place, None));
                 }
-                Some(_) => futex::pause(Duration::from_micros(50)),
+                Some(_) if moved == 0 => {
+                    // The monitor has to hear of a change first.
+                    drop(guard);
+                    futex::pause(Duration::from_micros(50));
+                }
+                _ => {}
             }
         }
     }

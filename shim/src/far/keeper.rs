@@ -12,7 +12,7 @@ use core::time::Duration;
 use super::areas::{self, Area, Resident};
 use super::fork::{self, is_control};
 use super::table::{Place, WINDOW_PAGES};
-use super::{Far, KICK, MOVING, Settings, State, counters};
+use super::{Far, KICK, Settings, State, counters, still};
 use crate::log;
 use crate::stats;
 use crate::sys::errno::Errno;
@@ -27,6 +27,8 @@ const PAGES_A_SECOND: usize = 1 << 20;
 /// The longest and the shortest pause between two looks.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// The pause after no server was found.
+const PAUSE_UNKEPT: Duration = Duration::from_secs(1);
 /// The pause after nothing could leave.
 const PAUSE_NOTHING: Duration = Duration::from_millis(20);
 /// glibc keeps the head of an arena at the start of a heap that is aligned so (HEAP_MAX_SIZE, malloc/arena.c); fork needs it while nobody
@@ -72,10 +74,15 @@ struct Keeper {
 }
 
 /// Runs for as long as the process does.
-pub(super) fn run(settings: Settings, far: Option<&'static Far>) {
+pub(super) fn run(settings: Settings, far: Option<&'static Far>, inherited: Option<&[Area]>) {
+    if let Some(memory) = inherited {
+        far.into_iter().for_each(|far| far.inherit(memory));
+        still::begun();
+    }
     let budget = (settings.memory_bytes / PAGE as u64) as usize;
     let (Ok(resident), Ok(pagemap)) = (Resident::open(), Pagemap::open(None)) else {
-        return log::error!("NETMEM_MEMORY_BYTES is not kept: /proc can't be read");
+        log::error!("NETMEM_MEMORY_BYTES is not kept: /proc can't be read");
+        return still::nobody_answers();
     };
     let marks = Marks::of(budget);
     let mut keeper = Keeper { settings, marks, pagemap, far, areas: Vec::new(), hand: (0, 0) };
@@ -83,10 +90,16 @@ pub(super) fn run(settings: Settings, far: Option<&'static Far>) {
         let seen = KICK.load(Ordering::Acquire);
         let pages = resident.pages();
         counters::RESIDENT_MAX.fetch_max(pages as u64, Ordering::Relaxed);
-        match keeper.look(pages, || resident.pages()) {
-            Ok(pause) => futex::wait(&KICK, seen, Some(pause)),
+        let pause = match keeper.look(pages, || resident.pages()) {
+            Ok(pause) => pause,
             // It was said why.
-            Err(_) => return,
+            Err(Errno(libc::EOPNOTSUPP | libc::EPERM | libc::ENOSYS)) => return still::nobody_answers(),
+            Err(_) => PAUSE_UNKEPT,
+        };
+        if still::is_asked() {
+            keeper.stand_still();
+        } else {
+            futex::wait(&KICK, seen, Some(pause));
         }
     }
 }
@@ -105,28 +118,31 @@ impl Keeper {
         }
         let far = match self.far {
             Some(far) => far,
-            None => {
-                let _moving = MOVING.lock();
-                *self.far.insert(Far::begin(&self.settings, self.marks.room)?)
-            }
+            None => *self.far.insert(Far::begin(&self.settings, self.marks.room)?),
         };
         far.look_at_lent();
         if pages >= self.marks.low {
-            let _moving = MOVING.lock();
             self.register_all(far);
         }
         let mut pages = pages;
-        while pages > self.marks.high {
+        while pages > self.marks.high && !still::is_asked() {
             let out = self.make_room(far, pages - self.marks.low);
             pages = again();
             if out == 0 {
                 // Locked or pinned; a look at all of it takes long, and would show the same.
-                futex::pause(PAUSE_NOTHING);
-                break;
+                return Ok(PAUSE_NOTHING);
             }
         }
         far.allow(self.marks.high as i64 - pages as i64);
         Ok(PAUSE_MIN)
+    }
+
+    /// For as long as a fork takes.
+    fn stand_still(&self) {
+        still::stand(
+            || self.far.into_iter().for_each(fork::begin),
+            || self.far.into_iter().for_each(fork::end),
+        );
     }
 
     /// Looks again at what is mapped, and registers it, so that all touches of missing pages come to the monitor. What lies side by side is
@@ -162,14 +178,9 @@ impl Keeper {
     /// Fills the waiting room and sends who waited longest. How many pages less there are.
     fn make_room(&mut self, far: &Far, wanted: usize) -> usize {
         let mut out = 0;
-        while out < wanted {
-            let sent = {
-                // Not for longer: a fork waits.
-                let _moving = MOVING.lock();
-                self.fill_room(far);
-                far.send(false)
-            };
-            match sent {
+        while out < wanted && !still::is_asked() {
+            self.fill_room(far);
+            match far.send(false) {
                 Ok(0) => break,
                 Ok(sent) => {
                     out += sent;
@@ -177,10 +188,7 @@ impl Keeper {
                     far.made_room.fetch_add(1, Ordering::Release);
                     futex::wake(&far.made_room, i32::MAX);
                 }
-                Err(()) => {
-                    futex::pause(Duration::from_millis(100));
-                    break;
-                }
+                Err(()) => break,
             }
         }
         out
@@ -189,7 +197,7 @@ impl Keeper {
     /// Moves the hand on until the waiting room is full, or the hand has come round with nothing in it.
     fn fill_room(&mut self, far: &Far) {
         let mut rounds = 0;
-        while far.state.lock().room.free_blocks() > 0 {
+        while far.state.lock().room.free_blocks() > 0 && !still::is_asked() {
             let Some((from, to)) = self.next_window() else {
                 rounds += 1;
                 self.register_all(far);
@@ -258,10 +266,20 @@ fn has_to_stay(page: usize) -> bool {
 }
 
 impl Far {
+    /// Registers what a forked child got from its parent, and where something of it is away.
+    fn inherit(&self, memory: &[Area]) {
+        for area in memory {
+            if !self.register(&mut self.state.lock(), (area.start, area.end)) {
+                return log::error!("far memory: a forked child can't have its memory at {:#x}", area.start);
+            }
+            self.inherited.fetch_add(1, Ordering::Release);
+        }
+    }
+
     /// Touches of missing pages come to us from now on; false if the kernel says no, or while a message about addresses is on its way: what is
     /// new where something was moved away must not have messages that overtake that one (A2). Not copied to a child that a clone makes past
     /// us: it would read zeros there. One that we know of gets it, and the parent's are set back afterwards.
-    pub(super) fn register(&self, state: &mut State, (start, end): (usize, usize)) -> bool {
+    fn register(&self, state: &mut State, (start, end): (usize, usize)) -> bool {
         if self.uffd.is_changing() || self.uffd.register(start, end - start, MODE_MISSING).is_err() {
             return false;
         }

@@ -14,9 +14,10 @@ mod leaving;
 mod monitor;
 mod order;
 mod room;
+pub mod still;
 mod table;
 
-use core::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 
 use netmem_protocol::{CacheId, ClientId, RegionId};
@@ -32,7 +33,7 @@ use crate::sys::mem::{self, PAGE};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::memory::Event;
 use crate::sys::uffd::{MODE_MISSING, Uffd};
-use areas::Ranges;
+use areas::{Area, Ranges};
 use going::Going;
 use room::{BLOCK_PAGES, Room};
 use table::Table;
@@ -95,6 +96,8 @@ pub struct Far {
     allowance: AtomicI64,
     /// Changes when the keeper has made room.
     made_room: AtomicU32,
+    /// Of a forked child: mappings that it got from its parent and that are registered.
+    inherited: AtomicUsize,
 }
 
 struct State {
@@ -108,8 +111,6 @@ struct State {
 static FAR: AtomicPtr<Far> = AtomicPtr::new(core::ptr::null_mut());
 /// What [`start`] was given; null before.
 static STARTED: AtomicPtr<Settings> = AtomicPtr::new(core::ptr::null_mut());
-/// Held by whoever moves pages out, and by a fork. Lock order: before the state.
-static MOVING: QuietMutex<()> = QuietMutex::new(());
 /// Changes when the keeper should look.
 static KICK: AtomicU32 = AtomicU32::new(0);
 
@@ -123,13 +124,20 @@ fn far_if_started() -> Option<&'static Far> {
 pub fn start(settings: Settings) {
     fork::note_this_thread();
     STARTED.store(Box::into_raw(Box::new(settings.clone())), Ordering::Release);
-    if let Err(errno) = spawn_keeper(settings, None) {
+    if let Err(errno) = spawn_keeper(settings, None, None) {
         log::error!("NETMEM_MEMORY_BYTES: no thread can be made ({errno}); the budget is not kept");
     }
 }
 
-fn spawn_keeper(settings: Settings, far: Option<&'static Far>) -> Result<(), Errno> {
-    apart::spawn(Box::new(move || keeper::run(settings, far)))
+/// With what a forked child inherited.
+fn spawn_keeper(
+    settings: Settings,
+    far: Option<&'static Far>,
+    inherited: Option<Vec<Area>>,
+) -> Result<(), Errno> {
+    still::somebody_answers();
+    let run = move || keeper::run(settings, far, inherited.as_deref());
+    apart::spawn(Box::new(run)).inspect_err(|_| still::nobody_answers())
 }
 
 /// Whether pages may be away.
@@ -137,18 +145,14 @@ pub fn is_started() -> bool {
     far_if_started().is_some()
 }
 
-/// Before mremap(2) of a range. The kernel moves no range of which a part is registered, and its first mapping alone if that is not.
+/// Before mremap(2) of a range. The kernel moves no range of which a part is registered, and its first mapping alone if that is not. So all
+/// of it is; the keeper will find it so. Without the state's lock: the thread's stack may have to grow.
 pub fn before_move(at: usize, length: usize) {
     let Some(far) = far_if_started() else { return };
     let end = at.saturating_add(length).next_multiple_of(PAGE);
-    let mut state = far.state.lock();
-    if at.is_multiple_of(PAGE)
-        // A fork holds our heap, and sets all flags back afterwards.
-        && !fork::is_under_way()
-        && state.registered.meets(at, end)
-        && far.uffd.covers(at, end - at) == Some(false)
-    {
-        far.register(&mut state, (at, end));
+    if at.is_multiple_of(PAGE) && at < end && far.uffd.covers(at, end - at) == Some(false) {
+        let _ = far.uffd.register(at, end - at, MODE_MISSING);
+        fork::keep_from_children(at, end);
     }
 }
 
@@ -187,15 +191,21 @@ impl Far {
         blocks: usize,
         (table, region): (Table, Option<RegionId>),
     ) -> Result<&'static Far, Errno> {
+        static WAS_TOLD: AtomicBool = AtomicBool::new(false);
+        let say = |why: &dyn core::fmt::Display| {
+            if !WAS_TOLD.swap(true, Ordering::Relaxed) {
+                log::error!("NETMEM_MEMORY_BYTES is not kept: {why}");
+            }
+        };
         let uffd = Uffd::open_for_memory().inspect_err(|errno| {
-            log::error!(
-                "NETMEM_MEMORY_BYTES is not kept: it wants a userfaultfd with kernel faults and Linux 6.8 ({errno}); see netmem doctor"
-            );
+            say(&format_args!(
+                "it wants a userfaultfd with kernel faults and Linux 6.8 ({errno}); see netmem doctor"
+            ));
         })?;
         let remote = Remote::new(settings.remote.clone(), random_client()?, CacheId(random_client()?.0));
         let entry = region.map_or_else(|| remote.create_unnamed(0), |region| remote.open_id(region));
         let entry = entry.map_err(|error| {
-            log::error!("NETMEM_MEMORY_BYTES is not kept: {error}");
+            say(&error);
             Errno(error.errno())
         })?;
         let room_bytes = blocks * BLOCK_PAGES * PAGE;
@@ -218,6 +228,7 @@ impl Far {
             epoch: AtomicU64::new(entry.epoch.0),
             allowance: AtomicI64::new(0),
             made_room: AtomicU32::new(0),
+            inherited: AtomicUsize::new(0),
         }));
         monitor::start(far)?;
         FAR.store(core::ptr::from_ref(far).cast_mut(), Ordering::Release);

@@ -121,7 +121,7 @@ impl Monitor {
     /// Reads what has arrived. What it says of addresses is true from now on; touches are kept.
     fn hear(&mut self, state: &mut State) {
         let since = Instant::now();
-        super::fork::let_pass();
+        super::still::let_pass();
         loop {
             while self.far.uffd.read_events(&mut self.events).is_ok() {
                 for event in self.events.drain(..) {

@@ -77,7 +77,8 @@ impl Told {
         }
     }
 
-    /// A message behind the first one by which what was there before went elsewhere: what is there now came by the first one.
+    /// A message behind the first one by which what was there before went elsewhere, and its place ended: what is there now came by the
+    /// first one. Where the place did not end, with MREMAP_DONTUNMAP, it was that of the first one.
     fn moved_away(
         &self,
         to: usize,
@@ -87,6 +88,9 @@ impl Told {
         for (index, event) in self.waiting.iter().enumerate().skip(1) {
             if let Event::Moved { from, length: other, .. } = *event
                 && let Some((start, _)) = overlap((from, from + other), (to, to + length))
+                && self.waiting[index..].iter().any(
+                    |event| matches!(*event, Event::Unmapped { start: at, end } if (at..end).contains(&start)),
+                )
                 && is_registered(start)?
             {
                 return Ok(Some(index));
@@ -192,10 +196,18 @@ mod tests {
     }
 
     #[test]
+    fn a_move_away_that_leaves_its_place_mapped_comes_after_the_one_that_filled_it() {
+        let told = [moved(10, 20, 4), unmapped(10, 14), unmapped(18, 24), moved(20, 60, 4)];
+        let followed = [moved(10, 20, 4), unmapped(10, 14), unmapped(18, 20), moved(20, 60, 4)];
+        assert_eq!(order(&told, &[(10, 14), (18, 24)], &[(20, 24), (60, 64)]), followed);
+    }
+
+    #[test]
     fn nothing_is_decided_while_addresses_change() {
         let mut list = Told::default();
         list.add(moved(10, 20, 4));
         list.add(moved(20, 60, 4));
+        list.add(unmapped(20, 24));
         let mut registered = Ranges::default();
         registered.add(20 * P, 24 * P);
         assert_eq!(list.next(&registered, |_| Err(Changing)), Err(Changing));

@@ -1,0 +1,140 @@
+//! The keeper stands still while a fork is made, and the monitor for its last moment.
+//!
+//! Owns: what the forking thread and far memory's threads tell each other. Called by: fork, the keeper, the monitor. Must not: take the
+//! state's lock on a thread of the program for longer than a look: its stack may have to grow, and only the monitor could serve that.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::time::Duration;
+use std::time::Instant;
+
+use super::{far_if_started, kick};
+use crate::sys::futex;
+
+/// How long a fork waits for a moment in which nobody changes addresses.
+const STILL_LIMIT: Duration = Duration::from_secs(1);
+/// How long the monitor waits for a fork.
+const PASSING: Duration = Duration::from_micros(500);
+
+/// Nobody forks.
+const IDLE: u32 = 0;
+/// A thread is about to fork.
+const ASKED: u32 = 1;
+/// The keeper has done its part, and stands still.
+const READY: u32 = 2;
+/// The child is made, or is not to be.
+const OVER: u32 = 3;
+
+static STEP: AtomicU32 = AtomicU32::new(IDLE);
+/// Whether there is a keeper who could answer.
+static RUNS: AtomicBool = AtomicBool::new(false);
+/// 1 from [`nobody_hears`] until the fork is over.
+static PASSES: AtomicU32 = AtomicU32::new(0);
+
+fn set(step: u32) {
+    STEP.store(step, Ordering::SeqCst);
+    futex::wake(&STEP, i32::MAX);
+}
+
+fn wait_while(step: u32) {
+    while STEP.load(Ordering::SeqCst) == step {
+        futex::wait(&STEP, step, None);
+    }
+}
+
+/// There will be a keeper at once.
+pub fn somebody_answers() {
+    RUNS.store(true, Ordering::SeqCst);
+}
+
+/// The keeper ends.
+pub fn nobody_answers() {
+    RUNS.store(false, Ordering::SeqCst);
+    if is_asked() {
+        set(IDLE);
+    }
+}
+
+/// In a forked child, which has no keeper yet. The first one that it gets is asked.
+pub fn forget_after_fork() {
+    RUNS.store(false, Ordering::SeqCst);
+    PASSES.store(0, Ordering::SeqCst);
+    STEP.store(ASKED, Ordering::SeqCst);
+}
+
+/// In a forked child: until its keeper has done its part.
+pub fn wait_for_keeper() {
+    wait_while(ASKED);
+}
+
+/// The keeper of a forked child has done it.
+pub fn begun() {
+    set(IDLE);
+}
+
+/// The keeper does its part of a fork; false if there is none.
+pub fn ask() -> bool {
+    if !RUNS.load(Ordering::SeqCst) {
+        return false;
+    }
+    for step in [OVER, READY] {
+        wait_while(step);
+    }
+    set(ASKED);
+    if !RUNS.load(Ordering::SeqCst) {
+        set(IDLE);
+        return false;
+    }
+    kick();
+    wait_while(ASKED);
+    true
+}
+
+/// The keeper goes on.
+pub fn over() {
+    if RUNS.load(Ordering::SeqCst) {
+        set(OVER);
+    }
+}
+
+/// Whether the keeper is asked to stand still.
+pub fn is_asked() -> bool {
+    STEP.load(Ordering::Relaxed) == ASKED
+}
+
+/// The keeper stands still until the fork is over.
+pub fn stand(before: impl FnOnce(), after: impl FnOnce()) {
+    before();
+    set(READY);
+    wait_while(READY);
+    after();
+    set(IDLE);
+}
+
+/// Last of all before a fork: from here on the monitor hears of nothing for a while. So what was told has been written down, and who changes
+/// addresses now does not get on before the child is made: nothing in the child can know of it.
+pub fn nobody_hears() {
+    let Some(far) = far_if_started() else { return };
+    let since = Instant::now();
+    loop {
+        let state = far.state.lock();
+        if !far.uffd.is_changing() || since.elapsed() > STILL_LIMIT {
+            return PASSES.store(1, Ordering::SeqCst);
+        }
+        drop(state);
+        futex::pause(Duration::from_micros(20));
+    }
+}
+
+/// After it, the monitor hears again.
+pub fn has_passed() {
+    if PASSES.swap(0, Ordering::SeqCst) == 1 {
+        futex::wake(&PASSES, i32::MAX);
+    }
+}
+
+/// The monitor, before it hears of anything. Not for long: the fork may wait for a lock of libc's, whose holder waits for us.
+pub fn let_pass() {
+    if PASSES.load(Ordering::SeqCst) == 1 {
+        futex::wait(&PASSES, 1, Some(PASSING));
+    }
+}
