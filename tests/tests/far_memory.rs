@@ -33,7 +33,6 @@ fn stress(seconds: u64) {
 }
 
 #[test]
-#[ignore = "an open defect: forks beside threads that change their addresses"]
 fn two_processes_of_eight_threads_find_every_byte_whatever_they_do_to_their_memory() {
     stress(20);
 }
@@ -156,6 +155,28 @@ fn while_the_server_is_away_a_page_that_is_away_is_a_sigbus_and_never_something_
     assert_eq!(status.signal(), Some(Signal::SIGBUS as i32), "{status} {text}");
     assert!(text.contains("far memory: pages can't be had"), "{text}");
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_page_that_could_not_be_had_is_there_again_once_the_server_is() {
+    let Some(mut far) = Far::with(|| Server::durable(&[])) else { return };
+    let run = walk(&far, 16 * MIB, 96).args(["1", "lost"]).env("NETMEM_TIMEOUT_MS", "500");
+    let (mut program, _) = run.spawn(Stdio::inherit());
+    let mut said = BufReader::new(program.stdout.take().expect("its output"));
+    let mut listen = |what: &str| {
+        let mut line = String::new();
+        said.read_line(&mut line).expect("its line");
+        assert_eq!(line, what);
+    };
+    listen("stopped\n");
+    far.server.kill();
+    program.stdin.as_mut().expect("its input").write_all(b"\n").expect("a program that listens");
+    listen("lost\n");
+    far.server.restart();
+    program.stdin.as_mut().expect("its input").write_all(b"\n").expect("a program that listens");
+    listen("ok\n");
+    let status = wait(program, LIMIT).unwrap_or_else(|hang| panic!("{hang}"));
+    assert!(status.success(), "{status}");
 }
 
 #[test]

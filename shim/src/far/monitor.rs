@@ -9,6 +9,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
+use netmem_protocol::pages::page_sum;
 use netmem_protocol::{Epoch, PageSpan, Run};
 
 use super::order::{Changing, Told};
@@ -32,6 +33,8 @@ const ZERO_PAGES_MAX: usize = 64;
 static ZEROS: [u8; ZERO_PAGES_MAX * PAGE] = [0; ZERO_PAGES_MAX * PAGE];
 /// How long it is waited for a moment in which nobody changes addresses.
 const ORDER_LIMIT: Duration = Duration::from_secs(10);
+/// How often what was lost is tried again.
+const HEAL_PAUSE: Duration = Duration::from_millis(500);
 /// Pages asked for together at the most.
 const BATCH_PAGES_MAX: usize = 1024;
 
@@ -79,6 +82,8 @@ struct Monitor {
     fresh: (usize, usize),
     /// Pages that can't be had now.
     lost: Vec<usize>,
+    /// When they were tried last.
+    healed: Instant,
 }
 
 /// Starts the thread.
@@ -100,6 +105,7 @@ fn run(far: &'static Far, pagemap: Pagemap) {
         pagemap,
         fresh: (0, 0),
         lost: Vec::new(),
+        healed: Instant::now(),
     };
     loop {
         monitor.wait();
@@ -107,15 +113,17 @@ fn run(far: &'static Far, pagemap: Pagemap) {
         monitor.hear(&mut state);
         drop(state);
         monitor.serve();
+        monitor.heal();
     }
 }
 
 impl Monitor {
-    /// Until there is a message.
+    /// Until there is a message, or time to look for the server again.
     fn wait(&self) {
         let fd = crate::sys::fd::borrow(self.far.uffd.raw());
         let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
-        let _ = rustix::event::poll(&mut fds, None);
+        let pause = rustix::time::Timespec { tv_sec: 0, tv_nsec: HEAL_PAUSE.subsec_nanos().into() };
+        let _ = rustix::event::poll(&mut fds, (!self.lost.is_empty()).then_some(&pause));
     }
 
     /// Reads what has arrived. What it says of addresses is true from now on; touches are kept.
@@ -355,7 +363,9 @@ impl Monitor {
             came += count;
         });
         if let Err(error) = result {
-            log::error!("far memory: pages can't be had: {error}");
+            if wanted.iter().any(|wanted| wanted.since.is_some()) {
+                log::error!("far memory: pages can't be had: {error}");
+            }
             wanted[came..].iter().for_each(|wanted| self.give_up(wanted.page));
         }
         for since in wanted.iter().filter_map(|wanted| wanted.since) {
@@ -381,16 +391,27 @@ impl Monitor {
                 at += 1;
                 continue;
             }
+            // Never anything else than what was sent: a server that has forgotten it shows zeros.
+            let is_right = |state: &State, at: usize, page: usize| {
+                let data = data.get(at * PAGE..(at + 1) * PAGE);
+                let sum = data.map(|data| span.sum(at).unwrap_or_else(|| page_sum(data)));
+                sum == Some(state.table.get(page).sum)
+            };
+            if !is_right(&state, at, page) {
+                log::error!("far memory: the server has something else for page {:#x}", page * PAGE);
+                self.poison(page);
+                at += 1;
+                continue;
+            }
             let mut count = 1;
             while let Some(next) = wanted.get(at + count)
                 && next.page == page + count
                 && is_far(&state, next.page, next.slot)
-                && (span.data.is_some() || count < ZERO_PAGES_MAX)
+                && is_right(&state, at + count, next.page)
             {
                 count += 1;
             }
-            let from = data.get(at * PAGE..).filter(|rest| !rest.is_empty()).unwrap_or(&ZEROS);
-            let from = from.as_ptr() as usize;
+            let from = data[at * PAGE..].as_ptr() as usize;
             let put =
                 self.put(&mut state, (page, count), |uffd, count| uffd.fill(page * PAGE, from, count * PAGE));
             let here = match put {
@@ -408,10 +429,39 @@ impl Monitor {
     }
 
     /// A touch of this page ends as on a disk that fails.
-    fn give_up(&mut self, page: usize) {
+    fn poison(&self, page: usize) {
         let _ = self.far.uffd.poison(page * PAGE, PAGE);
         let _ = self.far.uffd.wake(page * PAGE, PAGE);
-        self.lost.push(page);
         stats::add(&stats::GIVEN_UP, 1);
+    }
+
+    /// Until the server is there again.
+    fn give_up(&mut self, page: usize) {
+        self.poison(page);
+        self.lost.push(page);
+    }
+
+    /// Brings what was given up, once the server is there again; what is brought replaces what fails.
+    fn heal(&mut self) {
+        if self.lost.is_empty() || self.healed.elapsed() < HEAL_PAUSE {
+            return;
+        }
+        self.healed = Instant::now();
+        if !self.far.remote.is_there() {
+            return;
+        }
+        {
+            let state = self.far.state.lock();
+            let first = self.lost.len().saturating_sub(BATCH_PAGES_MAX);
+            for page in self.lost.drain(first..) {
+                let entry = state.table.get(page);
+                if let Some(slot) = entry.slot().filter(|_| entry.place == Place::Far)
+                    && !self.wanted.iter().any(|wanted| wanted.page == page)
+                {
+                    self.wanted.push(Wanted { slot, page, since: None });
+                }
+            }
+        }
+        self.bring();
     }
 }

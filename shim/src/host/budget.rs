@@ -30,6 +30,8 @@ const LEAST: u64 = 256 * 1024;
 const BATCH_PART: u64 = 32;
 /// By what part of the budget it must be exceeded before that is said.
 const TOLD_PART: u64 = 20;
+/// And for how long, in nanoseconds.
+const TOLD_AFTER_NS: u64 = 1_000_000_000;
 /// What may be coming at once, as a part of the budget.
 const COMING_PART: u64 = 8;
 /// Bytes of a region that are counted before its file is looked at.
@@ -68,6 +70,8 @@ pub struct Budget {
     pub(super) maker: AtomicI32,
     /// When a thread that found no page to take out tries again: nanoseconds of the monotonic clock.
     pub(super) again_at: AtomicU64,
+    /// Since when it has been exceeded with nothing to take out: nanoseconds of the monotonic clock, 0 if it is not.
+    over_since: AtomicU64,
     /// It was said that there is nothing to take out.
     told: AtomicBool,
     /// Pages can be taken out here.
@@ -119,6 +123,7 @@ impl Budget {
             limit: AtomicU64::new(limit),
             maker: AtomicI32::new(0),
             again_at: AtomicU64::new(0),
+            over_since: AtomicU64::new(0),
             told: AtomicBool::new(false),
             works,
         })
@@ -219,10 +224,17 @@ impl Budget {
     /// Nothing can be taken out just now: nobody looks again for a while.
     pub(super) fn rest(&self, rest: Duration) {
         let rest = u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX);
-        self.again_at.store(monotonic_ns().saturating_add(rest), Ordering::Relaxed);
-        // A little more for a moment is nobody's concern.
-        let much = self.limit() + self.limit() / TOLD_PART;
-        if self.used() > much && !self.told.swap(true, Ordering::Relaxed) {
+        let now = monotonic_ns();
+        self.again_at.store(now.saturating_add(rest), Ordering::Relaxed);
+        // A little more, or more for a moment, is nobody's concern: a commit may be under way.
+        if self.used() <= self.limit() + self.limit() / TOLD_PART {
+            return self.over_since.store(0, Ordering::Relaxed);
+        }
+        let since = match self.over_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => now,
+            Err(since) => since,
+        };
+        if now.saturating_sub(since) > TOLD_AFTER_NS && !self.told.swap(true, Ordering::Relaxed) {
             log::error!(
                 "the page caches take more than NETMEM_CACHE_BYTES ({} of {} bytes): what they hold is not committed, or in use",
                 self.used(),
@@ -234,6 +246,7 @@ impl Budget {
     /// What was not committed is: it may be taken out.
     pub fn may_go(&self) {
         self.again_at.store(0, Ordering::Relaxed);
+        self.over_since.store(0, Ordering::Relaxed);
     }
 
     fn change(&self, now: u64, before: u64) {
