@@ -180,6 +180,47 @@ fn a_page_that_could_not_be_had_is_there_again_once_the_server_is() {
 }
 
 #[test]
+fn a_server_that_forgot_is_a_sigbus_and_never_zeros() {
+    let Some(mut far) = Far::new() else { return };
+    let (mut program, _) = walk(&far, 16 * MIB, 96).args(["1", "stop"]).spawn(Stdio::piped());
+    let mut said = BufReader::new(program.stdout.take().expect("its output"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("its line");
+    assert_eq!(line, "stopped\n");
+    far.server.restart();
+    program.stdin.as_mut().expect("its input").write_all(b"\n").expect("a program that listens");
+    let mut errors = program.stderr.take().expect("its errors");
+    let status = wait(program, LIMIT).unwrap_or_else(|hang| panic!("{hang}"));
+    let mut text = String::new();
+    errors.read_to_string(&mut text).expect("what it said");
+    assert_eq!(status.signal(), Some(Signal::SIGBUS as i32), "{status} {text}");
+}
+
+#[test]
+fn a_server_that_comes_later_is_found() {
+    let Some(mut far) = Far::new() else { return };
+    far.server.kill();
+    let (mut program, _) = walk(&far, 16 * MIB, 96).args(["1", "stop"]).spawn(Stdio::piped());
+    let mut said = BufReader::new(program.stdout.take().expect("its output"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("its line");
+    assert_eq!(line, "stopped\n");
+    far.server.restart();
+    let start = Instant::now();
+    let resident = |pid: u32| {
+        let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("a program that lives");
+        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number") * 4096
+    };
+    while resident(program.id()) > 48 * MIB {
+        assert!(start.elapsed() < LIMIT, "{} bytes are resident", resident(program.id()));
+        std::thread::yield_now();
+    }
+    program.stdin.as_mut().expect("its input").write_all(b"\n").expect("a program that listens");
+    let status = wait(program, LIMIT).unwrap_or_else(|hang| panic!("{hang}"));
+    assert!(status.success(), "{status}");
+}
+
+#[test]
 fn the_command_says_what_moved_and_ends_as_the_program_did() {
     let Some(far) = Far::new() else { return };
     let walk = compile("tests/far/walk.c", &[]).display().to_string();
