@@ -205,6 +205,10 @@ fn a_server_that_comes_later_is_found() {
     let mut line = String::new();
     said.read_line(&mut line).expect("its line");
     assert_eq!(line, "stopped\n");
+    line.clear();
+    let mut errors = BufReader::new(program.stderr.take().expect("its errors"));
+    errors.read_line(&mut line).expect("what it said");
+    assert!(line.contains("NETMEM_MEMORY_BYTES is not kept"), "{line}");
     far.server.restart();
     let start = Instant::now();
     let resident = |pid: u32| {
