@@ -16,7 +16,7 @@ use netmem_protocol::RegionId;
 
 use super::areas::{self, Area};
 use super::table::{Kept, Place, Table};
-use super::{FAR, Far, STARTED, Settings, still};
+use super::{FAR, Far, STARTED, Settings, far_if_started, still};
 use crate::log;
 use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::errno::Errno;
@@ -64,7 +64,7 @@ static IS_OPEN: AtomicBool = AtomicBool::new(false);
 /// Threads that are in [`keep_from_children`].
 static SETTING: AtomicU32 = AtomicU32::new(0);
 /// Held by the thread that forks. Lock order: before everything of far memory.
-static FORKS: QuietMutex<()> = QuietMutex::new(());
+pub(super) static FORKS: QuietMutex<()> = QuietMutex::new(());
 /// From the keeper to the thread that forks. Lock order: a leaf.
 static HEIR: QuietMutex<Option<Heir>> = QuietMutex::new(None);
 /// The control blocks of the threads that the program made, also of those that have ended: libc keeps their stacks in a list. Lock order: a
@@ -151,7 +151,9 @@ fn bring_controls() {
 /// Before a fork, before any lock that the threads of far memory take.
 pub fn prepare() -> Forking {
     let one = FORKS.lock();
-    let heir = if still::ask() { HEIR.lock().take() } else { None };
+    // As long as nothing can be away, the keeper may be looking for a server.
+    let asked = far_if_started().is_some() && still::ask();
+    let heir = if asked { HEIR.lock().take() } else { None };
     Forking { heir, controls: Some(CONTROLS.lock()), _one: one }
 }
 
@@ -227,8 +229,8 @@ impl Forking {
 
     /// After the fork, in the child, before anything else of it runs.
     pub fn in_child(mut self) -> Result<(), Errno> {
-        still::forget_after_fork();
         let heir = self.heir.take();
+        still::forget_after_fork(heir.is_some());
         // The threads that are made now are noted, too.
         drop(self.controls.take());
         FAR.store(core::ptr::null_mut(), Ordering::Release);
@@ -236,15 +238,12 @@ impl Forking {
         thread::forget_controls_after_fork();
         // SAFETY: the settings are set once, at the start, and never given up.
         let Some(settings) = (unsafe { STARTED.load(Ordering::Acquire).as_ref() }) else { return Ok(()) };
-        let (far, memory) = match heir {
-            None => (None, Vec::new()),
-            Some(heir) => begin_again(settings, heir).map(|(far, memory)| (Some(far), memory))?,
-        };
+        let Some(heir) = heir else { return super::spawn_keeper(settings.clone(), None, None) };
+        let (far, memory) = begin_again(settings, heir)?;
         let count = memory.len();
-        super::spawn_keeper(settings.clone(), far, Some(memory))?;
+        super::spawn_keeper(settings.clone(), Some(far), Some(memory))?;
         still::wait_for_keeper();
-        let registered = far.map_or(0, |far| far.inherited.load(Ordering::Acquire));
-        if registered == count { Ok(()) } else { Err(Errno(libc::ENOMEM)) }
+        if far.inherited.load(Ordering::Acquire) == count { Ok(()) } else { Err(Errno(libc::ENOMEM)) }
     }
 }
 
@@ -271,6 +270,7 @@ fn begin_again(settings: &Settings, heir: Heir) -> Result<(&'static Far, Vec<Are
     }
     let kept = table.kept();
     let far = Far::begin_with(settings, heir.far.blocks, (table, Some(region)))?;
+    far.begins();
     if let Some(taken) = heir.taken {
         taken.store(1, Ordering::Release);
         shm::drop_shared_word(taken);

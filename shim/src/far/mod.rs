@@ -182,7 +182,11 @@ impl Far {
     /// Takes a userfaultfd, a region and a waiting room of so many pages, and starts the monitor.
     fn begin(settings: &Settings, room_pages: usize) -> Result<&'static Far, Errno> {
         let blocks = room_pages.div_ceil(BLOCK_PAGES).max(2);
-        Self::begin_with(settings, blocks, (Table::default(), None))
+        let far = Self::begin_with(settings, blocks, (Table::default(), None))?;
+        // A fork that has begun without it ends without it.
+        let _no_fork = fork::FORKS.lock();
+        far.begins();
+        Ok(far)
     }
 
     /// The same with what a parent left: its table, and a copy of its region.
@@ -231,9 +235,13 @@ impl Far {
             inherited: AtomicUsize::new(0),
         }));
         monitor::start(far)?;
-        FAR.store(core::ptr::from_ref(far).cast_mut(), Ordering::Release);
         log::info!("far memory: pages beyond {} bytes go to {}", settings.memory_bytes, far.remote.server());
         Ok(far)
+    }
+
+    /// From now on pages may be away.
+    fn begins(&'static self) {
+        FAR.store(core::ptr::from_ref(self).cast_mut(), Ordering::Release);
     }
 
     /// Moves pages, all of them to places that are empty. The kernel can say less than it did: where a try that it repeats had to wait for

@@ -54,11 +54,11 @@ pub fn nobody_answers() {
     }
 }
 
-/// In a forked child, which has no keeper yet. The first one that it gets is asked.
-pub fn forget_after_fork() {
+/// In a forked child, which has no keeper yet. The first one that it gets is asked, if it has something to do.
+pub fn forget_after_fork(ask: bool) {
     RUNS.store(false, Ordering::SeqCst);
     PASSES.store(0, Ordering::SeqCst);
-    STEP.store(ASKED, Ordering::SeqCst);
+    STEP.store(if ask { ASKED } else { IDLE }, Ordering::SeqCst);
 }
 
 /// In a forked child: until its keeper has done its part.
@@ -91,7 +91,7 @@ pub fn ask() -> bool {
 
 /// The keeper goes on.
 pub fn over() {
-    if RUNS.load(Ordering::SeqCst) {
+    if STEP.load(Ordering::SeqCst) == READY {
         set(OVER);
     }
 }
