@@ -7,6 +7,7 @@ import os
 import subprocess
 
 from report import Subject, label, milli, over, ratio, shown, table
+from swap import limited, within
 
 PYTHON = "/usr/bin/python3"
 SORT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sort.py")
@@ -50,6 +51,11 @@ class Far(Subject):
         for name, part in PARTS.items():
             values = bench.under("auto", sort, **self.budget((mib + SORT_MORE_MIB) * part))
             bench.note("far sort", name, values, total="sort_ms")
+        limit = int((mib + SORT_MORE_MIB) * PARTS["a quarter"]) << 20
+        with limited(os.path.dirname(bench.options.programs), limit) as (procs, why):
+            if procs is None:
+                return bench.remark("the kernel's swap", f"left out: {why}")
+            bench.note("far sort", "swap", bench.run(within(procs, sort)), total="sort_ms")
 
     def tables(self, bench, at):
         mib = bench.options.mib
@@ -72,6 +78,8 @@ class Far(Subject):
         if base is not None:
             rows = [[name, milli(base and get("far sort", name, "total") and get("far sort", name, "total") * 1e6),
                      ratio(get("far sort", name, "total"), base)] for name in ("without", *PARTS)]
+            swap = get("far sort", "swap", "total")
+            rows.append(["a quarter, by the kernel's swap to a file", milli(swap and swap * 1e6), ratio(swap, base)])
             found.append(table(f"numpy sorts {mib} MiB of numbers; {at.text}", ["budget, of what it needs", "ms", "×"], rows))
         return found
 
@@ -86,6 +94,8 @@ class Far(Subject):
         for name, most in (("half", 2), ("a quarter", 3)):
             yield (f"numpy sort in {name} of its memory, time over that without netmem", "at most", most, " ×",
                    over(get("far sort", name, "total"), get("far sort", "without", "total")))
+        yield ("the same in a quarter, time over that with the kernel's swap to a file", "at most", 1, " ×",
+               over(get("far sort", "a quarter", "total"), get("far sort", "swap", "total")))
 
 
 SUBJECTS = [Far()]

@@ -321,6 +321,7 @@ impl Monitor {
             wanted.since = since;
             return;
         }
+        let before = self.wanted.len();
         self.wanted.push(Wanted { slot, page, since });
         let least = self.far.remote.pages_in_a_round_trip();
         let plan = self.detector.plan(page as u64, self.far.settings.prefetch, least);
@@ -331,7 +332,8 @@ impl Monitor {
             if self.wanted.len() >= BATCH_PAGES_MAX {
                 return;
             }
-            if !self.wanted.iter().any(|wanted| wanted.page == next) {
+            // Those of this plan differ from each other; and who else is wanted was touched.
+            if !self.wanted[..before].iter().any(|wanted| wanted.page == next) {
                 self.wanted.push(Wanted { slot, page: next, since: None });
                 stats::add(&counters::PAGES_AHEAD, 1);
             }
