@@ -21,11 +21,15 @@ use crate::log;
 use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::errno::Errno;
 use crate::sys::mem::{self, PAGE};
+use crate::sys::signal::SignalMask;
 use crate::sys::uffd::memory::Event;
 use crate::sys::{futex, shm, thread};
 
 /// How long a parent keeps a clone for a child that does not take it.
 const CHILD_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long it is tried to bring everybody back from the waiting room.
+const BACK_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a fork needs of far memory, from before it until after it.
 pub struct Forking {
@@ -99,7 +103,8 @@ fn control_pages(control: usize) -> (usize, usize) {
 pub(super) fn is_control(page: usize) -> bool {
     let (from, to) = (page * PAGE, (page + 1) * PAGE);
     let near = (from.saturating_sub(CONTROL_BYTES) + 1)..to + LOCALS_BYTES;
-    CONTROLS.lock().range(near).next_back().is_some()
+    // Who holds it may wait for the monitor.
+    CONTROLS.try_lock().is_none_or(|controls| controls.range(near).next_back().is_some())
 }
 
 /// Whether memory is to be copied to a child that is being made; with the state locked.
@@ -154,21 +159,19 @@ pub fn prepare() -> Forking {
     // As long as nothing can be away, the keeper may be looking for a server.
     let asked = far_if_started().is_some() && still::ask();
     let heir = if asked { HEIR.lock().take() } else { None };
-    Forking { heir, controls: Some(CONTROLS.lock()), _one: one }
+    Forking { heir, controls: None, _one: one }
 }
 
 /// The keeper's part of it, before it stands still.
 pub(super) fn begin(far: &'static Far) {
     bring_controls();
-    far.nobody_waits();
-    let kept = {
+    let all_are_back = far.nobody_waits();
+    let is_empty = {
         let state = far.state.lock();
-        JOURNALED.store(0, Ordering::Relaxed);
         IS_OPEN.store(true, Ordering::SeqCst);
-        state.table.kept()
+        state.table.is_empty()
     };
-    let region =
-        if kept.is_empty() { far.remote.create_unnamed(0) } else { far.remote.clone_unnamed(far.region) };
+    let region = if is_empty { far.remote.create_unnamed(0) } else { far.remote.clone_unnamed(far.region) };
     let region = region.map(|entry| entry.region).map_err(|error| {
         log::error!("far memory: a forked child can't have what is on the server: {error}");
         Errno(error.errno())
@@ -190,6 +193,13 @@ pub(super) fn begin(far: &'static Far) {
             }
         }
     }
+    // The clone has all of it: nothing is sent meanwhile.
+    let kept = {
+        let state = far.state.lock();
+        JOURNALED.store(0, Ordering::Relaxed);
+        state.table.kept()
+    };
+    let region = if all_are_back { region } else { Err(Errno(libc::ENOMEM)) };
     *HEIR.lock() = Some(Heir { far, region, kept, taken: shm::shared_word() });
 }
 
@@ -204,6 +214,8 @@ pub(super) fn end(far: &Far) {
 
 /// A range is registered by a thread of the program: not copied to a child that a clone makes past us, unless it is one that is being made.
 pub(super) fn keep_from_children(start: usize, end: usize) {
+    // A handler may fork, which waits for who is here.
+    let _quiet = SignalMask::block_all();
     SETTING.fetch_add(1, Ordering::SeqCst);
     if !IS_OPEN.load(Ordering::SeqCst) {
         let _ = mem::set_fork(start, end - start, false);
@@ -212,8 +224,14 @@ pub(super) fn keep_from_children(start: usize, end: usize) {
 }
 
 impl Forking {
+    /// Before the fork, after all locks under which a thread may be made, and before that of the heap.
+    pub fn hold_controls(&mut self) {
+        self.controls = Some(CONTROLS.lock());
+    }
+
     /// After the fork, in the parent.
     pub fn in_parent(mut self, forked: bool) {
+        drop(self.controls.take());
         still::has_passed();
         still::over();
         let Some(Heir { far, region, taken, .. }) = self.heir.take() else { return };
@@ -281,13 +299,14 @@ fn begin_again(settings: &Settings, heir: Heir) -> Result<(&'static Far, Vec<Are
 }
 
 impl Far {
-    /// Everybody in the waiting room goes back into the program's memory. The keeper stands still.
-    fn nobody_waits(&self) {
+    /// Everybody in the waiting room goes back into the program's memory, unless there is no memory for that. The keeper stands still.
+    fn nobody_waits(&self) -> bool {
+        let since = Instant::now();
         let mut from = 0;
         loop {
             let mut guard = self.state.lock();
             let state = &mut *guard;
-            let Some((place, page, count)) = state.room.next_waiting(from) else { return };
+            let Some((place, page, count)) = state.room.next_waiting(from) else { return true };
             let (moved, errno) = match self.move_all(page * PAGE, state.room.address(place), count * PAGE) {
                 // Where nothing may be stored just now, or in two mappings: by itself.
                 (0, Some(errno)) if errno != Errno(libc::EAGAIN) => {
@@ -301,7 +320,11 @@ impl Far {
             }
             from = place + (moved / PAGE) as u32;
             match errno {
-                Some(errno) if moved == 0 && errno != Errno(libc::EAGAIN) && !self.uffd.is_changing() => {
+                Some(errno)
+                    if moved == 0
+                        && (errno == Errno(libc::EEXIST)
+                            || self.uffd.covers(page * PAGE, PAGE) == Some(false)) =>
+                {
                     // Its address has ended without a message, or has something new.
                     log::debug!("far memory: page {:#x} can't go back: {errno}", page * PAGE);
                     state.table.drop_range(page..page + 1, |place| state.room.set(place, None));
@@ -309,6 +332,10 @@ impl Far {
                 Some(_) if moved == 0 => {
                     // The monitor has to hear of a change first.
                     drop(guard);
+                    if since.elapsed() > BACK_LIMIT {
+                        log::error!("far memory: a forked child can't have all of it: no memory is free");
+                        return false;
+                    }
                     futex::pause(Duration::from_micros(50));
                 }
                 _ => {}

@@ -181,8 +181,8 @@ impl Keeper {
         while out < wanted && !still::is_asked() {
             self.fill_room(far);
             match far.send(false) {
-                Ok(0) => break,
-                Ok(sent) => {
+                Ok(None) => break,
+                Ok(Some(sent)) => {
                     out += sent;
                     far.allowance.fetch_add(sent as i64, Ordering::Relaxed);
                     far.made_room.fetch_add(1, Ordering::Release);

@@ -35,9 +35,9 @@ struct Sent {
 }
 
 impl Far {
-    /// Sends the blocks that waited longest, with `all` those that are not full too. How many pages of memory were given back; an error was
-    /// logged, and everything waits on.
-    pub(super) fn send(&self, all: bool) -> Result<usize, ()> {
+    /// Sends the blocks that waited longest, with `all` those that are not full too. How many pages of memory were given back, none if there
+    /// was no block; an error was logged, and everything waits on.
+    pub(super) fn send(&self, all: bool) -> Result<Option<usize>, ()> {
         let mut blocks = Vec::new();
         let mut waiting = Vec::new();
         {
@@ -50,7 +50,7 @@ impl Far {
             }
         }
         if blocks.is_empty() {
-            return Ok(0);
+            return Ok(None);
         }
         let address = |place: u32| self.state.lock().room.address(place);
         let base = address(0);
@@ -89,7 +89,7 @@ impl Far {
             self.state.lock().room.emptied(*block);
         }
         stats::add(&counters::PAGES_OUT, sent.len() as u64);
-        Ok(waiting.len())
+        Ok(Some(waiting.len()))
     }
 
     /// What has to be sent; the others are where they belong. Who is zeros is forgotten, and who is as the server has him is far.

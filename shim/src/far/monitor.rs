@@ -368,7 +368,7 @@ impl Monitor {
             if wanted.iter().any(|wanted| wanted.since.is_some()) {
                 log::error!("far memory: pages can't be had: {error}");
             }
-            wanted[came..].iter().for_each(|wanted| self.give_up(wanted.page));
+            wanted[came..].iter().for_each(|wanted| self.give_up(wanted));
         }
         for since in wanted.iter().filter_map(|wanted| wanted.since) {
             stats::add(&counters::WAITED_NS, since.elapsed().as_nanos() as u64);
@@ -390,6 +390,8 @@ impl Monitor {
                 entry.place == Place::Far && entry.slot() == Some(slot)
             };
             if !is_far(&state, page, slot) {
+                // Given up, or moved: who waits there has to look again.
+                let _ = far.uffd.wake(page * PAGE, PAGE);
                 at += 1;
                 continue;
             }
@@ -438,9 +440,16 @@ impl Monitor {
     }
 
     /// Until the server is there again.
-    fn give_up(&mut self, page: usize) {
-        self.poison(page);
-        self.lost.push(page);
+    fn give_up(&mut self, wanted: &Wanted) {
+        let page = wanted.page;
+        let state = self.far.state.lock();
+        let entry = state.table.get(page);
+        if entry.place == Place::Far && entry.slot() == Some(wanted.slot) {
+            self.poison(page);
+            self.lost.push(page);
+        } else {
+            let _ = self.far.uffd.wake(page * PAGE, PAGE);
+        }
     }
 
     /// Brings what was given up, once the server is there again; what is brought replaces what fails.

@@ -229,6 +229,11 @@ impl Table {
         self.slots.dropped.extend(runs);
     }
 
+    /// Whether nothing is known of any page.
+    pub fn is_empty(&self) -> bool {
+        self.windows.is_empty()
+    }
+
     /// What the server has of each page, in order: what a forked child begins with. Nobody may be in the waiting room.
     pub fn kept(&self) -> Vec<Kept> {
         let mut kept = Vec::new();

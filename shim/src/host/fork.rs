@@ -49,7 +49,7 @@ static HELD: Slot = Slot(UnsafeCell::new(None));
 /// Before a fork, in the parent.
 pub extern "C" fn prepare() {
     // It may wait for the server, and its threads for the heap.
-    let far = crate::far::fork::prepare();
+    let mut far = crate::far::fork::prepare();
     let starting = super::STARTING.lock();
     let runtime = runtime_if_started().map(|runtime| {
         let names = runtime.names.lock();
@@ -78,6 +78,7 @@ pub extern "C" fn prepare() {
             _names: names,
         }
     });
+    far.hold_controls();
     // SAFETY: STARTING is held.
     unsafe { *HELD.0.get() = Some(Held { runtime, starting, far }) };
     // The heap's lock comes last: nothing may be allocated while it is held. Signals are blocked by the others.
