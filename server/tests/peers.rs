@@ -354,6 +354,8 @@ fn a_commit_that_has_arrived_is_answered_before_the_server_ends() {
     let commit = unique();
     let pages: Vec<_> = (0..2000u64).map(|at| (at, Some(page(1)))).collect();
     client.stage(region, commit, &pages);
+    // The pages have arrived when what was asked behind them is answered; until then they may be on this side.
+    client.open("a");
     let header = client.header(Kind::Commit, region, 0);
     let mut frame = Vec::new();
     encode_frame(header, &commit_body(commit, pages.len() as u64, 1), &mut frame).expect("a frame");
