@@ -60,7 +60,7 @@ END
         /usr/bin/python3 $L/sums.py > $L/plain
         $R /usr/bin/python3 $L/sums.py > $L/ours
         diff $L/plain $L/ours; cat $L/ours"#;
-    keeps(48 * MIB, 150 * MIB, script);
+    keeps(24 * MIB, 75 * MIB, script);
 }
 
 #[test]
@@ -159,11 +159,11 @@ fn redis_keeps_all_keys_and_saves_and_loads_them() {
             > $L/log 2>&1 & pid=$!
             until $C ping 2>/dev/null | grep -q PONG; do kill -0 $pid || { cat $L/log; exit 1; }; done; }
         start
-        redis-benchmark -s $L/redis.sock -q -t set -n $((300000 * FACTOR)) -r $((150000 * FACTOR)) -d 1000 -P 32 > /dev/null
-        before=$($C debug digest); keys=$($C dbsize); test $keys -gt 100000
-        redis-benchmark -s $L/redis.sock -q -t get -n 25000 -r $((150000 * FACTOR)) -P 32 > /dev/null
+        redis-benchmark -s $L/redis.sock -q -t set -n $((150000 * FACTOR)) -r $((75000 * FACTOR)) -d 1000 -P 32 > /dev/null
+        before=$($C debug digest); keys=$($C dbsize); test $keys -gt 50000
+        redis-benchmark -s $L/redis.sock -q -t get -n 25000 -r $((75000 * FACTOR)) -P 32 > /dev/null
         $C bgsave > /dev/null
-        redis-benchmark -s $L/redis.sock -q -t get -n 25000 -r $((150000 * FACTOR)) -P 32 > /dev/null
+        redis-benchmark -s $L/redis.sock -q -t get -n 25000 -r $((75000 * FACTOR)) -P 32 > /dev/null
         while $C info persistence | grep -q rdb_bgsave_in_progress:1; do :; done
         $C info persistence | grep -q rdb_last_bgsave_status:ok
         test "$before" = "$($C debug digest)"
@@ -173,7 +173,7 @@ fn redis_keeps_all_keys_and_saves_and_loads_them() {
         test "$($C dbsize)" = "$keys"; test "$before" = "$($C debug digest)"
         $C shutdown nosave > /dev/null 2>&1 || true; wait $pid
         echo kept"#;
-    let said = keeps(48 * MIB, 150 * MIB, script);
+    let said = keeps(24 * MIB, 75 * MIB, script);
     assert!(said.is_none_or(|said| said == "kept\n"));
 }
 
