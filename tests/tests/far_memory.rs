@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use netmem_tests::built::{built, compile};
@@ -136,23 +136,48 @@ fn a_program_goes_on_over_restarts_of_a_server_with_a_store() {
     assert!(far.told().get("far_pages_out").is_some_and(|pages| pages * 4096 > 80 * MIB), "{:?}", far.told());
 }
 
-#[test]
-fn while_the_server_is_away_a_page_that_is_away_is_a_sigbus_and_never_something_else() {
-    let Some(mut far) = Far::new() else { return };
-    let run = walk(&far, 16 * MIB, 96).args(["1", "stop"]).env("NETMEM_TIMEOUT_MS", "500");
+/// A walk that has filled its memory and waits for a line, and what it says from then on.
+fn stopped(run: Run) -> (Child, BufReader<ChildStdout>) {
     let (mut program, _) = run.spawn(Stdio::piped());
     let mut said = BufReader::new(program.stdout.take().expect("its output"));
+    hears(&mut said, "stopped\n");
+    (program, said)
+}
+
+fn hears(said: &mut impl BufRead, what: &str) {
     let mut line = String::new();
     said.read_line(&mut line).expect("its line");
-    assert_eq!(line, "stopped\n");
-    far.server.kill();
-    let start = Instant::now();
+    assert_eq!(line, what);
+}
+
+fn go_on(program: &mut Child) {
     program.stdin.as_mut().expect("its input").write_all(b"\n").expect("a program that listens");
+}
+
+/// What it said on standard error, of a program that ended by SIGBUS.
+fn ends_by_sigbus(mut program: Child) -> String {
     let mut errors = program.stderr.take().expect("its errors");
     let status = wait(program, LIMIT).unwrap_or_else(|hang| panic!("{hang}"));
     let mut text = String::new();
     errors.read_to_string(&mut text).expect("what it said");
     assert_eq!(status.signal(), Some(Signal::SIGBUS as i32), "{status} {text}");
+    text
+}
+
+fn ends_well(program: Child) {
+    let status = wait(program, LIMIT).unwrap_or_else(|hang| panic!("{hang}"));
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn while_the_server_is_away_a_page_that_is_away_is_a_sigbus_and_never_something_else() {
+    let Some(mut far) = Far::new() else { return };
+    let run = walk(&far, 16 * MIB, 96).args(["1", "stop"]).env("NETMEM_TIMEOUT_MS", "500");
+    let (mut program, _said) = stopped(run);
+    far.server.kill();
+    let start = Instant::now();
+    go_on(&mut program);
+    let text = ends_by_sigbus(program);
     assert!(text.contains("far memory: pages can't be had"), "{text}");
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
@@ -161,51 +186,31 @@ fn while_the_server_is_away_a_page_that_is_away_is_a_sigbus_and_never_something_
 fn a_page_that_could_not_be_had_is_there_again_once_the_server_is() {
     let Some(mut far) = Far::with(|| Server::durable(&[])) else { return };
     let run = walk(&far, 16 * MIB, 96).args(["1", "lost"]).env("NETMEM_TIMEOUT_MS", "500");
-    let (mut program, _) = run.spawn(Stdio::inherit());
-    let mut said = BufReader::new(program.stdout.take().expect("its output"));
-    let mut listen = |what: &str| {
-        let mut line = String::new();
-        said.read_line(&mut line).expect("its line");
-        assert_eq!(line, what);
-    };
-    listen("stopped\n");
+    let (mut program, mut said) = stopped(run);
     far.server.kill();
-    program.stdin.as_mut().expect("its input").write_all(b"\n").expect("a program that listens");
-    listen("lost\n");
+    go_on(&mut program);
+    hears(&mut said, "lost\n");
     far.server.restart();
-    program.stdin.as_mut().expect("its input").write_all(b"\n").expect("a program that listens");
-    listen("ok\n");
-    let status = wait(program, LIMIT).unwrap_or_else(|hang| panic!("{hang}"));
-    assert!(status.success(), "{status}");
+    go_on(&mut program);
+    hears(&mut said, "ok\n");
+    ends_well(program);
 }
 
 #[test]
 fn a_server_that_forgot_is_a_sigbus_and_never_zeros() {
     let Some(mut far) = Far::new() else { return };
-    let (mut program, _) = walk(&far, 16 * MIB, 96).args(["1", "stop"]).spawn(Stdio::piped());
-    let mut said = BufReader::new(program.stdout.take().expect("its output"));
-    let mut line = String::new();
-    said.read_line(&mut line).expect("its line");
-    assert_eq!(line, "stopped\n");
+    let (mut program, _said) = stopped(walk(&far, 16 * MIB, 96).args(["1", "stop"]));
     far.server.restart();
-    program.stdin.as_mut().expect("its input").write_all(b"\n").expect("a program that listens");
-    let mut errors = program.stderr.take().expect("its errors");
-    let status = wait(program, LIMIT).unwrap_or_else(|hang| panic!("{hang}"));
-    let mut text = String::new();
-    errors.read_to_string(&mut text).expect("what it said");
-    assert_eq!(status.signal(), Some(Signal::SIGBUS as i32), "{status} {text}");
+    go_on(&mut program);
+    ends_by_sigbus(program);
 }
 
 #[test]
 fn a_server_that_comes_later_is_found() {
     let Some(mut far) = Far::new() else { return };
     far.server.kill();
-    let (mut program, _) = walk(&far, 16 * MIB, 96).args(["1", "stop"]).spawn(Stdio::piped());
-    let mut said = BufReader::new(program.stdout.take().expect("its output"));
+    let (mut program, _said) = stopped(walk(&far, 16 * MIB, 96).args(["1", "stop"]));
     let mut line = String::new();
-    said.read_line(&mut line).expect("its line");
-    assert_eq!(line, "stopped\n");
-    line.clear();
     let mut errors = BufReader::new(program.stderr.take().expect("its errors"));
     errors.read_line(&mut line).expect("what it said");
     assert!(line.contains("NETMEM_MEMORY_BYTES is not kept"), "{line}");
@@ -219,9 +224,8 @@ fn a_server_that_comes_later_is_found() {
         assert!(start.elapsed() < LIMIT, "{} bytes are resident", resident(program.id()));
         std::thread::yield_now();
     }
-    program.stdin.as_mut().expect("its input").write_all(b"\n").expect("a program that listens");
-    let status = wait(program, LIMIT).unwrap_or_else(|hang| panic!("{hang}"));
-    assert!(status.success(), "{status}");
+    go_on(&mut program);
+    ends_well(program);
 }
 
 #[test]

@@ -112,8 +112,8 @@ pub unsafe fn refuse_region(program: Program) -> Outcome<CString> {
         }
         Program::At(_) | Program::Searched(_) => libc::AT_FDCWD,
     };
-    // SAFETY: the caller's.
     let searched = matches!(program, Program::Searched(_))
+        // SAFETY: the caller's.
         && unsafe { app::path(path) }.is_some_and(|path| !path.contains('/'));
     if searched {
         return Err(NOT_OURS);

@@ -228,8 +228,8 @@ pub fn seek(number: i32, offset: i64, whence: i32) -> Outcome<i64> {
         let end = (first + SEEK_STEP).min((size as u64).div_ceil(4096));
         let here = handle.using(first * 4096, (end - first) * 4096)?;
         handle.bring_in(first, end)?;
-        // SAFETY: by value.
         let found =
+            // SAFETY: by value.
             unsafe { call(libc::SYS_lseek, [number as usize, at as usize, whence as usize, 0, 0, 0]) };
         drop(here);
         let known = (end * 4096) as i64;

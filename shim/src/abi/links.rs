@@ -161,8 +161,8 @@ fn open_local(local: &str, flags: i32) -> Result<i32, Errno> {
 pub unsafe fn foreign(path: *const c_char, number: i32) -> i32 {
     if number >= 0 && !in_shared_memory_child_quick(number) {
         // `/dev/stdin` and `/proc/self/fd/3` are other names of what may be one of ours; that is found out at the first use.
-        // SAFETY: the caller's.
         let alias =
+            // SAFETY: the caller's.
             unsafe { app::path_starts_with(path, b"/proc/") || app::path_starts_with(path, b"/dev/") };
         if alias {
             fds::forget(number);
@@ -332,8 +332,8 @@ pub fn duplicate_onto(from: i32, to: i32, flags: i32) -> Outcome<i32> {
         commit_if_locked(to)?;
         commit_if_last(to)?;
     }
-    // SAFETY: descriptors by value.
     let number =
+        // SAFETY: descriptors by value.
         unsafe { call(libc::SYS_dup3, [from as usize, to as usize, flags as usize, 0, 0, 0])? } as i32;
     fds::copied(from, number);
     Ok(number)

@@ -130,8 +130,8 @@ fn is_private(flags: i32) -> bool {
 }
 
 fn access_of(number: i32) -> Result<(bool, bool), Errno> {
-    // SAFETY: by value.
     let flags =
+        // SAFETY: by value.
         unsafe { call(libc::SYS_fcntl, [number as usize, libc::F_GETFL as usize, 0, 0, 0, 0])? } as i32;
     if flags & libc::O_PATH != 0 {
         return Err(Errno(libc::EBADF));

@@ -18,8 +18,8 @@ pub fn give_back(number: i32, before: u64, filled: usize) {
 }
 
 fn go_to(number: i32, at: u64) {
-    // SAFETY: by value.
     let _ =
+        // SAFETY: by value.
         unsafe { call(libc::SYS_lseek, [number as usize, at as usize, libc::SEEK_SET as usize, 0, 0, 0]) };
 }
 

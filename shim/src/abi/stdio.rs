@@ -402,8 +402,8 @@ pub fn prints_to_ours(number: c_int) -> bool {
 pub unsafe fn print(number: c_int, text: *const c_char, length: usize) -> Outcome<c_int> {
     let mut done = 0;
     while done < length {
-        // SAFETY: inside the text.
         let wrote =
+            // SAFETY: inside the text.
             unsafe { super::exports::transfers::nm_write(number, text.add(done).cast(), length - done) };
         if wrote < 0 {
             return Err(crate::sys::errno::get().into());

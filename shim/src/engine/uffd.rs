@@ -338,8 +338,8 @@ impl UffdEngine {
         }
         mem::no_huge_pages(aside, mem::PAGE);
         let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-        // SAFETY: what it replaces is the mapping of nothing that `fail_page` put there, or the page itself after a failure here.
         let moved = mem::set_fork(aside, mem::PAGE, false)
+            // SAFETY: what it replaces is the mapping of nothing that `fail_page` put there, or the page itself after a failure here.
             .and_then(|()| unsafe { mem::mremap(aside, mem::PAGE, mem::PAGE, how, at) });
         if moved.is_err() {
             // SAFETY: it is still where nobody knows it.

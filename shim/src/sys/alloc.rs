@@ -75,8 +75,8 @@ unsafe impl dlmalloc::Allocator for RawPages {
     }
 
     fn free_part(&self, ptr: *mut u8, oldsize: usize, newsize: usize) -> bool {
-        // SAFETY: the tail of one of dlmalloc's own mappings, which it no longer uses.
         !is_spare(ptr)
+            // SAFETY: the tail of one of dlmalloc's own mappings, which it no longer uses.
             && unsafe { raw(libc::SYS_munmap, [ptr as usize + newsize, oldsize - newsize, 0, 0, 0, 0]) == 0 }
     }
 
