@@ -135,6 +135,33 @@ pub struct Reclaim {
     pub holds: Vec<(RegionId, u32)>,
 }
 
+/// Stages pages that another region has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageFrom {
+    /// The commit that they belong to; not 0.
+    pub commit: CommitId,
+    /// Whose pages they are, at its newest epoch.
+    pub from: RegionId,
+    /// Which: at the same places in both. At most [`crate::STAGE_FROM_PAGES_MAX`] of them.
+    pub runs: Vec<Run>,
+}
+
+impl StageFrom {
+    /// Whether every run lies inside the largest region, and all are few enough. Returns their pages.
+    pub fn check(&self) -> Result<u64, ProtocolError> {
+        let lies_inside =
+            |run: &Run| run.count > 0 && run.first.0 < PAGE_INDEX_END && run.end() <= PAGE_INDEX_END;
+        let pages = self.runs.iter().map(|run| u64::from(run.count)).sum();
+        if self.commit == CommitId(0)
+            || !self.runs.iter().all(lies_inside)
+            || pages > crate::STAGE_FROM_PAGES_MAX
+        {
+            return Err(ProtocolError::Malformed { what: "StageFrom: commit or runs" });
+        }
+        Ok(pages)
+    }
+}
+
 /// Takes what another client holds, too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inherit {

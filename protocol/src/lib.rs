@@ -55,6 +55,8 @@ pub const FRAME_RUNS_MAX: u32 = FRAME_PAGES_MAX;
 /// Bytes of body in one frame at the most: a full page frame, 16 + 256 × 16 + 256 × 8 + 256 × 4096 = 1,054,736,
 /// rounded up to leave room for control bodies.
 pub const FRAME_BODY_MAX: u32 = 1_114_112;
+/// Pages in one `StageFrom` at the most: 16 MiB of which none are on the wire.
+pub const STAGE_FROM_PAGES_MAX: u64 = 4096;
 /// Regions in one commit at the most.
 pub const COMMIT_REGIONS_MAX: usize = 64;
 /// Bytes in a region's name at the most, `/` included (Linux PATH_MAX is 4096 with the prefix before it).

@@ -3,7 +3,7 @@
 //! Owns: the list of kinds. Called by: codec, both peers. Must not: interpret bodies.
 
 /// What a frame is. Requests have even numbers below 0x8000; the answer to request `k` is `k | 0x8000`, or
-/// [`Kind::Error`]. `Stage` has no answer of its own: the `Commit` that follows reports for all of them.
+/// [`Kind::Error`]. `Stage` and `StageFrom` have no answers of their own: the `Commit` that follows reports for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum Kind {
@@ -64,12 +64,18 @@ pub enum Kind {
     /// Makes a region without a name that begins as another is, which it outlives, and which ends with its last holder. Header: region, the
     /// other's, in the answer too. Answer [`crate::control::Entry`] of the new one.
     CloneUnnamed = 0x0054,
+    /// Keeps a region without a name for as long as a client of the asking cache is connected, and a lease longer. Header: region; 0: one that is
+    /// made for it, empty. Answer [`crate::control::Entry`].
+    Keep = 0x0056,
     /// The last commits of a region, and its snapshots. Body: [`crate::control::Lookup`]; answer [`crate::control::History`].
     History = 0x0052,
     /// Pages at an epoch. Header: region, epoch. Body: runs ([`crate::pages`]); answer: a page body.
     Fetch = 0x0040,
     /// Pages for a commit that is to come. Header: region. Body: a page body that names the commit. No answer.
     Stage = 0x0042,
+    /// Pages for a commit that is to come, as the newest epoch of another region has them. Header: region. Body: [`crate::control::StageFrom`]. No
+    /// answer.
+    StageFrom = 0x004e,
     /// Makes everything staged under a commit visible. Header: region. Body: [`crate::control::Commit`]; answer [`crate::control::Committed`].
     Commit = 0x0044,
     /// Whether a commit whose answer was lost has happened. Header: region. Body: [`crate::control::CommitStatus`]; answer
@@ -92,7 +98,7 @@ pub const ANSWER: u16 = 0x8000;
 
 impl Kind {
     /// All kinds of request, for tests and tables.
-    pub const REQUESTS: [Kind; 35] = [
+    pub const REQUESTS: [Kind; 37] = [
         Kind::Ping,
         Kind::Open,
         Kind::OpenId,
@@ -117,9 +123,11 @@ impl Kind {
         Kind::RemoveSnapshot,
         Kind::Clone,
         Kind::CloneUnnamed,
+        Kind::Keep,
         Kind::History,
         Kind::Fetch,
         Kind::Stage,
+        Kind::StageFrom,
         Kind::Commit,
         Kind::CommitStatus,
         Kind::CommitTogether,

@@ -18,7 +18,7 @@ use netmem_protocol::control::{
     Changes, ChangesUntil, CloneRegion, Commit, CommitStatus, CommitTogether, Committed, CommittedTogether,
     CreateUnnamed, Entry, ErrorBody, History, Inherit, Link, List, Listing, Lookup, MakeDir, MakeSymlink,
     Names, Open, Reclaim, Remove, Rename, Resize, Resolve, Resolved, ScrubAfter, Scrubbed, ServerStat,
-    SetAttr, Snapshot, Snapshotted,
+    SetAttr, Snapshot, Snapshotted, StageFrom,
 };
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
@@ -93,7 +93,8 @@ fn body<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(bytes: &[
 }
 
 fn all_bodies(bytes: &[u8]) -> u64 {
-    let requests: [fn(&[u8]) -> u64; 25] = [
+    let requests: [fn(&[u8]) -> u64; 26] = [
+        body::<StageFrom>,
         body::<Open>,
         body::<CreateUnnamed>,
         body::<Snapshot>,

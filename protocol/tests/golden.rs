@@ -4,7 +4,7 @@ use netmem_protocol::activity::{
     CAPABILITY_ACTIVITY, ClientActivities, ClientActivity, ClientsAfter, Latencies, RegionActivities,
     RegionActivity, RegionsAfter, Served, ServerActivity,
 };
-use netmem_protocol::control::{Commit, Create, Entry, EntryKind, Open};
+use netmem_protocol::control::{Commit, Create, Entry, EntryKind, Open, StageFrom};
 use netmem_protocol::pages::encode_fetch;
 use netmem_protocol::{
     CacheId, ClientHello, ClientId, CommitId, Epoch, FRAME_BODY_MAX, FrameParser, Header, HelloStatus, Kind,
@@ -132,6 +132,15 @@ fn frames_have_these_bytes() {
         concat!("00000000", "5400", "0000", "0500000000000000", "0600000000000000", "0700000000000000");
     assert_eq!(hex(&out), body_is_empty);
     assert_eq!(Kind::CloneUnnamed.answer(), 0x8054);
+    assert_eq!((Kind::Keep as u16, Kind::Keep.answer()), (0x0056, 0x8056));
+
+    let runs = vec![Run::new(3, 2), Run::new(300, 1)];
+    let from = StageFrom { commit: CommitId(9), from: RegionId(8), runs };
+    out.clear();
+    encode_frame(header(Kind::StageFrom as u16), &from, &mut out).unwrap();
+    assert_eq!(hex(&out[4..6]), "4e00");
+    assert_eq!(hex(&out[32..]), "0908020302fb2c0101");
+    assert_eq!(from.check(), Ok(3));
 
     let entry = Entry {
         kind: EntryKind::Symlink,

@@ -2,7 +2,7 @@
 //!
 //! Owns: the namespace, the holds, the leases. Called by: requests, session, housekeeping. Must not: be asked on the hot path.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,14 @@ impl Default for Client {
     }
 }
 
+/// The page cache of a host.
+#[derive(Default)]
+struct Cache {
+    presence: Presence,
+    /// Regions that it keeps: one hold of each.
+    keeps: BTreeSet<RegionId>,
+}
+
 #[derive(Default)]
 struct State {
     names: Namespace,
@@ -66,7 +74,7 @@ struct State {
     /// What shows snapshots: of which region, and under which name.
     frozen: HashMap<RegionId, (RegionId, String)>,
     clients: BTreeMap<ClientId, Client>,
-    caches: HashMap<CacheId, Presence>,
+    caches: HashMap<CacheId, Cache>,
     last_region: u64,
     /// Regions without a name and a hold that could not end yet: soon after the start, or because the store did not take it.
     left: Vec<RegionId>,
@@ -122,7 +130,7 @@ impl Catalog {
     /// A connection from `address` begins. Returns where its client's traffic is counted.
     pub fn enter(&self, who: Who, address: String) -> Arc<Traffic> {
         let mut state = self.state();
-        state.caches.entry(who.cache).or_default().enter();
+        state.caches.entry(who.cache).or_default().presence.enter();
         let client = state.clients.entry(who.client).or_default();
         client.presence.enter();
         client.address = address;
@@ -136,7 +144,7 @@ impl Catalog {
             client.presence.leave(now);
         }
         if let Some(cache) = state.caches.get_mut(&who.cache) {
-            cache.leave(now);
+            cache.presence.leave(now);
         }
     }
 
@@ -157,10 +165,14 @@ impl Catalog {
                 ended.extend(self.release(&mut state, region, count));
             }
         }
-        let over = |cache: &Presence| cache.is_over(now, lease);
+        let over = |cache: &Cache| cache.presence.is_over(now, lease);
         let caches: Vec<CacheId> =
             state.caches.iter().filter(|(_, cache)| over(cache)).map(|(id, _)| *id).collect();
-        state.caches.retain(|_, cache| !over(cache));
+        for id in &caches {
+            for region in state.caches.remove(id).unwrap_or_default().keeps {
+                ended.extend(self.release(&mut state, region, 1));
+            }
+        }
         let regions: Vec<Arc<Region>> = if caches.is_empty() {
             Vec::new()
         } else {
@@ -399,6 +411,31 @@ impl Catalog {
         let region = self.new_region(&mut state, make, |_, _| Ok(()))?;
         let entry = self.hold(&mut state, who, region.id)?;
         Ok(Entry { created: true, ..entry })
+    }
+
+    /// `Keep`.
+    pub fn keep_for_cache(&self, who: Who, id: RegionId) -> Answer<Entry> {
+        let mut state = self.state();
+        let region = if id == RegionId(0) {
+            self.check_room(&state)?;
+            let make = |id| Region::new(id, UNNAMED_MODE, 0, self.memory.reaper.clone());
+            self.new_region(&mut state, make, |_, _| Ok(()))?
+        } else {
+            self.memory.region(id)?
+        };
+        if let Some(kept) = state.kept.get(&region.id)
+            && (state.names.links(region.id) > 0 || !Arc::ptr_eq(&kept.region, &region))
+        {
+            let text = format!("region {} has a name, and stays for that", region.id);
+            return Err(Refusal::new(ErrorCode::Invalid, text));
+        }
+        if state.caches.entry(who.cache).or_default().keeps.insert(region.id)
+            && let Some(kept) = state.kept.get_mut(&region.id)
+        {
+            kept.holds += 1;
+            region.set_ended(false);
+        }
+        Ok(Entry { created: id == RegionId(0), links: 0, ..region.open_entry(who.cache) })
     }
 
     /// `Close`.

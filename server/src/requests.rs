@@ -152,7 +152,7 @@ fn nothing(bytes: &[u8], what: &'static str) -> Result<(), Failure> {
 }
 
 impl Shared {
-    /// Serves a request other than `Fetch` and `Stage` and appends its answer to `out`.
+    /// Serves a request other than `Fetch`, `Stage` and `StageFrom`, and appends its answer to `out`.
     pub fn serve(
         &self,
         asker: Asker<'_>,
@@ -193,6 +193,10 @@ impl Shared {
                 reply.entry(&catalog.open_id(who, id)?)
             }
             Kind::CreateUnnamed => reply.entry(&catalog.create_unnamed(who, &body(bytes, "CreateUnnamed")?)?),
+            Kind::Keep => {
+                nothing(bytes, "Keep")?;
+                reply.entry(&catalog.keep_for_cache(who, id)?)
+            }
             Kind::Close => {
                 nothing(bytes, "Close")?;
                 reply.empty(catalog.close(who, id)?)
@@ -289,7 +293,7 @@ impl Shared {
                 nothing(bytes, "View")?;
                 reply.empty(region()?.view(who.cache, epoch)?)
             }
-            Kind::Fetch | Kind::Stage | Kind::Error => {
+            Kind::Fetch | Kind::Stage | Kind::StageFrom | Kind::Error => {
                 let text = "a request that this server does not take here";
                 Err(Failure::Refused(Refusal::new(ErrorCode::Unsupported, text)))
             }

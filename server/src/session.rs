@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netmem_protocol::activity::CAPABILITY_ACTIVITY;
+use netmem_protocol::control::StageFrom;
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
     CAPABILITY_SUMS, ClientHello, CommitId, ErrorCode, Header, HelloStatus, Kind, PAGE_SIZE, PageBody,
-    PageBodyBuilder, ProtocolError, ServerHello, VERSION_MAX, VERSION_MIN,
+    PageBodyBuilder, ProtocolError, ServerHello, VERSION_MAX, VERSION_MIN, decode_body,
 };
 
 use crate::content::{Content, Lent};
@@ -278,6 +279,7 @@ impl Session {
         match Kind::from_request(header.kind) {
             Some(Kind::Fetch) => self.fetch(header, body, turn),
             Some(Kind::Stage) => Ok(self.stage(header, body)),
+            Some(Kind::StageFrom) => Ok(self.stage_from(header, body)),
             Some(kind) => {
                 self.unsent.commits += u32::from(matches!(kind, Kind::Commit | Kind::CommitTogether));
                 let lane = self.shared.stats.lane(self.place.number());
@@ -306,6 +308,21 @@ impl Session {
         };
         self.staging.add(header.region, &body, self.shared.region_pages_max(), &self.shared.memory);
         Next::Go
+    }
+
+    fn stage_from(&mut self, header: &Header, body: &[u8]) -> Next {
+        let parsed = decode_body::<StageFrom>(body, "StageFrom").and_then(|body| Ok((body.check()?, body)));
+        match parsed {
+            Ok((pages, body)) => {
+                let most = self.shared.region_pages_max();
+                self.staging.add_from(header.region, (&body, pages), most, &self.shared.memory);
+                Next::Go
+            }
+            Err(error) => {
+                self.refuse(header, &malformed(&error));
+                Next::End
+            }
+        }
     }
 
     fn fetch(&mut self, header: &Header, body: &[u8], turn: &mut Turn<'_, '_>) -> io::Result<Next> {
@@ -377,7 +394,7 @@ impl Session {
             stats::add(&counts.pages_sent, pages.len() as u64);
         }
         let bytes = self.out.len() + pages.len() * PAGE_SIZE;
-        let written = write_ready(&self.socket, &mut slices_of(&self.out, pages.iter().map(|page| &**page)))?;
+        let written = self.socket.write_ready(&mut slices_of(&self.out, pages.iter().map(|page| &**page)))?;
         if written < bytes {
             // A peer that does not read keeps the pages it asked for, and not the epoch that they are of.
             let kept: Vec<PageRef> = pages.into_iter().map(Lent::keep).collect();
@@ -448,23 +465,6 @@ fn may_take_long(header: &Header, body: &[u8]) -> bool {
 /// What goes out before pages, and the pages.
 fn slices_of<'a>(front: &'a [u8], pages: impl Iterator<Item = &'a PageRef>) -> Vec<IoSlice<'a>> {
     std::iter::once(front).chain(pages.map(|page| &page[..])).map(IoSlice::new).collect()
-}
-
-/// Sends what the peer can take without waiting. Returns how many bytes that was.
-fn write_ready(socket: &Socket, mut slices: &mut [IoSlice<'_>]) -> io::Result<usize> {
-    let mut written = 0;
-    while !slices.is_empty() {
-        match socket.write_some(slices) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(taken) => {
-                written += taken;
-                IoSlice::advance_slices(&mut slices, taken);
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(written)
 }
 
 /// Sends all of it, without waiting if the peer can take it.

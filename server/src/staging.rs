@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use netmem_protocol::{COMMIT_REGIONS_MAX, CommitId, ErrorCode, PAGE_SIZE, PageBody, RegionId, RunKind};
+use netmem_protocol::control::StageFrom;
+use netmem_protocol::{
+    COMMIT_REGIONS_MAX, CommitId, Epoch, ErrorCode, PAGE_SIZE, PageBody, RegionId, Run, RunKind,
+};
 
 use crate::memory::Memory;
 use crate::refusal::{Answer, Refusal};
@@ -146,6 +149,27 @@ impl Staging {
         }
     }
 
+    /// Takes in the pages of one `StageFrom`, so many. Those that are in memory are shared and not copied.
+    pub fn add_from(
+        &mut self,
+        region: RegionId,
+        (body, pages): (&StageFrom, u64),
+        region_pages_max: u64,
+        memory: &Memory,
+    ) {
+        let staged = self.commits.entry((body.commit, region)).or_default();
+        if staged.error.is_none()
+            && let Err(refusal) = staged.take_from(region, body, region_pages_max, memory)
+        {
+            staged.parts = Vec::new();
+            staged.error = Some(refusal);
+        }
+        staged.pages += pages;
+        if self.commits.len() > COMMITS_STAGED_MAX {
+            self.commits.pop_first();
+        }
+    }
+
     /// Whether nothing is.
     pub fn is_empty(&self) -> bool {
         self.commits.is_empty()
@@ -157,6 +181,18 @@ impl Staging {
     }
 }
 
+/// Whether a region can have these pages.
+fn allow(run: Run, region_pages_max: u64) -> Answer<()> {
+    if run.end() <= region_pages_max {
+        return Ok(());
+    }
+    let text = format!(
+        "page {} is behind the largest region this server allows ({region_pages_max} pages, --max-region)",
+        run.end() - 1
+    );
+    Err(Refusal::new(ErrorCode::TooLarge, text))
+}
+
 impl StagedCommit {
     fn take<'a>(
         &mut self,
@@ -166,13 +202,7 @@ impl StagedCommit {
         memory: &Memory,
     ) -> Answer<()> {
         memory.region(region)?;
-        if let Some(wire) = body.runs().find(|wire| wire.run.end() > region_pages_max) {
-            let text = format!(
-                "page {} is behind the largest region this server allows ({region_pages_max} pages, --max-region)",
-                wire.run.end() - 1
-            );
-            return Err(Refusal::new(ErrorCode::TooLarge, text));
-        }
+        body.runs().try_for_each(|wire| allow(wire.run, region_pages_max))?;
         let mut sums = body.sums();
         for (page, content) in pages {
             let Some(content) = content else {
@@ -194,6 +224,26 @@ impl StagedCommit {
                 self.add_zero(page)?;
             } else {
                 self.parts.push(Staged::Data(page, sealed));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_from(
+        &mut self,
+        region: RegionId,
+        body: &StageFrom,
+        region_pages_max: u64,
+        memory: &Memory,
+    ) -> Answer<()> {
+        memory.region(region)?;
+        body.runs.iter().try_for_each(|run| allow(*run, region_pages_max))?;
+        let root = memory.region(body.from)?.root(Epoch(0))?;
+        let mut cursor = root.tree.cursor();
+        for page in body.runs.iter().flat_map(|run| run.first.0..run.end()) {
+            match cursor.get(page) {
+                Some(content) => self.parts.push(Staged::Data(page, content.load(memory)?.keep())),
+                None => self.add_zero(page)?,
             }
         }
         Ok(())

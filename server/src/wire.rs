@@ -132,6 +132,23 @@ impl Socket {
         }
     }
 
+    /// Sends what the peer can take without waiting. Returns how many bytes that was.
+    pub fn write_ready(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<usize> {
+        let mut written = 0;
+        while !slices.is_empty() {
+            match self.write_some(slices) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(taken) => {
+                    written += taken;
+                    IoSlice::advance_slices(&mut slices, taken);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
     /// Writes all of it, gathering, and waits for the peer where it must.
     pub fn write_all(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         IoSlice::advance_slices(&mut slices, 0);

@@ -19,7 +19,7 @@ use netmem_protocol::activity::{ClientsAfter, RegionsAfter};
 use netmem_protocol::control::{
     ChangesUntil, CloneRegion, Commit, CommitStatus, CommitTogether, Create, CreateUnnamed, Inherit, Link,
     List, Lookup, MakeDir, MakeSymlink, Open, Reclaim, Remove, Rename, Resize, Resolve, ScrubAfter, SetAttr,
-    Snapshot,
+    Snapshot, StageFrom,
 };
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::pages::encode_fetch;
@@ -149,9 +149,17 @@ fn request(dice: &mut Dice, number: u64, with_sums: bool) -> Vec<u8> {
             bytes.extend_from_slice(&data);
             raw(header, &bytes)
         }
+        Kind::StageFrom => {
+            let mut run = || {
+                Run::new(if value % 5 == 0 { dice.number() } else { dice.below(70) }, dice.below(9) as u32)
+            };
+            let runs = vec![run(), run()];
+            frame(&body(StageFrom { commit, from: dice.region(), runs }))
+        }
         Kind::Ping
         | Kind::OpenId
         | Kind::CloneUnnamed
+        | Kind::Keep
         | Kind::Close
         | Kind::ServerStat
         | Kind::Names
@@ -239,7 +247,8 @@ fn setting(name: &str) -> Option<u64> {
 fn fuzz(arguments: &[&str]) {
     let mut server = Process::start(&[&["--max-memory", "8M"], arguments].concat());
     let address = server.address();
-    let mut witness = Client::connect(address);
+    // Not one changed bit away from those that play: as one of them it could move its view.
+    let mut witness = Client::as_one(address, ClientId([0x5a; 16]), CacheId([0xa5; 16]));
     let kept = witness.open("kept").region;
     witness.commit(kept, 1, &[(3, Some(common::page(7)))]).expect("a commit");
     let mut check = |seed: u64| {

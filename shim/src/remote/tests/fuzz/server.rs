@@ -148,6 +148,7 @@ fn honest(sums: bool, kind: Kind, header: &Header, body: &[u8]) -> Vec<u8> {
             control(header, &entry(number))
         }
         Kind::CloneUnnamed => control(header, &entry(number + 1)),
+        Kind::Keep => control(header, &entry(number)),
         Kind::MakeDir | Kind::MakeSymlink => control(header, &entry(number)),
         Kind::List => {
             let entries = (0..40).map(|i| (format!("name{i:02}"), entry(i + 1))).collect();
@@ -206,6 +207,7 @@ fn honest(sums: bool, kind: Kind, header: &Header, body: &[u8]) -> Vec<u8> {
         | Kind::Clone
         | Kind::History
         | Kind::Stage
+        | Kind::StageFrom
         | Kind::Error => panic!("the library does not ask {kind:?}"),
     }
 }
