@@ -135,6 +135,13 @@ pub struct Reclaim {
     pub holds: Vec<(RegionId, u32)>,
 }
 
+/// Finds, or makes, the region in which a page cache keeps what is stored in another one and not committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// The other one, which the client holds. What is kept of it ends with the last hold of a client of this cache on it.
+    pub of: RegionId,
+}
+
 /// Stages pages that another region has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageFrom {

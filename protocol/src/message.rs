@@ -64,8 +64,8 @@ pub enum Kind {
     /// Makes a region without a name that begins as another is, which it outlives, and which ends with its last holder. Header: region, the
     /// other's, in the answer too. Answer [`crate::control::Entry`] of the new one.
     CloneUnnamed = 0x0054,
-    /// Keeps a region without a name for as long as a client of the asking cache is connected, and a lease longer. Header: region; 0: one that is
-    /// made for it, empty. Answer [`crate::control::Entry`].
+    /// The region without a name in which the asking cache keeps what is pending of another one. Header: the one it had before a restart of the
+    /// server, or 0. Body: [`crate::control::Keep`]; answer [`crate::control::Entry`].
     Keep = 0x0056,
     /// The last commits of a region, and its snapshots. Body: [`crate::control::Lookup`]; answer [`crate::control::History`].
     History = 0x0052,

@@ -16,9 +16,9 @@ use netmem_protocol::activity::{
 use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::control::{
     Changes, ChangesUntil, CloneRegion, Commit, CommitStatus, CommitTogether, Committed, CommittedTogether,
-    CreateUnnamed, Entry, ErrorBody, History, Inherit, Link, List, Listing, Lookup, MakeDir, MakeSymlink,
-    Names, Open, Reclaim, Remove, Rename, Resize, Resolve, Resolved, ScrubAfter, Scrubbed, ServerStat,
-    SetAttr, Snapshot, Snapshotted, StageFrom,
+    CreateUnnamed, Entry, ErrorBody, History, Inherit, Keep, Link, List, Listing, Lookup, MakeDir,
+    MakeSymlink, Names, Open, Reclaim, Remove, Rename, Resize, Resolve, Resolved, ScrubAfter, Scrubbed,
+    ServerStat, SetAttr, Snapshot, Snapshotted, StageFrom,
 };
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
@@ -93,7 +93,8 @@ fn body<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(bytes: &[
 }
 
 fn all_bodies(bytes: &[u8]) -> u64 {
-    let requests: [fn(&[u8]) -> u64; 26] = [
+    let requests: [fn(&[u8]) -> u64; 27] = [
+        body::<Keep>,
         body::<StageFrom>,
         body::<Open>,
         body::<CreateUnnamed>,

@@ -2,7 +2,7 @@
 //!
 //! Owns: the namespace, the holds, the leases. Called by: requests, session, housekeeping. Must not: be asked on the hot path.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use crate::store::rows::{Attribute, Update};
 mod activity;
 mod clones;
 mod names;
+mod pending;
 mod restore;
 mod snapshots;
 
@@ -44,6 +45,8 @@ struct Client {
     /// Where its newest connection comes from.
     address: String,
     traffic: Arc<Traffic>,
+    /// That of its newest connection.
+    cache: CacheId,
 }
 
 impl Default for Client {
@@ -54,16 +57,9 @@ impl Default for Client {
             since: Instant::now(),
             address: String::new(),
             traffic: Arc::default(),
+            cache: CacheId::default(),
         }
     }
-}
-
-/// The page cache of a host.
-#[derive(Default)]
-struct Cache {
-    presence: Presence,
-    /// Regions that it keeps: one hold of each.
-    keeps: BTreeSet<RegionId>,
 }
 
 #[derive(Default)]
@@ -74,7 +70,9 @@ struct State {
     /// What shows snapshots: of which region, and under which name.
     frozen: HashMap<RegionId, (RegionId, String)>,
     clients: BTreeMap<ClientId, Client>,
-    caches: HashMap<CacheId, Cache>,
+    caches: HashMap<CacheId, Presence>,
+    /// Where caches keep what is pending of regions that their clients hold: one hold of each.
+    pending: BTreeMap<(RegionId, CacheId), RegionId>,
     last_region: u64,
     /// Regions without a name and a hold that could not end yet: soon after the start, or because the store did not take it.
     left: Vec<RegionId>,
@@ -130,10 +128,11 @@ impl Catalog {
     /// A connection from `address` begins. Returns where its client's traffic is counted.
     pub fn enter(&self, who: Who, address: String) -> Arc<Traffic> {
         let mut state = self.state();
-        state.caches.entry(who.cache).or_default().presence.enter();
+        state.caches.entry(who.cache).or_default().enter();
         let client = state.clients.entry(who.client).or_default();
         client.presence.enter();
         client.address = address;
+        client.cache = who.cache;
         Arc::clone(&client.traffic)
     }
 
@@ -144,7 +143,7 @@ impl Catalog {
             client.presence.leave(now);
         }
         if let Some(cache) = state.caches.get_mut(&who.cache) {
-            cache.presence.leave(now);
+            cache.leave(now);
         }
     }
 
@@ -160,19 +159,16 @@ impl Catalog {
             .collect();
         let mut ended = Vec::new();
         for id in clients {
-            let holds = state.clients.remove(&id).map(|client| client.holds).unwrap_or_default();
+            let Client { holds, cache, .. } = state.clients.remove(&id).unwrap_or_default();
             for (region, count) in holds {
                 ended.extend(self.release(&mut state, region, count));
+                ended.extend(self.end_pending(&mut state, region, cache));
             }
         }
-        let over = |cache: &Cache| cache.presence.is_over(now, lease);
+        let over = |cache: &Presence| cache.is_over(now, lease);
         let caches: Vec<CacheId> =
             state.caches.iter().filter(|(_, cache)| over(cache)).map(|(id, _)| *id).collect();
-        for id in &caches {
-            for region in state.caches.remove(id).unwrap_or_default().keeps {
-                ended.extend(self.release(&mut state, region, 1));
-            }
-        }
+        state.caches.retain(|_, cache| !over(cache));
         let regions: Vec<Arc<Region>> = if caches.is_empty() {
             Vec::new()
         } else {
@@ -413,31 +409,6 @@ impl Catalog {
         Ok(Entry { created: true, ..entry })
     }
 
-    /// `Keep`.
-    pub fn keep_for_cache(&self, who: Who, id: RegionId) -> Answer<Entry> {
-        let mut state = self.state();
-        let region = if id == RegionId(0) {
-            self.check_room(&state)?;
-            let make = |id| Region::new(id, UNNAMED_MODE, 0, self.memory.reaper.clone());
-            self.new_region(&mut state, make, |_, _| Ok(()))?
-        } else {
-            self.memory.region(id)?
-        };
-        if let Some(kept) = state.kept.get(&region.id)
-            && (state.names.links(region.id) > 0 || !Arc::ptr_eq(&kept.region, &region))
-        {
-            let text = format!("region {} has a name, and stays for that", region.id);
-            return Err(Refusal::new(ErrorCode::Invalid, text));
-        }
-        if state.caches.entry(who.cache).or_default().keeps.insert(region.id)
-            && let Some(kept) = state.kept.get_mut(&region.id)
-        {
-            kept.holds += 1;
-            region.set_ended(false);
-        }
-        Ok(Entry { created: id == RegionId(0), links: 0, ..region.open_entry(who.cache) })
-    }
-
     /// `Close`.
     pub fn close(&self, who: Who, id: RegionId) -> Answer<()> {
         let mut state = self.state();
@@ -453,7 +424,7 @@ impl Catalog {
             let text = format!("region {id} is not held by this client: it was closed before");
             return Err(Refusal::new(ErrorCode::NotFound, text));
         }
-        let ended = self.release(&mut state, id, 1);
+        let ended = (self.release(&mut state, id, 1), self.end_pending(&mut state, id, who.cache));
         drop(state);
         drop(ended);
         Ok(())

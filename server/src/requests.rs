@@ -8,7 +8,7 @@ use std::time::Duration;
 use netmem_protocol::activity::{Served, ServerActivity};
 use netmem_protocol::control::{
     ChangesUntil, Commit, CommitStatus, CommitTogether, Committed, CommittedTogether, Entry, ErrorBody,
-    Inherit, Reclaim, Resize, ServerStat,
+    Inherit, Keep, Reclaim, Resize, ServerStat,
 };
 use netmem_protocol::{
     Epoch, ErrorCode, Header, Kind, PAGE_SIZE, ProtocolError, RegionId, decode_body, encode_frame,
@@ -194,8 +194,8 @@ impl Shared {
             }
             Kind::CreateUnnamed => reply.entry(&catalog.create_unnamed(who, &body(bytes, "CreateUnnamed")?)?),
             Kind::Keep => {
-                nothing(bytes, "Keep")?;
-                reply.entry(&catalog.keep_for_cache(who, id)?)
+                let Keep { of } = body(bytes, "Keep")?;
+                reply.entry(&catalog.keep_pending(who, of, id)?)
             }
             Kind::Close => {
                 nothing(bytes, "Close")?;

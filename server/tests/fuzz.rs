@@ -17,9 +17,9 @@ use common::{Client, LIMIT, Process, dial};
 use dice::Dice;
 use netmem_protocol::activity::{ClientsAfter, RegionsAfter};
 use netmem_protocol::control::{
-    ChangesUntil, CloneRegion, Commit, CommitStatus, CommitTogether, Create, CreateUnnamed, Inherit, Link,
-    List, Lookup, MakeDir, MakeSymlink, Open, Reclaim, Remove, Rename, Resize, Resolve, ScrubAfter, SetAttr,
-    Snapshot, StageFrom,
+    ChangesUntil, CloneRegion, Commit, CommitStatus, CommitTogether, Create, CreateUnnamed, Inherit, Keep,
+    Link, List, Lookup, MakeDir, MakeSymlink, Open, Reclaim, Remove, Rename, Resize, Resolve, ScrubAfter,
+    SetAttr, Snapshot, StageFrom,
 };
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::pages::encode_fetch;
@@ -149,6 +149,7 @@ fn request(dice: &mut Dice, number: u64, with_sums: bool) -> Vec<u8> {
             bytes.extend_from_slice(&data);
             raw(header, &bytes)
         }
+        Kind::Keep => frame(&body(Keep { of: dice.region() })),
         Kind::StageFrom => {
             let mut run = || {
                 Run::new(if value % 5 == 0 { dice.number() } else { dice.below(70) }, dice.below(9) as u32)
@@ -159,7 +160,6 @@ fn request(dice: &mut Dice, number: u64, with_sums: bool) -> Vec<u8> {
         Kind::Ping
         | Kind::OpenId
         | Kind::CloneUnnamed
-        | Kind::Keep
         | Kind::Close
         | Kind::ServerStat
         | Kind::Names

@@ -3,18 +3,26 @@
 mod common;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{Answered, Client, code, commit_body, config, page, server_with, until};
-use netmem_protocol::control::{Committed, Entry, StageFrom};
+use netmem_protocol::control::{Committed, Entry, Keep, Reclaim, StageFrom};
 use netmem_protocol::{
     ClientId, CommitId, Epoch, ErrorCode, Header, Kind, RegionId, Run, StoreId, encode_frame,
 };
 use netmem_server::Server;
 use netmem_server::store::simulated::Simulated;
 
-fn keep(client: &mut Client, region: RegionId) -> Answered<Entry> {
-    client.call(Kind::Keep, region, &())
+fn start_on(disk: &Simulated) -> (Server, SocketAddr) {
+    let server = Server::start_on(&config(&[]), Box::new(disk.clone()), StoreId([5; 16]));
+    let server = server.expect("the server starts");
+    let address = server.urls()[0].strip_prefix("tcp://").expect("tcp").parse().expect("an address");
+    (server, address)
+}
+
+fn keep(client: &mut Client, of: RegionId, known: RegionId) -> Answered<Entry> {
+    client.call(Kind::Keep, known, &Keep { of })
 }
 
 fn fills(client: &mut Client, region: RegionId, pages: u32) -> Vec<u8> {
@@ -36,49 +44,70 @@ fn commit_from(client: &mut Client, region: RegionId, base: u64, from: &StageFro
 }
 
 #[test]
-fn what_a_cache_keeps_stays_while_one_of_its_clients_is_there_and_goes_with_the_last() {
+fn what_is_pending_stays_while_a_client_of_the_cache_holds_its_region_and_goes_with_the_last() {
     let mut config = config(&[]);
     config.lease = Duration::ZERO;
     let (server, address) = server_with(&config);
     let mut watcher = Client::connect(address);
     let mut first = Client::connect(address);
-    let kept = keep(&mut first, RegionId(0)).expect("a region");
+    let of = first.open("region").region;
+    let kept = keep(&mut first, of, RegionId(0)).expect("a region");
     assert_eq!((kept.created, kept.links, kept.size), (true, 0, 0));
     first.commit(kept.region, kept.epoch.0, &[(0, Some(page(7)))]).expect("a commit");
     let mut second = Client::as_one(address, ClientId([2; 16]), first.cache);
+    assert_eq!(code(keep(&mut second, of, RegionId(0))), ErrorCode::NotFound, "it does not hold the region");
+    second.open("region");
+    let mut other = Client::connect(address);
+    other.open("region");
     drop(first);
-    until("the end of the first", || watcher.stat().connections == 2);
+    until("the end of the first", || watcher.stat().connections == 3);
     assert_eq!(fills(&mut second, kept.region, 1), [7]);
-    // Said again it is the same, by whomever.
-    assert_eq!(
-        keep(&mut second, kept.region).map(|entry| (entry.region, entry.created)),
-        Ok((kept.region, false))
-    );
-    drop(second);
-    until("the end of both", || watcher.stat().regions == 0 && watcher.stat().stored_pages == 0);
-    assert_eq!(code(watcher.raw(Kind::Keep, kept.region, 0, &[])), ErrorCode::NotFound);
-    let named = watcher.open("named");
-    assert_eq!(code(watcher.raw(Kind::Keep, named.region, 0, &[])), ErrorCode::Invalid);
+    // Asked for again it is the same, by whomever of this cache; another cache has another.
+    let again = keep(&mut second, of, RegionId(0)).expect("a region");
+    assert_eq!((again.region, again.created, again.epoch.0), (kept.region, false, 2));
+    assert_ne!(keep(&mut other, of, RegionId(0)).expect("a region").region, kept.region);
+    assert_eq!(watcher.stat().regions, 3);
+    second.raw(Kind::Close, of, 0, &[]).expect("its hold");
+    until("the end of what the first cache kept", || watcher.stat().regions == 2);
+    assert_eq!(watcher.stat().stored_pages, 0);
+    drop(other);
+    until("the end of what the other kept", || watcher.stat().regions == 1);
+    assert!(server.stop());
+}
+
+#[test]
+fn what_is_pending_is_found_again_after_a_restart_and_nothing_else_is_taken_for_it() {
+    let disk = Simulated::new(None);
+    let (server, address) = start_on(&disk);
+    let mut host = Client::connect(address);
+    let of = host.open("region").region;
+    let kept = keep(&mut host, of, RegionId(0)).expect("a region").region;
+    host.commit(kept, 1, &[(0, Some(page(7)))]).expect("a commit");
+    let cache = host.cache;
+    drop(host);
+    assert!(server.stop());
+    let (server, address) = start_on(&disk);
+    let mut host = Client::as_one(address, ClientId([1; 16]), cache);
+    host.call_empty(Kind::Reclaim, RegionId(0), &Reclaim { holds: vec![(of, 1)] }).expect("its hold");
+    assert_eq!(code(keep(&mut host, of, of)), ErrorCode::Invalid, "it has a name");
+    assert_eq!(keep(&mut host, of, kept).map(|entry| entry.region), Ok(kept));
+    assert_eq!(fills(&mut host, kept, 1), [7]);
+    let mut other = Client::connect(address);
+    other.open("region");
+    assert_eq!(code(keep(&mut other, of, kept)), ErrorCode::Invalid, "it is another's");
     assert!(server.stop());
 }
 
 #[test]
 fn a_commit_takes_pages_from_another_region_and_merges_them_as_those_that_were_sent() {
     for on_disk in [false, true] {
-        let config = config(&[]);
-        let (server, address) = if on_disk {
-            let server = Server::start_on(&config, Box::new(Simulated::new(None)), StoreId([5; 16]));
-            let server = server.expect("the server starts");
-            let address = server.urls()[0].strip_prefix("tcp://").expect("tcp").parse().expect("an address");
-            (server, address)
-        } else {
-            server_with(&config)
-        };
+        let (server, address) =
+            if on_disk { start_on(&Simulated::new(None)) } else { server_with(&config(&[])) };
         let mut host = Client::connect(address);
         let region = host.open("region").region;
         host.commit(region, 1, &[(0, Some(page(1))), (1, Some(page(1))), (2, Some(page(1)))])
             .expect("a commit");
-        let kept = keep(&mut host, RegionId(0)).expect("a region");
+        let kept = keep(&mut host, region, RegionId(0)).expect("a region");
         let mut half = page(1);
         half[..100].fill(5);
         let pages = [(0, Some(half)), (1, None), (2, Some(page(6)))];
