@@ -24,6 +24,10 @@ pub static VIEW_MOVES: AtomicU64 = AtomicU64::new(0);
 
 /// Pages that were taken out of the page cache for room.
 pub static PAGES_EVICTED: AtomicU64 = AtomicU64::new(0);
+/// Of these, pages that were not committed: the server keeps them apart.
+pub static PAGES_PENDING: AtomicU64 = AtomicU64::new(0);
+/// Of those, pages that came back.
+pub static PAGES_HOME: AtomicU64 = AtomicU64::new(0);
 
 /// Adds.
 pub fn add(counter: &AtomicU64, by: u64) {

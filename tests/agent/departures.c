@@ -1,6 +1,8 @@
 /* Workers that store, load, read and write in one mapped file, and check every word they ever wrote.
  *
- * departures FILE FIRST COUNT PAGES OPERATIONS   workers FIRST..FIRST+COUNT, each a thread with a word of its own in every page
+ * departures FILE FIRST COUNT PAGES OPERATIONS [STORES]
+ *                                                workers FIRST..FIRST+COUNT, each a thread with a word of its own in every page, that syncs
+ *                                                once in so many stores (3)
  * departures FILE make PAGES                     the file, with a word in each page that nobody changes
  * departures FILE check WORKERS PAGES            what they left behind
  */
@@ -15,12 +17,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, WORDS = PAGE / 8, MARK = WORDS - 1, SYNC_EVERY = 3, READ_PAGES = 12 };
+enum { PAGE = 4096, WORDS = PAGE / 8, MARK = WORDS - 1, READ_PAGES = 12 };
 
 static int file;
 static uint64_t *words;
 static size_t pages;
-static long operations;
+static long operations, sync_every = 3;
 static atomic_long wrong;
 
 static void expect(const char *how, size_t page, uint64_t got, uint64_t want)
@@ -87,7 +89,7 @@ static void *work(void *argument)
 			expect("a word", page, *(volatile uint64_t *)word, mine[page]);
 			expect("a mark", page, *(volatile uint64_t *)&words[page * WORDS + MARK], page + 1);
 		}
-		if (stored == SYNC_EVERY) {
+		if (stored == sync_every) {
 			sync_all();
 			stored = 0;
 		}
@@ -103,7 +105,7 @@ static void *work(void *argument)
 	}
 	for (size_t page = 0; page < pages; page++) {
 		words[page * WORDS + worker] = last_word(page, worker);
-		if (page % SYNC_EVERY == 0)
+		if (page % (size_t)sync_every == 0)
 			sync_all();
 	}
 	sync_all();
@@ -123,7 +125,7 @@ static void check(int workers)
 int main(int argc, char **argv)
 {
 	int make = argc == 4 && strcmp(argv[2], "make") == 0, look = argc == 5 && strcmp(argv[2], "check") == 0;
-	if (!make && !look && argc != 6)
+	if (!make && !look && argc != 6 && argc != 7)
 		return 2;
 	file = open(argv[1], O_RDWR | O_CREAT, 0600);
 	pages = strtoul(argv[make ? 3 : 4], NULL, 10);
@@ -142,6 +144,7 @@ int main(int argc, char **argv)
 		int first = atoi(argv[2]), count = atoi(argv[3]);
 		pthread_t threads[64];
 		operations = atol(argv[5]);
+		sync_every = argc == 7 ? atol(argv[6]) : sync_every;
 		for (int i = 0; i < count; i++)
 			pthread_create(&threads[i], NULL, work, (void *)(intptr_t)(first + i));
 		for (int i = 0; i < count; i++)

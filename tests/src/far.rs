@@ -4,8 +4,6 @@
 //! that had nothing to move.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::utsname::uname;
@@ -56,16 +54,11 @@ impl Far {
         Some(Far { server: server(), host: Host::new(engine) })
     }
 
-    /// Where processes leave their counters.
-    fn stats(&self) -> PathBuf {
-        self.host.files().join("far-stats")
-    }
-
     /// A program whose processes may have so many bytes each.
     pub fn run(&self, budget: u64, program: impl AsRef<std::ffi::OsStr>) -> Run {
         Run::on(&self.host, self.server.url(), program)
             .env("NETMEM_MEMORY_BYTES", budget.to_string())
-            .env("NETMEM_STATS", self.stats())
+            .env("NETMEM_STATS", self.host.stats())
             .env("NETMEM_DIR", self.host.cache())
     }
 
@@ -80,23 +73,16 @@ impl Far {
             .env("LC_ALL", "C")
             .env("NETMEM_SERVER", self.server.url())
             .env("NETMEM_DIR", self.host.cache())
-            .env("NETMEM_STATS", self.stats())
+            .env("NETMEM_STATS", self.host.stats())
             .env("NETMEM_MEMORY_BYTES", budget.to_string())
             .env("R", format!("env LD_PRELOAD={library}"))
             .limit(limit)
             .output()
     }
 
-    /// The counters of all processes that have ended: sums, and of what is called a maximum the highest.
+    /// See [`Host::told`].
     pub fn told(&self) -> BTreeMap<String, u64> {
-        let mut all = BTreeMap::new();
-        let text = fs::read_to_string(self.stats()).unwrap_or_default();
-        for (name, value) in text.lines().filter_map(|line| line.split_once(' ')) {
-            let Ok(value) = value.parse::<u64>() else { continue };
-            let sum: &mut u64 = all.entry(name.to_owned()).or_default();
-            *sum = if name.contains("_max") { value.max(*sum) } else { *sum + value };
-        }
-        all
+        self.host.told()
     }
 
     /// At least `moved` bytes left, and no process had more than its budget, 5 % of it, [`FLOOR`] and [`BEGINNING`].

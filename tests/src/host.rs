@@ -3,6 +3,7 @@
 //! Owns: the directory, removed at the end. Called by: tests, through [`crate::Run`] and [`crate::Agent`]. Must not: share
 //! anything with another host, which is what makes two of them two machines.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -49,6 +50,23 @@ impl Host {
     /// A directory of local files that this host's programs may write.
     pub fn files(&self) -> PathBuf {
         self.place.path().join("files")
+    }
+
+    /// Where programs leave their counters that are told to (NETMEM_STATS).
+    pub fn stats(&self) -> PathBuf {
+        self.files().join("stats")
+    }
+
+    /// The counters of all processes that have ended: sums, and of what is called a maximum the highest.
+    pub fn told(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        let text = fs::read_to_string(self.stats()).unwrap_or_default();
+        for (name, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+            let Ok(value) = value.parse::<u64>() else { continue };
+            let sum: &mut u64 = all.entry(name.to_owned()).or_default();
+            *sum = if name.contains("_max") { value.max(*sum) } else { *sum + value };
+        }
+        all
     }
 
     /// What a program is given for its directory: `/netmem`, or under the kernel a real one.

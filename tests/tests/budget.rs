@@ -16,6 +16,8 @@ use netmem_tests::{Engine, Host, Output, Run, Server, on_each_rung};
 on_each_rung! {
     who_is_killed_while_pages_leave_takes_no_store_of_others_along
     a_twentieth_of_a_file_is_enough_for_who_stores_loads_reads_and_writes
+    a_twentieth_is_enough_for_who_hardly_ever_syncs
+    what_is_stored_beyond_the_budget_is_seen_by_no_other_host_before_the_sync
 }
 
 /// Pages of the file, and the twentieth of them that the host may have.
@@ -76,6 +78,52 @@ fn a_twentieth_of_a_file_is_enough_for_who_stores_loads_reads_and_writes(engine:
     assert!(most <= BUDGET * 105 / 100, "{most} bytes of {BUDGET}");
     let output = departures(&Host::new(engine), &server, &["check", "6", &pages]).output();
     assert_eq!(output.stdout, "0 wrong\n", "{output}");
+}
+
+/// The caches were within their budget, and something left that was not committed.
+fn assert_kept(host: &Host, most: u64) {
+    let pending = host.told().get("pages_pending").copied().unwrap_or(0);
+    println!("{most} bytes of {BUDGET}, {pending} pages pending");
+    assert!(most <= BUDGET * 105 / 100, "{most} bytes of {BUDGET}");
+    assert!(pending > PAGES as u64 / 4, "{pending} pages pending");
+}
+
+fn a_twentieth_is_enough_for_who_hardly_ever_syncs(engine: Engine) {
+    let (server, host) = (Server::start(), Host::new(engine));
+    let pages = PAGES.to_string();
+    departures(&Host::new(engine), &server, &["make", &pages]).ok();
+    let worker = |first: &str| {
+        departures(&host, &server, &[first, "3", &pages, "800", "500"])
+            .env("NETMEM_CACHE_BYTES", BUDGET.to_string())
+            .env("NETMEM_STATS", host.stats())
+    };
+    let (most, said) = together(&host, vec![worker("0"), worker("3")]);
+    assert_eq!(said, ["0 wrong", "0 wrong"]);
+    assert_kept(&host, most);
+    let output = departures(&Host::new(engine), &server, &["check", "6", &pages]).output();
+    assert_eq!(output.stdout, "0 wrong\n", "{output}");
+}
+
+fn what_is_stored_beyond_the_budget_is_seen_by_no_other_host_before_the_sync(engine: Engine) {
+    let (server, host) = (Server::start(), Host::new(engine));
+    let pages = PAGES.to_string();
+    let program = |host: &Host| {
+        let program = compile("tests/agent/beyond.c", &[]);
+        Run::on(host, server.url(), program).arg("/netmem/b").arg(&pages).limit(LIMIT)
+    };
+    program(&Host::new(engine)).arg("make").ok();
+    let run = program(&host).arg("store").env("NETMEM_CACHE_BYTES", BUDGET.to_string());
+    let (mut storing, what) = run.env("NETMEM_STATS", host.stats()).spawn(Stdio::piped());
+    let mut said = BufReader::new(storing.stdout.take().expect("its output")).lines();
+    let mut says = |line: &str| assert_eq!(said.next().expect("a line").expect("text"), line, "{what}");
+    says("stored");
+    let most = taken(&host.cache());
+    assert_eq!(program(&Host::new(engine)).arg("old").output().stdout, "0 wrong\n");
+    drop(storing.stdin.take());
+    says("0 wrong");
+    assert!(storing.wait().expect("its end").success());
+    assert_kept(&host, most);
+    assert_eq!(program(&Host::new(engine)).arg("new").output().stdout, "0 wrong\n");
 }
 
 fn who_is_killed_while_pages_leave_takes_no_store_of_others_along(engine: Engine) {

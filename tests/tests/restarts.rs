@@ -23,6 +23,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 on_each_rung! {
     a_program_goes_on_over_a_restart_and_what_it_synced_is_there
     a_region_without_a_name_outlives_a_restart_with_its_program
+    what_is_pending_outlives_a_restart_with_its_program
     a_page_cache_stays_warm_over_a_restart
     writers_lose_no_sync_to_servers_that_are_killed
     a_region_is_whole_whenever_its_program_is_killed
@@ -75,6 +76,29 @@ fn a_region_without_a_name_outlives_a_restart_with_its_program(engine: Engine) {
     assert_eq!(agent.ok(&format!("pread {fd} 4095 2")), "ba");
     assert!(netmem(&server, &["stat", "a"]).output().code() != 0, "its name is gone");
     assert_eq!(agent.end("exit 0").code(), Some(0));
+}
+
+fn what_is_pending_outlives_a_restart_with_its_program(engine: Engine) {
+    let (mut server, host) = (Server::durable(&[]), Host::new(engine));
+    let run = |server: &Server, what: &str| {
+        let program = compile("tests/agent/beyond.c", &[]);
+        let run = Run::on(&host, server.url(), program).args(["/netmem/b", "1024", what]);
+        run.env("NETMEM_CACHE_BYTES", "1M").env("NETMEM_STATS", host.stats()).limit(LIMIT)
+    };
+    // The second time the page cache is found as the first has left it.
+    for _ in 0..2 {
+        run(&server, "make").ok();
+        let (mut storing, what) = run(&server, "store").spawn(Stdio::piped());
+        let mut said = BufReader::new(storing.stdout.take().expect("its output")).lines();
+        let mut says = |line: &str| assert_eq!(said.next().expect("a line").expect("text"), line, "{what}");
+        says("stored");
+        server.restart();
+        drop(storing.stdin.take());
+        says("0 wrong");
+        assert!(storing.wait().expect("its end").success());
+    }
+    assert!(host.told().get("pages_pending").copied().unwrap_or(0) > 2000, "{:?}", host.told());
+    assert_eq!(run(&server, "new").output().stdout, "0 wrong\n");
 }
 
 fn a_page_cache_stays_warm_over_a_restart(engine: Engine) {

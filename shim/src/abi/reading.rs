@@ -9,6 +9,9 @@ use crate::sys::app::Span;
 use crate::sys::errno::Errno;
 use crate::sys::syscall::call;
 
+/// How often pages are read without a word to those who take pages out.
+const TRIES_BESIDE_DEPARTURES: u32 = 2;
+
 /// What was read and found no place in the program's buffers is read again by the next call, as if the kernel had stopped there.
 pub fn give_back(number: i32, before: u64, filled: usize) {
     let behind = before + filled as u64;
@@ -76,14 +79,20 @@ fn read_piece(
             |step: Step<'_>| make(Step { vectors: step.vectors, done: done + step.done }),
         )
     };
+    let (mut tries, mut they_stay) = (0, None);
     loop {
+        tries += 1;
+        if tries > TRIES_BESIDE_DEPARTURES && they_stay.is_none() {
+            // Where pages come and go all the time, they would never all be here (E3).
+            they_stay = Some(handle.using(at, length)?);
+        }
         let before = handle.departures(at, length);
         if !handle.is_here(at, length)? {
             handle.bring_in_for_read(at, length)?;
             continue;
         }
         let came = fill();
-        if handle.departures(at, length) == before {
+        if they_stay.is_some() || handle.departures(at, length) == before {
             return came;
         }
         if let Some(own) = own {

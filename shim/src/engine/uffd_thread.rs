@@ -50,6 +50,8 @@ struct Wanted {
     first: u64,
     count: u32,
     handle: &'static Handle,
+    /// They are pending.
+    home: bool,
     mapping: Mapping,
     /// The page that a thread waits for, and since when, unless the prefetcher wants them.
     demanded: Option<(u64, Waits)>,
@@ -211,9 +213,9 @@ impl Server {
                 fault.waits.end();
                 crate::stats::ZERO_PAGES.fetch_add(1, Ordering::Relaxed);
             }
-            Ok(Need::Fetch) => {
+            Ok(need @ (Need::Fetch | Need::Home)) => {
                 count_fault(handle);
-                self.claim_around(runtime, &mapping, handle, (page, fault.waits));
+                self.claim_around(runtime, &mapping, (handle, need), (page, fault.waits));
             }
             Ok(Need::Wait) => self.wait_or_give_up(runtime, fault, handle, page),
             Err(errno) => self.give_up(&mapping, fault.address, &PagerError::Cache(errno)),
@@ -243,13 +245,13 @@ impl Server {
         &mut self,
         runtime: &Runtime,
         mapping: &Mapping,
-        handle: &'static Handle,
+        (handle, need): (&'static Handle, Need),
         demanded: (u64, Waits),
     ) {
         let page = demanded.0;
         let least = runtime.remote.pages_in_a_round_trip();
         let plan = mapping.state.detector.plan(page, self.prefetch, least);
-        self.push(mapping, handle, page, Some(demanded));
+        self.push(mapping, (handle, need), page, Some(demanded));
         let inside = mapping.first_page..mapping.end_page().min(handle.region.fetchable());
         for step in 1..plan.count as i64 {
             let next = page.wrapping_add_signed(plan.stride * step);
@@ -257,7 +259,7 @@ impl Server {
                 return;
             }
             match handle.region.need(next) {
-                Ok(Need::Fetch) => self.push(mapping, handle, next, None),
+                Ok(need @ (Need::Fetch | Need::Home)) => self.push(mapping, (handle, need), next, None),
                 // Here already; what lies behind may not be.
                 Ok(Need::Nothing) => {}
                 Ok(Need::Zeros) => return handle.region.settle(next, Event::Release),
@@ -269,12 +271,15 @@ impl Server {
     fn push(
         &mut self,
         mapping: &Mapping,
-        handle: &'static Handle,
+        (handle, need): (&'static Handle, Need),
         page: u64,
         demanded: Option<(u64, Waits)>,
     ) {
         self.pages += 1;
-        if let (None, Some(last)) = (demanded, self.batch.last_mut()) {
+        let home = need == Need::Home;
+        if let (None, Some(last)) = (demanded, self.batch.last_mut())
+            && last.home == home
+        {
             // Those that are claimed ahead follow what they were claimed for.
             if last.end() == page {
                 last.count += 1;
@@ -286,7 +291,7 @@ impl Server {
                 return;
             }
         }
-        self.batch.push(Wanted { first: page, count: 1, handle, mapping: *mapping, demanded });
+        self.batch.push(Wanted { first: page, count: 1, handle, home, mapping: *mapping, demanded });
     }
 
     /// Arms a window where pages may show up without a fault, before the first page of it is installed; what was stored through such pages is
@@ -309,17 +314,19 @@ impl Server {
     fn fetch_batch(&mut self, runtime: &'static Runtime) {
         self.pages = 0;
         while let Some(first) = self.batch.first().copied() {
-            let (mine, rest): (Vec<Wanted>, Vec<Wanted>) =
-                self.batch.drain(..).partition(|wanted| core::ptr::eq(wanted.handle, first.handle));
+            let (mine, rest): (Vec<Wanted>, Vec<Wanted>) = self
+                .batch
+                .drain(..)
+                .partition(|wanted| core::ptr::eq(wanted.handle, first.handle) && wanted.home == first.home);
             self.batch = rest;
-            self.fetch_one_region(runtime, first.handle, mine);
+            self.fetch_one_region(runtime, (first.handle, first.home), mine);
         }
     }
 
     fn fetch_one_region(
         &mut self,
         runtime: &'static Runtime,
-        handle: &'static Handle,
+        (handle, home): (&'static Handle, bool),
         mut mine: Vec<Wanted>,
     ) {
         // Claims are held, so the handle was there when they were made; the mapping may go while we fetch.
@@ -334,10 +341,10 @@ impl Server {
         }
         runtime.budget.came(handle, runs.iter().map(|run| u64::from(run.count)).sum());
         let region = &handle.region;
-        let epoch = region.view();
+        let (from, epoch) = if home { region.pending_place() } else { (region.id, region.view()) };
         // Of the wanted, all before this one have come, and this many pages of it.
         let (mut at, mut taken) = (0, 0);
-        let result = runtime.remote.fetch(region.id, epoch, &runs, &mut |mut span, more| {
+        let result = runtime.remote.fetch(from, epoch, &runs, &mut |mut span, more| {
             while let Some(wanted) = mine.get(at)
                 && span.run.count > 0
             {
@@ -361,7 +368,7 @@ impl Server {
             first.first += u64::from(taken);
             first.count -= taken;
         }
-        self.did_not_come(runtime, handle, epoch, &missing, &error);
+        self.did_not_come(runtime, handle, (from, epoch), &missing, &error);
     }
 
     /// Installs pages that came for a mapping, and ends their claims. Who waits for a page that was asked for goes on at once; for one
@@ -386,6 +393,8 @@ impl Server {
         for (at, (page, data)) in span.pages().enumerate() {
             if failed.contains(&page) {
                 region.settle(page, Event::Release);
+            } else if wanted.home {
+                region.settle_home(page);
             } else {
                 region.settle_installed(page, sum_of_page(data, span.sum(at)));
             }

@@ -268,7 +268,7 @@ impl Forking {
 /// The child's far memory, and the mappings of which something is away.
 fn begin_again(settings: &Settings, heir: Heir) -> Result<(&'static Far, Vec<Area>), Errno> {
     // Its connections and its userfaultfd are the parent's.
-    heir.far.remote.forget_connections(super::random_client()?, Vec::new());
+    heir.far.remote.forget_connections(super::random_client()?, Vec::new(), Vec::new());
     heir.far.uffd.close_in_child();
     let region = heir.region?;
     let mapped = areas::anonymous()?;

@@ -223,6 +223,7 @@ fn attach_file(
     let (cache, found) = RegionFile::attach(file, control, entry.region.0, runtime.engine().tracking())?;
     let region = Region::new(entry.region, cache);
     let primed = match (found.fresh, found.given_up) {
+        (false, _) if found.alone => find_pending(runtime, name, &region, entry, unnamed),
         (false, _) => Ok(()),
         (true, false) => prime(&region, entry, unnamed),
         (true, true) => ask_again(runtime, name, entry).and_then(|entry| prime(&region, &entry, unnamed)),
@@ -317,6 +318,34 @@ fn ask_again(runtime: &Runtime, name: &str, entry: &Entry) -> Result<Entry, Errn
     Ok(now)
 }
 
+/// A page cache that is found again: what is pending of it ended with the lease of those who had it, if not all of it went up.
+fn find_pending(
+    runtime: &Runtime,
+    name: &str,
+    region: &Region<RegionFile>,
+    entry: &Entry,
+    unnamed: bool,
+) -> Result<(), Errno> {
+    let (known, _) = region.pending_place();
+    if known == RegionId(0) {
+        return Ok(());
+    }
+    match runtime.remote.keep(entry.region, known) {
+        Ok((place, _)) if place == known => return Ok(()),
+        Ok(_) | Err(RemoteError::Answer { .. }) => {}
+        Err(error) => return Err(refused(name, &error)),
+    }
+    if !region.has_pending() {
+        region.forget_pending();
+        return Ok(());
+    }
+    log::error!(
+        "{name}: what was stored, and not committed before its programs ended, is no longer at the server: it is lost"
+    );
+    region.cache.wipe(entry.region.0)?;
+    prime(region, entry, unnamed)
+}
+
 /// Tells a fresh control file what the server said.
 fn prime(region: &Region<RegionFile>, entry: &Entry, unnamed: bool) -> Result<(), Errno> {
     let control = region.cache.control();
@@ -326,6 +355,7 @@ fn prime(region: &Region<RegionFile>, entry: &Entry, unnamed: bool) -> Result<()
     control.cut.store(u64::MAX, Ordering::SeqCst);
     control.unnamed.store(unnamed.into(), Ordering::SeqCst);
     control.view.store(entry.epoch.0, Ordering::SeqCst);
+    region.forget_pending();
     times::prime(control, entry);
     Ok(())
 }

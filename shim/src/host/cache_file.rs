@@ -74,6 +74,8 @@ pub struct Attachment {
     pub fresh: bool,
     /// A process that was attached is dead, others live: pages may be dirty without a mark.
     pub suspects: bool,
+    /// Nobody else is attached, and what is here was left by processes that ended well.
+    pub alone: bool,
     /// It was given up, and others may have committed until a moment ago: what the server said before is too old.
     pub given_up: bool,
 }
@@ -121,7 +123,7 @@ impl RegionFile {
     }
 
     /// Makes both files say nothing. The cache file keeps its size until it gets another: somebody may just be asking for it.
-    fn wipe(&self, id: u64) -> Result<(), Errno> {
+    pub(super) fn wipe(&self, id: u64) -> Result<(), Errno> {
         super::budget::forget(self.control);
         // All of every page: of one that is punched in part, zeros stay in the file, which nobody would take for absent.
         self.punch(0, REGION_BYTES_MAX)?;
@@ -405,6 +407,10 @@ impl Frames for RegionFile {
 
     fn lock_host(&self) -> Result<(), Errno> {
         file::lock_exclusive(&self.control_file)
+    }
+
+    fn try_lock_host(&self) -> bool {
+        file::try_lock_exclusive(&self.control_file)
     }
 
     fn unlock_host(&self) {

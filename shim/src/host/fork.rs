@@ -9,6 +9,8 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::Ordering;
 
+use netmem_protocol::RegionId;
+
 use super::{Handle, Runtime, handle, runtime_if_started};
 use crate::log;
 use crate::pager::Board;
@@ -141,7 +143,12 @@ fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
     crate::engine::delivery::begin_again();
     let is_idle = |handle: &&Handle| handle.is_idle(&runtime.mappings.write());
     let used = handle::all().filter(|handle| !is_idle(handle)).map(|handle| handle.region.id);
-    runtime.remote.forget_connections(super::random_client()?, used.collect());
+    let used: Vec<RegionId> = used.collect();
+    let pending = handle::all().filter_map(|handle| {
+        let place = handle.region.pending_place().0;
+        (place != RegionId(0) && used.contains(&handle.region.id)).then_some((handle.region.id, place))
+    });
+    runtime.remote.forget_connections(super::random_client()?, used.clone(), pending.collect());
     runtime.directory.reopen_after_fork()?;
     let tracking = runtime.engine().tracking();
     for handle in handle::all() {

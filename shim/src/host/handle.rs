@@ -457,7 +457,7 @@ impl Handle {
     pub fn suspect_inner_writes(&self) {
         let Ok(pages) = self.pages_inside() else { return };
         // Pages that nobody brought in and that are in the file all the same were written whole, behind what the server knows.
-        let beyond = self.region.fetchable();
+        let beyond = self.region.committed_end();
         let _ = self.bring_in(beyond.min(pages), pages);
         self.region.mark_dirty(0, pages);
     }

@@ -32,6 +32,8 @@ pub fn render(runtime: &Runtime) -> String {
         ("view_moves", stats::get(&stats::VIEW_MOVES)),
         ("pages_given_up", stats::get(&stats::GIVEN_UP)),
         ("pages_evicted", stats::get(&stats::PAGES_EVICTED)),
+        ("pages_pending", stats::get(&stats::PAGES_PENDING)),
+        ("pages_home", stats::get(&stats::PAGES_HOME)),
     ];
     let mut text = format!("engine {}\n", runtime.engine().name());
     for (name, value) in lines {

@@ -13,8 +13,8 @@ use netmem_protocol::PAGE_SIZE;
 use super::cache_file::RegionFile;
 use super::{Handle, Runtime, closing, handle};
 use crate::log;
-use crate::pager::Region;
 use crate::pager::table::{Board, WINDOW_PAGES};
+use crate::pager::{PagerError, Region};
 use crate::stats;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::{file, futex};
@@ -29,6 +29,20 @@ const SPARE_PART: u64 = 32;
 const REST: u32 = 20;
 /// And at the latest then.
 const REST_LIMIT: Duration = Duration::from_millis(500);
+
+/// Which pages may leave in a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    /// Those that are what they were, and that nobody suspects of something else.
+    Clean,
+    /// Those that are suspected, and turn out to be what they were.
+    Suspected,
+    /// Those that are not what they were.
+    Dirty,
+}
+
+/// Takes pages out of a window, so many at the most, and says how many left; `None` while a commit is under way.
+type Evict<'a> = dyn Fn(u64, u64) -> Result<Option<u64>, PagerError> + 'a;
 
 /// What came of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +108,8 @@ impl Maker {
         Some(Maker { runtime, unanswered: Cell::new(false), _quiet: quiet })
     }
 
-    /// One round over this process's regions: at first each gives its part of what is clean; then of what is marked, perhaps without reason.
+    /// One round over this process's regions: at first each gives its part of what is clean; then of what is marked, perhaps without reason;
+    /// then of what is dirty, which the server keeps apart.
     fn make(&self) -> Round {
         let budget = &self.runtime.budget;
         let pinned = || handle::all().filter_map(|handle| Some((handle, handle.pin().ok()?)));
@@ -107,15 +122,17 @@ impl Maker {
         let mut round = if budget.is_short() { Round::Nothing } else { return Round::Done };
         // Some more than is wanted now, so that the next one who comes need not begin again.
         let aim = budget.limit() - budget.limit() / SPARE_PART;
-        for (turn, suspected) in [false, false, true].into_iter().enumerate() {
+        let turns = [Which::Clean, Which::Clean, Which::Suspected, Which::Dirty];
+        for (turn, which) in turns.into_iter().enumerate() {
             for (handle, _pin) in pinned() {
-                let over = budget.used().saturating_sub(if suspected { budget.limit() } else { aim });
+                let enough = if which == Which::Suspected { budget.limit() } else { aim };
+                let over = budget.used().saturating_sub(enough);
                 if over == 0 {
                     return Round::Done;
                 }
                 let want = over.div_ceil(PAGE_SIZE as u64);
                 let want = if turn == 0 { want.div_ceil(regions) } else { want };
-                if self.take_from(handle, want, suspected) > 0 {
+                if self.take_from(handle, want, which) > 0 {
                     round = Round::Done;
                 }
             }
@@ -129,13 +146,20 @@ impl Maker {
     }
 
     /// Takes so many pages out of a region.
-    fn take_from(&self, handle: &'static Handle, want: u64, suspected: bool) -> u64 {
+    fn take_from(&self, handle: &'static Handle, want: u64, which: Which) -> u64 {
         let close = |first: u64, end: u64| {
             let closed = closing::close(self.runtime, handle, first, end);
             self.unanswered.set(self.unanswered.get() || !closed);
             closed
         };
-        let left = take_out(&handle.region, want, suspected, &close);
+        let region = &handle.region;
+        let left = take_out(region, want, &|window, most| {
+            let pages = window..window + WINDOW_PAGES;
+            if which != Which::Dirty {
+                return region.evict(pages, most, which == Which::Suspected, &close).map(Some);
+            }
+            region.evict_pending(&self.runtime.remote, pages, most, &close)
+        });
         stats::add(&stats::PAGES_EVICTED, left);
         self.runtime.budget.look(handle);
         left
@@ -149,12 +173,7 @@ fn is_committing(handle: &Handle) -> bool {
 }
 
 /// Goes around a region's pages from where the last one stopped, twice at the most: a young page is spared the first time.
-fn take_out(
-    region: &Region<RegionFile>,
-    want: u64,
-    suspected: bool,
-    close: &dyn Fn(u64, u64) -> bool,
-) -> u64 {
+fn take_out(region: &Region<RegionFile>, want: u64, evict: &Evict<'_>) -> u64 {
     let mut windows = Vec::new();
     region.each_resident_window(0..u64::MAX, |window| windows.push(window));
     let hand = &region.cache.control().hand;
@@ -164,8 +183,9 @@ fn take_out(
         if left >= want {
             break;
         }
-        match region.evict(*window..window + WINDOW_PAGES, want - left, suspected, close) {
-            Ok(gone) => left += gone,
+        match evict(*window, want - left) {
+            Ok(Some(gone)) => left += gone,
+            Ok(None) => break,
             Err(error) => {
                 log::debug!("{}: pages could not be taken out: {error}", region.id);
                 break;

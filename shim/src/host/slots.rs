@@ -44,7 +44,8 @@ impl RegionFile {
         // With the last holder dead, nobody can tell its stores from what was committed: the pages go, and the last commit
         // is what the next one sees.
         let fresh = dead > 0 && living + executed == 0;
-        Attachment { fresh, suspects: dead + executed > 0, given_up: fresh }
+        let alone = living + executed == 0 && !fresh;
+        Attachment { fresh, suspects: dead + executed > 0, alone, given_up: fresh }
     }
 
     pub(super) fn take_slot(&self, tracking: Tracking) -> Result<(), Errno> {

@@ -10,7 +10,7 @@ use netmem_protocol::{CommitId, Epoch, ErrorCode, RegionId};
 
 use super::flush::{Capture, Flush};
 use super::region::{PagerError, Region, Unresolved};
-use super::table::{Board, Frames, HostLock};
+use super::table::{Board, Frames, HostLock, SUM_UNKNOWN};
 use super::view::{BEHIND, Own};
 use crate::remote::{Applied, CommitFailure, PageSource, RemoteError};
 use crate::sys::clock::Deadline;
@@ -146,9 +146,16 @@ fn commit_once<C: Board + Frames>(
     });
     // Not lazily: each is concluded.
     let reports: Vec<_> = reports.collect();
+    let pending = flushes.iter().map(|flush| (flush.region, flush.pending.clone()));
+    let emptied =
+        |(region, pages): &(&Region<C>, Vec<u64>)| !pages.is_empty() && region.unresolved.lock().is_none();
+    let emptied: Vec<_> = pending.filter(emptied).collect();
     // All of them: what went up is no longer dirty, whatever becomes of one. Not before its checksum and the view are those of the commit:
     // it could leave, and come back as it was (E5).
     flushes.into_iter().for_each(Flush::end);
+    for (region, pages) in emptied {
+        region.empty_pending(source, &pages, deadline);
+    }
     reports.into_iter().collect()
 }
 
@@ -165,7 +172,7 @@ fn send<C: Board + Frames>(
     parts.sort_unstable_by_key(|flush| flush.region.id);
     let mut parts = parts.into_iter().map(Part::begin).collect::<Result<Vec<_>, Errno>>()?;
     // Up to the first page that really changed, nobody is asked for a connection.
-    parts.retain(|part| part.more || part.cut.is_some() || part.resized);
+    parts.retain(|part| part.more || !part.pending.is_empty() || part.cut.is_some() || part.resized);
     if parts.is_empty() {
         return Ok(Vec::new());
     }
@@ -188,6 +195,9 @@ fn send<C: Board + Frames>(
                     }
                 }
             }
+            Region::<C>::stage_pending(sink, (region, part.place), part.pending)?;
+            part.sent.extend(part.pending.iter().map(|page| (*page, SUM_UNKNOWN)));
+            part.sent.sort_unstable_by_key(|(page, _)| *page);
             // The stream fills in number and page count.
             let (commit, staged_pages, base, cut) = (CommitId(0), 0, part.base, part.cut);
             let size = part.resized.then_some(part.size);
@@ -208,6 +218,9 @@ struct Part<'a, C: Board + Frames> {
     capture: Capture<'a, C>,
     /// The frame has pages that did not go up yet.
     more: bool,
+    /// Pages that are pending, and where.
+    pending: &'a [u64],
+    place: RegionId,
     id: &'a mut CommitId,
     sent: &'a mut Vec<(u64, u64)>,
     base: Epoch,
@@ -218,7 +231,7 @@ struct Part<'a, C: Board + Frames> {
 
 impl<'a, C: Board + Frames> Part<'a, C> {
     fn begin(flush: &'a mut Flush<'_, C>) -> Result<Self, Errno> {
-        let Flush { region, pages, sending, resized, frozen, .. } = flush;
+        let Flush { region, pages, pending, sending, resized, frozen, .. } = flush;
         let Unresolved { id, base, sent, size, cut, .. } = sending;
         let mut capture = Capture::new(region, pages, frozen, *size);
         let more = capture.next(sent)?;
@@ -226,6 +239,8 @@ impl<'a, C: Board + Frames> Part<'a, C> {
             region: region.id,
             capture,
             more,
+            pending,
+            place: region.pending_place().0,
             id,
             sent,
             base: *base,
@@ -352,6 +367,7 @@ impl<C: Board + Frames> Region<C> {
         }
         if done.previous == sent.base || done.epoch == sent.base {
             control.view.store(done.epoch.0, Ordering::SeqCst);
+            self.no_longer_pending(&sent.sent);
             return Ok(());
         }
         // Another host was in between: what it changed has to come here too, in our pages where we did not change them.

@@ -25,6 +25,8 @@ const WAITERS: u64 = 1 << 4;
 const YOUNG: u64 = 1 << 5;
 /// The kernel must be able to store into it at any moment: it never leaves.
 const PINNED: u64 = 1 << 6;
+/// It is not here, and what was stored in it is: where the region's pending pages are (P1).
+const PENDING: u64 = 1 << 7;
 const OWNER_SHIFT: u32 = 8;
 const OWNER: u64 = 0xffff << OWNER_SHIFT;
 const WRITER_SHIFT: u32 = 24;
@@ -122,13 +124,24 @@ impl Entry {
 
     /// Ends our claim. Returns whether someone waits.
     pub fn settle(&self, event: Event, page: u64) -> bool {
+        self.settle_with(event, page, 0)
+    }
+
+    /// Ends our claim on a page that was pending and is in its place now: dirty, whatever became of a commit meanwhile.
+    pub fn settle_home(&self, page: u64) -> bool {
+        self.settle_with(Event::Install, page, DIRTY)
+    }
+
+    fn settle_with(&self, event: Event, page: u64, mark: u64) -> bool {
         let before = self
             .word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                let next = with_state(word, must(state_of(word), event, page)) & !(OWNER | WAITERS);
+                let next = with_state(word, must(state_of(word), event, page)) & !(OWNER | WAITERS) | mark;
                 Some(match event {
                     // Somewhere it may be mapped, or will be, without protection and without a mark: it is a candidate again.
-                    Event::Install | Event::Stay if next & WRITER != 0 => next | YOUNG | DIRTY,
+                    Event::Install | Event::Stay if next & (WRITER | PENDING) != 0 => {
+                        next & !PENDING | YOUNG | DIRTY
+                    }
                     Event::Install | Event::Stay => next | YOUNG,
                     // Whoever suspected it meanwhile is answered: it was compared when nobody could store any more (E4); or it never came.
                     Event::Leave | Event::Release => next & !DIRTY,
@@ -192,9 +205,37 @@ impl Entry {
         });
     }
 
-    /// Whether the page may be dirty or is on its way.
+    /// Whether the page may be dirty, or pending, or is on its way.
     pub fn is_dirty(&self) -> bool {
-        self.word.load(Ordering::Acquire) & (DIRTY | FLUSHING) != 0
+        self.word.load(Ordering::Acquire) & (DIRTY | FLUSHING | PENDING) != 0
+    }
+
+    /// Whether what was stored in the page is where the region's pending pages are.
+    pub fn is_pending(&self) -> bool {
+        self.word.load(Ordering::SeqCst) & PENDING != 0
+    }
+
+    /// Whether the page is neither here, nor on its way, nor pending.
+    pub fn is_nowhere(&self) -> bool {
+        self.word.load(Ordering::SeqCst) & (STATE | PENDING) == 0
+    }
+
+    /// Of a page that is leaving: a copy of it is where pending pages are. From here on a hole in its place is not the end of it.
+    pub fn set_pending(&self) {
+        self.word.fetch_or(PENDING, Ordering::SeqCst);
+    }
+
+    /// What was pending is committed.
+    pub fn clear_pending(&self) {
+        self.word.fetch_and(!PENDING, Ordering::SeqCst);
+    }
+
+    /// Starts a flush of a page that is pending. Returns whether it does: not if somebody brings it in.
+    pub fn begin_flush_pending(&self) -> bool {
+        let before = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+            (word & PENDING != 0 && state_of(word) == State::Absent).then_some(word | FLUSHING)
+        });
+        before.is_ok()
     }
 
     /// Starts a flush: dirty becomes flushing. Returns whether it does: not if there is nothing to flush, or if the page is not here, or is
@@ -212,11 +253,11 @@ impl Entry {
         let before = self
             .word
             .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
-                let again = !sent || word & WRITER != 0;
+                let again = (!sent || word & WRITER != 0) && state_of(word) != State::Absent;
                 Some(word & !FLUSHING | if again { DIRTY } else { 0 })
             })
             .unwrap_or_else(|word| word);
-        !sent || before & (WRITER | DIRTY) != 0
+        !sent || before & (WRITER | DIRTY | PENDING) != 0
     }
 
     /// The program cut the page off, or made it zeros: state, marks and base follow.
@@ -224,7 +265,8 @@ impl Entry {
     pub fn reset(&self, event: Event, page: u64) -> bool {
         let done = self.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
             let state = state_of(word);
-            (!state.is_taken()).then(|| with_state(word, must(state, event, page)) & !(DIRTY | FLUSHING))
+            (!state.is_taken())
+                .then(|| with_state(word, must(state, event, page)) & !(DIRTY | FLUSHING | PENDING))
         });
         if done.is_ok() && event == Event::Cut {
             self.sum.store(SUM_ZERO, Ordering::Release);

@@ -10,7 +10,9 @@ use netmem_protocol::{PAGE_SIZE, PageIndex};
 
 use super::page::{Event, State};
 use super::region::{PagerError, Region, runs_of};
-use super::table::{Board, CHUNK_PAGES, Frames, InUse, SUM_ZERO, WINDOW_PAGES, page_sum, window_in_chunk};
+use super::table::{
+    Board, CHUNK_PAGES, Entry, Frames, InUse, SUM_ZERO, WINDOW_PAGES, page_sum, window_in_chunk,
+};
 use crate::sys::errno::Errno;
 
 /// Pages that do not leave while this lives, if they are here when they are looked at after it began.
@@ -32,11 +34,14 @@ impl Drop for Use<'_> {
     }
 }
 
-/// Pages that are claimed to be taken out, in order; they stay unless something else was said.
+/// Pages that are claimed to be taken out, in order, and the checksums with which they may leave; they stay unless something else was said.
 struct Leaving<'a, C: Board + Frames> {
     region: &'a Region<C>,
-    pages: Vec<u64>,
+    pages: Vec<(u64, u64)>,
 }
+
+/// Puts pages, with their checksums, where the server keeps what is pending; the data is that of those which are not zeros.
+pub(super) type SendPending<'a> = dyn Fn(&[(u64, u64)], &[u8]) -> Result<(), PagerError> + 'a;
 
 impl<C: Board + Frames> Drop for Leaving<'_, C> {
     fn drop(&mut self) {
@@ -48,7 +53,7 @@ impl<C: Board + Frames> Leaving<'_, C> {
     /// Those stay.
     fn keep(&mut self, which: impl Fn(u64) -> bool) {
         let region = self.region;
-        self.pages.retain(|page| {
+        self.pages.retain(|(page, _)| {
             let stays = which(*page);
             if stays {
                 region.settle(*page, Event::Stay);
@@ -57,50 +62,71 @@ impl<C: Board + Frames> Leaving<'_, C> {
         });
     }
 
-    fn base(&self, page: u64) -> Result<u64, Errno> {
-        self.region.with_entry(page, |entry| entry.sum.load(Ordering::Acquire))
-    }
-
-    /// A first look: what differs from its base by now need not go out to be put back.
-    fn keep_what_changed(&mut self) -> Result<(), Errno> {
-        let mut changed = Vec::new();
-        for run in runs_of(&self.pages) {
+    /// A first look: what differs from its base by now need not go out to be put back. With `send` it goes to the server first, and leaves if
+    /// it is the same still (P2).
+    fn look(&mut self, send: Option<&SendPending<'_>>) -> Result<(), PagerError> {
+        let (mut changed, mut copies) = (Vec::new(), Vec::new());
+        for run in runs_of(&self.pages.iter().map(|(page, _)| *page).collect::<Vec<u64>>()) {
             let mut data = vec![0u8; run.count as usize * PAGE_SIZE];
             self.region.cache.read(run.first.0, &mut data)?;
             for (page, data) in (run.first.0..).zip(data.chunks_exact(PAGE_SIZE)) {
-                if page_sum(data) != self.base(page)? {
-                    changed.push(page);
+                let sum = page_sum(data);
+                if sum != self.region.base(page)? {
+                    changed.push((page, sum));
+                    copies.extend_from_slice(if sum == SUM_ZERO { &[] } else { data });
                 }
             }
         }
-        self.keep(|page| changed.binary_search(&page).is_ok());
-        changed.iter().for_each(|page| self.region.mark_dirty(*page, 1));
+        let find = |page: u64| changed.binary_search_by_key(&page, |(page, _)| *page);
+        let Some(send) = send.filter(|_| !changed.is_empty()) else {
+            self.keep(|page| find(page).is_ok());
+            changed.iter().for_each(|(page, _)| self.region.mark_dirty(*page, 1));
+            return Ok(());
+        };
+        // A store that comes from here on is found by the second look.
+        if let Err(error) = send(&changed, &copies) {
+            changed.iter().for_each(|(page, _)| self.region.mark_dirty(*page, 1));
+            return Err(error);
+        }
+        let end = changed.last().map_or(0, |(page, _)| page + 1);
+        self.region.cache.control().pending_end.fetch_max(end, Ordering::SeqCst);
+        for (page, sum) in &mut self.pages {
+            if let Ok(at) = find(*page) {
+                *sum = changed[at].1;
+                self.region.with_entry(*page, Entry::set_pending)?;
+            }
+        }
         Ok(())
     }
 
     /// E4: out, and then the second look, which counts. Returns how many left.
     fn take_out(mut self) -> Result<u64, PagerError> {
         let mut left = 0;
-        for run in runs_of(&core::mem::take(&mut self.pages)) {
+        let all = core::mem::take(&mut self.pages);
+        let mut sums = all.iter().map(|(_, sum)| *sum);
+        for run in runs_of(&all.iter().map(|(page, _)| *page).collect::<Vec<u64>>()) {
             let (first, end) = (run.first.0, run.end());
             let mut held = vec![0u8; run.count as usize * PAGE_SIZE];
             let taken = self.region.cache.take_out(first, &mut held).unwrap_or_else(|errno| {
                 crate::log::debug!("region {}: pages stay: {errno}", self.region.id);
                 0
             });
-            for (page, data) in (first..first + taken).zip(held.chunks_exact(PAGE_SIZE)) {
-                if page_sum(data) != self.base(page)? {
+            for ((page, sum), data) in (first..end).zip(&mut sums).zip(held.chunks_exact(PAGE_SIZE)) {
+                if page >= first + taken {
+                    self.region.settle(page, Event::Stay);
+                    continue;
+                }
+                if page_sum(data) != sum {
                     self.region.put_back(page, data);
                     continue;
                 }
                 // It may lie behind what the server had when the file was opened: it went up since, or it would not be clean.
-                if self.base(page)? != SUM_ZERO {
+                if sum != SUM_ZERO && !self.region.with_entry(page, Entry::is_pending)? {
                     self.region.cache.control().fetchable.fetch_max(page + 1, Ordering::SeqCst);
                 }
                 self.region.settle(page, Event::Leave);
                 left += 1;
             }
-            (first + taken..end).for_each(|page| self.region.settle(page, Event::Stay));
         }
         Ok(left)
     }
@@ -132,9 +158,33 @@ impl<C: Board + Frames> Region<C> {
         suspected: bool,
         close: &dyn Fn(u64, u64) -> bool,
     ) -> Result<u64, PagerError> {
+        self.evict_of(pages, (most, suspected), None, close)
+    }
+
+    /// The same of all pages, dirty or not, where the locks of the region are held and what is dirty can be sent.
+    pub(super) fn evict_with(
+        &self,
+        pages: Range<u64>,
+        most: u64,
+        send: Option<&SendPending<'_>>,
+        close: &dyn Fn(u64, u64) -> bool,
+    ) -> Result<u64, PagerError> {
+        self.evict_of(pages, (most, true), send, close)
+    }
+
+    fn evict_of(
+        &self,
+        pages: Range<u64>,
+        (most, suspected): (u64, bool),
+        send: Option<&SendPending<'_>>,
+        close: &dyn Fn(u64, u64) -> bool,
+    ) -> Result<u64, PagerError> {
         let chunk = self.cache.chunk(pages.start / CHUNK_PAGES)?;
         let me = self.cache.me();
-        let end = pages.end.min(PageIndex::ceil(self.cache.size()?).0);
+        let size = self.cache.size()?;
+        // What a mapping stored behind the end of the file in its last page is never the file's, and is not sent.
+        let end =
+            pages.end.min(if send.is_some() { size / PAGE_SIZE as u64 } else { PageIndex::ceil(size).0 });
         let mut leaving = Leaving { region: self, pages: Vec::new() };
         for page in pages.start..end {
             if leaving.pages.len() as u64 == most {
@@ -145,11 +195,13 @@ impl<C: Board + Frames> Region<C> {
                 && !self.takes_no_room(page)
                 && entry.evict(me, page, suspected)
             {
-                leaving.pages.push(page);
+                leaving.pages.push((page, entry.sum.load(Ordering::Acquire)));
             }
         }
-        leaving.keep_what_changed()?;
-        let (Some(first), Some(last)) = (leaving.pages.first(), leaving.pages.last()) else { return Ok(0) };
+        leaving.look(send)?;
+        let (Some((first, _)), Some((last, _))) = (leaving.pages.first(), leaving.pages.last()) else {
+            return Ok(0);
+        };
         let (first, end) = (*first, *last + 1);
         // C2 and E3: claimed, then looked.
         if self.cache.control().gate.load(Ordering::SeqCst) != 0 {
@@ -179,6 +231,10 @@ impl<C: Board + Frames> Region<C> {
         }
         self.settle(page, Event::Stay);
         self.mark_dirty(page, 1);
+    }
+
+    fn base(&self, page: u64) -> Result<u64, Errno> {
+        self.with_entry(page, |entry| entry.sum.load(Ordering::Acquire))
     }
 
     /// Whether a page is zeros and takes no room.

@@ -181,6 +181,7 @@ enum Step {
     Commit,
     Refresh,
     Evict(u64, bool),
+    EvictPending(u64),
     OtherStores(u64, usize, u8),
     Truncate(u64),
     Punch(u64, u64),
@@ -196,6 +197,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Commit),
         2 => Just(Step::Refresh),
         6 => (1..PAGES, any::<bool>()).prop_map(|(most, suspected)| Step::Evict(most, suspected)),
+        4 => (1..PAGES).prop_map(Step::EvictPending),
         // The other host keeps to odd offsets, so that no byte is changed by both.
         3 => place().prop_map(|(page, at, byte)| Step::OtherStores(page, at * 64 + 1, byte)),
         1 => (0..=PAGES * PAGE).prop_map(Step::Truncate),
@@ -242,6 +244,9 @@ proptest! {
                 Step::Refresh => region.refresh(&source).unwrap(),
                 Step::Evict(most, suspected) => {
                     region.evict(0..512, most, suspected, &|_, _| true).unwrap();
+                }
+                Step::EvictPending(most) => {
+                    region.evict_pending(&source, 0..512, most, &|_, _| true).unwrap();
                 }
                 Step::OtherStores(page, at, byte) => {
                     if (page + 1) * PAGE > size { continue }

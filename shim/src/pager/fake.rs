@@ -157,6 +157,7 @@ impl Board for FakeCache {
     fn wake(&self, _word: &AtomicU64) {}
 
     fn begin_use(&self, first: u64, end: u64) -> InUse {
+        let end = end.min(first + u64::from(u32::MAX));
         let mut uses = self.files.uses.lock().unwrap();
         uses.push((self.slot, pages_word(first, end)));
         InUse::Pages(self.slot, pages_word(first, end))
@@ -257,6 +258,10 @@ impl Frames for FakeCache {
 
     fn lock_host(&self) -> Result<(), Errno> {
         Ok(())
+    }
+
+    fn try_lock_host(&self) -> bool {
+        true
     }
 
     fn unlock_host(&self) {}

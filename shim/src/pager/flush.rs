@@ -20,6 +20,8 @@ pub struct Flush<'a, C: Board + Frames> {
     pub region: &'a Region<C>,
     /// Pages to be looked at, in order.
     pub pages: Vec<u64>,
+    /// Pages that are pending, in order.
+    pub pending: Vec<u64>,
     /// What has to be known of it once it is sent.
     pub sending: Unresolved,
     /// The region has another size than the server knows.
@@ -29,16 +31,24 @@ pub struct Flush<'a, C: Board + Frames> {
     sent: bool,
 }
 
+/// Pages of a flush that begins: those that are here, and those that are pending.
+#[derive(Default)]
+struct Flushing {
+    pages: Vec<u64>,
+    pending: Vec<u64>,
+}
+
 impl<C: Board + Frames> Drop for Flush<'_, C> {
     fn drop(&mut self) {
         self.region.end_flush(&self.pages, self.sent);
+        self.region.end_flush(&self.pending, self.sent);
     }
 }
 
 impl<C: Board + Frames> Flush<'_, C> {
     /// Whether nothing can have changed.
     pub fn is_empty(&self) -> bool {
-        self.pages.is_empty() && self.sending.cut.is_none() && !self.resized
+        self.pages.is_empty() && self.pending.is_empty() && self.sending.cut.is_none() && !self.resized
     }
 
     /// Keeps the pages as they are.
@@ -155,10 +165,11 @@ impl<C: Board + Frames> Region<C> {
         let size = self.cache.size()?;
         self.reach_used_chunks()?;
         harvest(&mut |first, count| self.mark_dirty(first, count));
-        let pages = self.begin_flush(size, deadline)?;
+        let Flushing { pages, pending } = self.begin_flush(size, deadline)?;
         let (id, base, noted) = (CommitId(0), self.view(), false);
         let sending = Unresolved { id, base, sent: Vec::new(), size, cut: None, noted };
-        let mut flush = Flush { region: self, pages, sending, resized: false, frozen: None, sent: false };
+        let mut flush =
+            Flush { region: self, pages, pending, sending, resized: false, frozen: None, sent: false };
         if self.cache.size()? != size {
             // The page with the old end is sent as far as that; what was appended to it is the next commit's, and its mark may
             // just have been taken.
@@ -171,14 +182,18 @@ impl<C: Board + Frames> Region<C> {
     }
 
     /// Turns dirty marks into flushing ones and names the pages, in order. If it fails, the marks are as they were.
-    fn begin_flush(&self, size: u64, deadline: Deadline) -> Result<Vec<u64>, PagerError> {
+    fn begin_flush(&self, size: u64, deadline: Deadline) -> Result<Flushing, PagerError> {
         let end = PageIndex::ceil(size).0;
-        let mut flushing = Vec::new();
+        let mut flushing = Flushing::default();
+        let give_up = |flushing: &Flushing| {
+            self.end_flush(&flushing.pages, false);
+            self.end_flush(&flushing.pending, false);
+        };
         for number in self.used_chunks() {
             let chunk = match self.cache.chunk(number) {
                 Ok(chunk) => chunk,
                 Err(errno) => {
-                    self.end_flush(&flushing, false);
+                    give_up(&flushing);
                     return Err(errno.into());
                 }
             };
@@ -189,7 +204,7 @@ impl<C: Board + Frames> Region<C> {
                     let first = number * CHUNK_PAGES + window * WINDOW_PAGES;
                     if let Err(error) = self.begin_flush_window(&chunk, first, end, deadline, &mut flushing) {
                         bits.fetch_or(windows, Ordering::SeqCst);
-                        self.end_flush(&flushing, false);
+                        give_up(&flushing);
                         return Err(error);
                     }
                     windows &= windows - 1;
@@ -205,7 +220,7 @@ impl<C: Board + Frames> Region<C> {
         first: u64,
         end: u64,
         deadline: Deadline,
-        flushing: &mut Vec<u64>,
+        flushing: &mut Flushing,
     ) -> Result<(), PagerError> {
         for page in first..first + WINDOW_PAGES {
             let entry = &chunk.entries[(page % CHUNK_PAGES) as usize];
@@ -220,9 +235,15 @@ impl<C: Board + Frames> Region<C> {
             while entry.is_dirty() {
                 match entry.state() {
                     State::Claimed | State::Leaving => self.wait_for_claim(page, deadline)?,
-                    State::Absent => break,
+                    State::Absent if entry.begin_flush_pending() => {
+                        flushing.pending.push(page);
+                        break;
+                    }
+                    State::Absent if entry.is_nowhere() => break,
+                    // Somebody has just brought it home, or is about to.
+                    State::Absent => {}
                     State::Present if entry.begin_flush() => {
-                        flushing.push(page);
+                        flushing.pages.push(page);
                         break;
                     }
                     State::Present => {}

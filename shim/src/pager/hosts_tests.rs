@@ -106,6 +106,10 @@ impl PageSource for Beside<'_> {
         committed
     }
 
+    fn keep(&self, of: RegionId, known: RegionId) -> Result<(RegionId, Epoch), RemoteError> {
+        self.source.keep(of, known)
+    }
+
     fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
         self.source.commit_status(region, commit)
     }

@@ -4,6 +4,7 @@
 //! calls or use `unsafe`: everything outside is behind [`Board`], [`Frames`] and [`crate::remote::PageSource`], each with a fake.
 #![forbid(unsafe_code)]
 
+pub mod bring_in;
 pub mod commit;
 pub mod entry;
 pub mod evict;
@@ -15,6 +16,9 @@ pub mod flush;
 #[cfg(test)]
 mod hosts_tests;
 pub mod page;
+pub mod pending;
+#[cfg(test)]
+mod pending_tests;
 pub mod prefetch;
 pub mod region;
 pub mod size;

@@ -1,7 +1,7 @@
-//! One region of the host's page cache: bringing pages in.
+//! One region of the host's page cache: who may touch a page, and what is noted of it.
 //!
 //! Owns: [`Region`] and the rules of claims and of the gate (DESIGN.md, invariants C1 to C4). Called by: abi before a read, the
-//! engines in a fault. Must not: keep a claim over anything but one fetch.
+//! engines in a fault. Must not: fetch (that is bring_in's).
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -10,16 +10,12 @@ use netmem_protocol::{Epoch, ErrorCode, PAGE_SIZE, RegionId, Run};
 use thiserror::Error;
 
 use super::page::{Event, State};
-use super::table::{
-    Board, CHUNK_PAGES, Claim, Entry, Frames, InUse, SUM_ZERO, page_sum, sum_of_page, window_bit,
-};
-use crate::remote::{PageSource, RemoteError};
+use super::table::{Board, CHUNK_PAGES, Claim, Entry, Frames, InUse, SUM_ZERO, page_sum, window_bit};
+use crate::remote::RemoteError;
 use crate::sync::QuietMutex;
 use crate::sys::clock::Deadline;
 use crate::sys::errno::Errno;
 
-/// Pages claimed and fetched together at the most.
-const BRING_IN_PAGES: u64 = 1024;
 /// How long one sleep on someone else's claim lasts before its owner is checked for life.
 const CLAIM_POLL: Duration = Duration::from_millis(20);
 
@@ -76,6 +72,8 @@ pub enum Need {
     Nothing,
     /// It is ours to bring in from the server.
     Fetch,
+    /// It is ours to bring in from where the region's pending pages are.
+    Home,
     /// It is ours to bring in, as zeros.
     Zeros,
     /// Wait: someone else brings it in, or the gate is closed.
@@ -116,21 +114,6 @@ pub struct Unresolved {
     pub noted: bool,
 }
 
-/// Claims that go back if they were not settled.
-struct Claims<'a, C: Board + Frames> {
-    region: &'a Region<C>,
-    pages: Vec<u64>,
-    settled: usize,
-}
-
-impl<C: Board + Frames> Drop for Claims<'_, C> {
-    fn drop(&mut self) {
-        for page in &self.pages[self.settled..] {
-            self.region.settle(*page, Event::Release);
-        }
-    }
-}
-
 impl<C: Board + Frames> Region<C> {
     /// A region over its files.
     pub fn new(id: RegionId, cache: C) -> Self {
@@ -149,8 +132,13 @@ impl<C: Board + Frames> Region<C> {
         Epoch(self.cache.control().view.load(Ordering::SeqCst))
     }
 
-    /// The first page that is zeros without asking.
+    /// The first page from which on all are zeros without asking.
     pub fn fetchable(&self) -> u64 {
+        self.committed_end().max(self.cache.control().pending_end.load(Ordering::SeqCst))
+    }
+
+    /// The first page from which on all that are neither here nor pending are zeros.
+    pub fn committed_end(&self) -> u64 {
         self.cache.control().fetchable.load(Ordering::SeqCst)
     }
 
@@ -190,7 +178,15 @@ impl<C: Board + Frames> Region<C> {
 
     /// Whether a read of the cache file would give the data of every page in `first..end`.
     pub fn reads_right(&self, first: u64, end: u64) -> bool {
-        self.all_present(first, end.min(self.fetchable()))
+        let committed = self.committed_end();
+        self.all_present(first, end.min(committed))
+            && (first.max(committed)..end.min(self.fetchable())).all(|page| {
+                let reads = |entry: &Entry| match entry.state() {
+                    State::Absent => !entry.is_pending(),
+                    state => state == State::Present,
+                };
+                self.with_entry(page, reads).unwrap_or(false)
+            })
     }
 
     /// Tries to become the one who brings `page` in (C1). The claim must be settled soon.
@@ -207,7 +203,10 @@ impl<C: Board + Frames> Region<C> {
             return Ok(Need::Wait);
         }
         self.note_resident(page)?;
-        Ok(if page < self.fetchable() { Need::Fetch } else { Need::Zeros })
+        if self.with_entry(page, Entry::is_pending)? {
+            return Ok(Need::Home);
+        }
+        Ok(if page < self.committed_end() { Need::Fetch } else { Need::Zeros })
     }
 
     /// Notes that something of a page's window is, or is about to be, here: harvests look only at such windows.
@@ -226,7 +225,7 @@ impl<C: Board + Frames> Region<C> {
             if entry.settle(event, page) {
                 self.cache.wake(entry.word());
             }
-            if matches!(event, Event::Install | Event::Stay) && entry.is_dirty() {
+            if matches!(event, Event::Install | Event::Stay | Event::Leave) && entry.is_dirty() {
                 self.mark_window(page);
             }
         });
@@ -236,6 +235,17 @@ impl<C: Board + Frames> Region<C> {
     pub fn settle_installed(&self, page: u64, sum: u64) {
         let _ = self.with_entry(page, |entry| entry.sum.store(sum, Ordering::Release));
         self.settle(page, Event::Install);
+    }
+
+    /// Ends our claim on a page that was pending and is in its place now. Its base is what it was.
+    pub fn settle_home(&self, page: u64) {
+        crate::stats::add(&crate::stats::PAGES_HOME, 1);
+        let _ = self.with_entry(page, |entry| {
+            if entry.settle_home(page) {
+                self.cache.wake(entry.word());
+            }
+            self.mark_window(page);
+        });
     }
 
     /// Waits until nobody holds a claim on the page and the gate is open, and takes over from the dead.
@@ -314,109 +324,6 @@ impl<C: Board + Frames> Region<C> {
                 return Err(PagerError::Busy);
             }
         }
-    }
-
-    /// Makes every page of `first..end` present, or known to be zeros. With `for_write` zeros become present as well, so
-    /// that nobody installs anything over what the caller is about to write.
-    pub fn bring_in(
-        &self,
-        source: &dyn PageSource,
-        first: u64,
-        end: u64,
-        for_write: bool,
-        deadline: Deadline,
-    ) -> Result<(), PagerError> {
-        let mut at = first;
-        let end = if for_write { end } else { end.min(self.fetchable().max(first)) };
-        while at < end {
-            let stop = end.min(at + BRING_IN_PAGES);
-            while let Some(busy) = self.bring_in_once(source, at, stop, for_write)? {
-                self.wait_for(busy, deadline)?;
-            }
-            at = stop;
-        }
-        Ok(())
-    }
-
-    /// Brings in those of `pages`, which are in order one way or the other, that the server has and nobody else is bringing in.
-    pub fn prefetch(&self, source: &dyn PageSource, pages: &[u64]) -> Result<(), PagerError> {
-        let _quiet = crate::sys::signal::SignalMask::block_all();
-        let mut claims = Claims { region: self, pages: Vec::new(), settled: 0 };
-        for page in pages {
-            match self.need(*page)? {
-                Need::Fetch => claims.pages.push(*page),
-                Need::Zeros => self.settle(*page, Event::Release),
-                Need::Nothing | Need::Wait => {}
-            }
-        }
-        claims.pages.sort_unstable();
-        self.fetch_claimed(source, self.view(), &mut claims)
-    }
-
-    /// One attempt at up to `BRING_IN_PAGES` pages; returns a page to wait for, if any.
-    fn bring_in_once(
-        &self,
-        source: &dyn PageSource,
-        first: u64,
-        end: u64,
-        for_write: bool,
-    ) -> Result<Option<u64>, PagerError> {
-        if self.all_present(first, end) {
-            return Ok(None);
-        }
-        // A signal handler that touches one of these pages would wait for the thread it interrupted.
-        let _quiet = crate::sys::signal::SignalMask::block_all();
-        let mut claims = Claims { region: self, pages: Vec::new(), settled: 0 };
-        let mut busy = None;
-        for page in first..end {
-            match self.need(page)? {
-                Need::Nothing => {}
-                Need::Fetch => claims.pages.push(page),
-                Need::Zeros if for_write => self.settle_installed(page, SUM_ZERO),
-                Need::Zeros => self.settle(page, Event::Release),
-                Need::Wait => busy = Some(page),
-            }
-        }
-        let epoch = self.view();
-        match self.fetch_claimed(source, epoch, &mut claims) {
-            Ok(()) => Ok(busy),
-            // The view moved on meanwhile and the server let go of the old one; these pages are the same in the new one, or
-            // will be asked for again.
-            Err(error) if error.is_stale() => {
-                drop(claims);
-                if self.view() == epoch {
-                    self.refresh(source)?;
-                }
-                Ok(Some(first))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn fetch_claimed(
-        &self,
-        source: &dyn PageSource,
-        epoch: Epoch,
-        claims: &mut Claims<'_, C>,
-    ) -> Result<(), PagerError> {
-        if claims.pages.is_empty() {
-            return Ok(());
-        }
-        let runs = runs_of(&claims.pages);
-        let mut failed = None;
-        source.fetch(self.id, epoch, &runs, &mut |span, _| {
-            if failed.is_some() {
-                return;
-            }
-            let installed = span.data.map_or(Ok(()), |data| self.cache.install(span.run.first.0, data));
-            let there = installed.map_or_else(|(there, _)| there, |()| u64::from(span.run.count));
-            failed = installed.err().map(|(_, errno)| errno);
-            for (at, (page, data)) in span.pages().take(there as usize).enumerate() {
-                claims.settled += 1;
-                self.settle_installed(page, sum_of_page(data, span.sum(at)));
-            }
-        })?;
-        failed.map_or(Ok(()), |errno| Err(PagerError::Cache(errno)))
     }
 
     /// Notes that pages may differ from their bases.

@@ -44,6 +44,7 @@ impl<C: Board + Frames> Region<C> {
         gate.drain(tail, end)?;
         // From here on the pages behind are zeros for whoever asks (C4): first the mark, then the file.
         control.fetchable.fetch_min(PageIndex::ceil(size).0, Ordering::SeqCst);
+        control.pending_end.fetch_min(PageIndex::ceil(size).0, Ordering::SeqCst);
         control.cut.fetch_min(size, Ordering::SeqCst);
         control.size_changed.store(1, Ordering::SeqCst);
         control.cuts.fetch_add(1, Ordering::SeqCst);

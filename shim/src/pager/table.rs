@@ -12,7 +12,7 @@ pub use super::entry::{Claim, Entry};
 use crate::sys::errno::Errno;
 
 /// The version of everything in this file.
-pub const LAYOUT: u64 = 6;
+pub const LAYOUT: u64 = 7;
 /// The first word of a control file.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"netmctl\x01");
 /// Pages whose entries lie in one chunk: 1 GiB of region.
@@ -154,6 +154,9 @@ impl Default for Control {
             hand: AtomicU64::new(0),
             leaving: AtomicU64::new(0),
             leaving_pages: AtomicU64::new(0),
+            pending: AtomicU64::new(0),
+            pending_epoch: AtomicU64::new(0),
+            pending_end: AtomicU64::new(0),
             chunks: [const { AtomicU64::new(0) }; CHUNKS_MAX / 64],
             slots: [const {
                 Slot {
@@ -222,6 +225,12 @@ pub struct Control {
     pub leaving: AtomicU64,
     /// Those pages, as in [`Slot::uses`].
     pub leaving_pages: AtomicU64,
+    /// The region in which the server keeps what is pending of this one; 0: none was needed yet.
+    pub pending: AtomicU64,
+    /// Its epoch.
+    pub pending_epoch: AtomicU64,
+    /// No page at or above this one is pending.
+    pub pending_end: AtomicU64,
     /// A bit for each chunk that was ever used.
     pub chunks: [AtomicU64; CHUNKS_MAX / 64],
     /// The attached processes.
@@ -302,6 +311,8 @@ pub trait Frames {
     fn append(&self, end: u64, bytes: &[u8]) -> Result<bool, Errno>;
     /// Takes the lock that keeps other processes of the host out of commits, moves of the view and changes of size.
     fn lock_host(&self) -> Result<(), Errno>;
+    /// The same without waiting. Whether it has it.
+    fn try_lock_host(&self) -> bool;
     /// Gives it up.
     fn unlock_host(&self);
     /// Makes a byte range zeros.
@@ -332,6 +343,11 @@ impl<'a> HostLock<'a> {
     pub fn take(frames: &'a dyn Frames) -> Result<Self, Errno> {
         frames.lock_host()?;
         Ok(HostLock(frames))
+    }
+
+    /// Takes it if nobody has it.
+    pub fn try_take(frames: &'a dyn Frames) -> Option<Self> {
+        frames.try_lock_host().then_some(HostLock(frames))
     }
 }
 

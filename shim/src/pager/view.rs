@@ -127,6 +127,8 @@ impl<C: Board + Frames> Region<C> {
             return Ok(());
         }
         control.behind.store(changes.epoch.0.max(BEHIND), Ordering::SeqCst);
+        // P4: only what is here can be patched. Before the gate is closed, behind which nothing comes in.
+        self.bring_home(source, &changes.runs)?;
         let gate = ClosedGate::close(self);
         for run in &changes.runs {
             gate.drain(run.first.0, run.end())?;
@@ -149,6 +151,9 @@ impl<C: Board + Frames> Region<C> {
         }
         control.fetchable.store(fetchable, Ordering::SeqCst);
         control.view.store(epoch.0, Ordering::SeqCst);
+        if let Some(own) = own {
+            self.no_longer_pending(own.sent);
+        }
         control.behind.store(0, Ordering::SeqCst);
         drop(gate);
         source.view(self.id, epoch)?;

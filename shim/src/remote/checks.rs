@@ -37,6 +37,12 @@ pub(super) fn clone(clone: &Entry, of: RegionId) -> Result<(), ProtocolError> {
     only_if(clone.kind == EntryKind::Region && clone.region != of, "entry: not a clone's")
 }
 
+/// That of a region for what is pending of another one.
+pub(super) fn kept(kept: &Entry, of: RegionId) -> Result<(), ProtocolError> {
+    only_if(kept.kind == EntryKind::Region && kept.region != of, "entry: not that of what is pending")
+        .and_then(|()| entry(kept))
+}
+
 /// A part of a directory, behind `after`: in order, so that it ends.
 pub(super) fn listing(listing: &Listing, after: &str) -> Result<(), ProtocolError> {
     let mut last = after;

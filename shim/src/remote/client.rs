@@ -10,7 +10,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use netmem_protocol::control::{Inherit, Reclaim};
+use netmem_protocol::control::Inherit;
 use netmem_protocol::{
     CAPABILITY_SUMS, CacheId, ClientHello, ClientId, CommitId, Disposition, Epoch, HelloStatus, Kind,
     REGION_BYTES_MAX, RegionId, ServerHello,
@@ -45,23 +45,25 @@ pub struct Remote {
     /// What `identity.first` says of the largest region, likewise; 0: nothing yet.
     region_bytes_max: AtomicU64,
     /// Lock order: a leaf. Held for a copy, never while waiting.
-    identity: QuietMutex<Identity>,
+    pub(super) identity: QuietMutex<Identity>,
     commits: AtomicU64,
     /// Connections that broke and were not yet made again.
     broken: AtomicU32,
 }
 
 #[derive(Clone, Debug)]
-struct Identity {
+pub(super) struct Identity {
     client: ClientId,
     /// The first hello, to which all others are compared.
     first: Option<ServerHello>,
     /// In a forked child, until the server knows what it holds of its parent's.
-    inheritance: Option<Inherit>,
+    pub(super) inheritance: Option<Inherit>,
     /// The run of the server that knows what we hold; 0: none does yet, or it does not say.
-    instance: u64,
+    pub(super) instance: u64,
     /// How many holds of which regions the server gave us.
-    holds: BTreeMap<RegionId, u32>,
+    pub(super) holds: BTreeMap<RegionId, u32>,
+    /// Where it keeps what is pending of them.
+    pub(super) pending: BTreeMap<RegionId, RegionId>,
 }
 
 /// Whether a request may be sent again when its answer was lost.
@@ -98,6 +100,7 @@ impl Remote {
                 inheritance: None,
                 instance: 0,
                 holds: BTreeMap::new(),
+                pending: BTreeMap::new(),
             }),
             commits: AtomicU64::new(0),
             broken: AtomicU32::new(0),
@@ -140,8 +143,14 @@ impl Remote {
     }
 
     /// In a forked child, before any other use: gives up the parent's connections without a word on them, and goes by the name of
-    /// `client` from now on, which holds what the parent does of `regions` from the first connection on. Waits for nobody.
-    pub fn forget_connections(&self, client: ClientId, regions: Vec<RegionId>) {
+    /// `client` from now on, which holds what the parent does of `regions` from the first connection on; `pending` is where the server keeps
+    /// what is pending of which. Waits for nobody.
+    pub fn forget_connections(
+        &self,
+        client: ClientId,
+        regions: Vec<RegionId>,
+        pending: Vec<(RegionId, RegionId)>,
+    ) {
         self.identity.reset_after_fork();
         self.pool.forget();
         let mut identity = self.identity.lock();
@@ -151,7 +160,9 @@ impl Remote {
         let parent = identity.inheritance.as_ref().map_or(identity.client, |its| its.parent);
         // The parent may have been caught changing it: not even dropped.
         core::mem::forget(core::mem::take(&mut identity.holds));
+        core::mem::forget(core::mem::take(&mut identity.pending));
         identity.holds = regions.iter().map(|region| (*region, 1)).collect();
+        identity.pending = pending.into_iter().collect();
         identity.inheritance = inherited.then_some(Inherit { parent, regions });
         identity.client = client;
         // The parent may have been caught writing it.
@@ -171,6 +182,7 @@ impl Remote {
         identity.inheritance = None;
         identity.instance = 0;
         identity.holds.clear();
+        identity.pending.clear();
         drop(identity);
         self.pool.drop_idle();
     }
@@ -369,77 +381,6 @@ impl Remote {
             crate::log::debug!("{}: connected again", self.server);
         }
         Ok(lease)
-    }
-
-    /// The server gave us a hold.
-    pub(super) fn holds(&self, region: RegionId) {
-        *self.identity.lock().holds.entry(region).or_default() += 1;
-    }
-
-    /// We are about to give one up.
-    pub(super) fn holds_no_more(&self, region: RegionId) {
-        let mut identity = self.identity.lock();
-        if let Some(count) = identity.holds.get_mut(&region) {
-            *count -= 1;
-            if *count == 0 {
-                identity.holds.remove(&region);
-            }
-        }
-    }
-
-    /// A server that was restarted is told what we hold before anything else: a region without a name would end.
-    fn reclaim<'a>(
-        &self,
-        mut lease: Lease<'a>,
-        instance: u64,
-        deadline: Deadline,
-    ) -> Result<Lease<'a>, Trouble> {
-        let mut identity = self.identity.lock();
-        let known = core::mem::replace(&mut identity.instance, instance);
-        let holds: Vec<(RegionId, u32)> = identity.holds.iter().map(|(id, count)| (*id, *count)).collect();
-        drop(identity);
-        if [0, instance].contains(&known) || instance == 0 || holds.is_empty() {
-            return Ok(lease);
-        }
-        crate::log::debug!(
-            "{}: the server was restarted; it is told of {} regions",
-            self.server,
-            holds.len()
-        );
-        let body = Reclaim { holds };
-        let ask = Ask { kind: Kind::Reclaim, region: RegionId(0), epoch: Epoch(0), body: &body };
-        let answer: Result<(), Trouble> =
-            lease.get().map_or(Ok(()), |connection| connection.exchange(&ask, deadline));
-        let mut identity = self.identity.lock();
-        match answer {
-            // What a forked child has of its parent's is among them.
-            Ok(()) => identity.inheritance = None,
-            // The next connection says it.
-            Err(_) => identity.instance = known,
-        }
-        drop(identity);
-        answer.map(|()| lease)
-    }
-
-    /// In a forked child, first of all: what the parent holds is held here, too.
-    fn inherit<'a>(&self, mut lease: Lease<'a>, deadline: Deadline) -> Result<Lease<'a>, Trouble> {
-        let Some(inherit) = self.identity.lock().inheritance.take() else { return Ok(lease) };
-        let ask = Ask { kind: Kind::Inherit, region: RegionId(0), epoch: Epoch(0), body: &inherit };
-        let answer = lease.get().map_or(Ok(()), |connection| connection.exchange(&ask, deadline));
-        if answer.is_err() {
-            self.identity.lock().inheritance = Some(inherit);
-        }
-        answer.map(|()| lease)
-    }
-
-    /// Whether the server knows what a forked child holds. It is told now, if it can be reached at once.
-    pub fn tell_what_is_inherited(&self) -> bool {
-        let mut patience = self.patience();
-        patience.deadline = patience.deadline.min(patience.first_contact);
-        if let Ok(lease) = self.lease(&mut patience, true) {
-            lease.keep();
-        }
-        self.identity.lock().inheritance.is_none()
     }
 
     /// Whether the server can be reached at once.

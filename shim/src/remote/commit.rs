@@ -3,11 +3,11 @@
 //! Owns: the commit's number, its page count, and the answer to "can it have happened?". Called by: the pager's flush. Must
 //! not: repeat anything: the pager still has the pages, and starts again.
 
-use netmem_protocol::control::{Commit, CommitTogether, Committed, CommittedTogether};
+use netmem_protocol::control::{Commit, CommitTogether, Committed, CommittedTogether, StageFrom};
 use netmem_protocol::pages::{PAGE_BODY_HEAD_BYTES, RUN_BYTES, SUM_BYTES};
 use netmem_protocol::{
     CommitId, Disposition, Epoch, ErrorCode, Kind, PAGE_SIZE, PageBody, PageBodyBuilder, ProtocolError,
-    RegionId, RunKind,
+    RegionId, Run, RunKind,
 };
 
 use super::client::Remote;
@@ -48,6 +48,28 @@ impl StageSink for CommitStream<'_> {
             self.failed = Some(error.clone());
         }
         sent
+    }
+
+    fn stage_from(&mut self, region: RegionId, from: RegionId, runs: &[Run]) -> Result<(), RemoteError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let patience = self.remote.patience();
+        let body = StageFrom { commit: self.id, from, runs: runs.to_vec() };
+        let ask = Ask { kind: Kind::StageFrom, region, epoch: Epoch(0), body: &body };
+        let lost = Trouble::Broken { sent: false, why: Why::Closed };
+        let sent = self.lease.get().map_or(Err(lost), |connection| connection.send(&ask, patience.deadline));
+        match sent {
+            Ok(_) => {
+                self.staged(region, runs.iter().map(|run| u64::from(run.count)).sum());
+                Ok(())
+            }
+            Err(trouble) => {
+                let error = self.explain(trouble, Applied::No, patience.waited());
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+        }
     }
 
     fn id(&self) -> CommitId {
@@ -97,14 +119,17 @@ impl CommitStream<'_> {
         let front = |out: &mut Vec<u8>| builder.encode(id, with_sums, out);
         match connection.send_raw((Kind::Stage, region, Epoch(0)), front, data, patience.deadline) {
             Ok(_) => {
-                let pages = u64::from(builder.pages());
-                match self.staged_pages.last_mut() {
-                    Some((last, count)) if *last == region => *count += pages,
-                    _ => self.staged_pages.push((region, pages)),
-                }
+                self.staged(region, u64::from(builder.pages()));
                 Ok(())
             }
             Err(trouble) => Err(self.explain(trouble, Applied::No, patience.waited())),
+        }
+    }
+
+    fn staged(&mut self, region: RegionId, pages: u64) {
+        match self.staged_pages.last_mut() {
+            Some((last, count)) if *last == region => *count += pages,
+            _ => self.staged_pages.push((region, pages)),
         }
     }
 

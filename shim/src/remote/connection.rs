@@ -132,6 +132,17 @@ impl Connection {
         ask: &Ask<'_, B>,
         deadline: Deadline,
     ) -> Result<T, Trouble> {
+        let request = self.send(ask, deadline)?;
+        self.receive_answer((ask.kind, ask.region), request, deadline)?;
+        Ok(decode_body(self.body(), "answer")?)
+    }
+
+    /// Sends a request with a control body.
+    pub(super) fn send<B: Serialize>(
+        &mut self,
+        ask: &Ask<'_, B>,
+        deadline: Deadline,
+    ) -> Result<RequestId, Trouble> {
         let request = self.next_request();
         let header = Header {
             length: 0,
@@ -147,9 +158,7 @@ impl Connection {
             .map_err(Trouble::Protocol)
             .and_then(|()| self.send_parts(&out, &[], deadline));
         self.out = out;
-        sent?;
-        self.receive_answer((ask.kind, ask.region), request, deadline)?;
-        Ok(decode_body(self.body(), "answer")?)
+        sent.map(|()| request)
     }
 
     /// Sends a request whose body is raw: `front` appends what goes before `data` and says how long the whole body is.

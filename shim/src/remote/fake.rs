@@ -39,6 +39,8 @@ struct State {
     failure: Option<(u64, When)>,
     /// See [`FakeSource::forget_commits`].
     forgets: bool,
+    /// Where what is pending is, by region.
+    pending: HashMap<RegionId, RegionId>,
 }
 
 #[derive(Clone, Debug)]
@@ -69,8 +71,7 @@ impl FakeSource {
     pub fn create(&self, size: u64) -> RegionId {
         let mut state = self.state();
         let id = RegionId(state.regions.len() as u64 + 1);
-        let first = Snapshot { epoch: 1, size, pages: BTreeMap::new(), versions: BTreeMap::new() };
-        state.regions.insert(id, FakeRegion { snapshots: vec![first], outcomes: HashMap::new(), viewed: 1 });
+        state.regions.insert(id, FakeRegion::empty(size));
         id
     }
 
@@ -246,6 +247,16 @@ impl PageSource for FakeSource {
         }
     }
 
+    fn keep(&self, of: RegionId, known: RegionId) -> Result<(RegionId, Epoch), RemoteError> {
+        self.call(|state| {
+            let next = RegionId(state.regions.len() as u64 + 1);
+            let place = *state.pending.entry(of).or_insert(next);
+            assert!(known == RegionId(0) || known == place, "what is pending was somewhere else");
+            let epoch = state.regions.entry(place).or_insert_with(|| FakeRegion::empty(0)).newest().epoch;
+            Ok((place, Epoch(epoch)))
+        })
+    }
+
     fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
         if self.state().forgets {
             return Err(lost(Applied::No));
@@ -275,6 +286,19 @@ impl StageSink for FakeStage<'_> {
             .map_err(|error| refused(ErrorCode::Malformed, &error.to_string()))?;
         let pages = body.pages();
         let pages = pages.map(|(page, content)| (page, Box::new(content.copied().unwrap_or([0; PAGE_SIZE]))));
+        self.staged.entry(region).or_default().extend(pages);
+        Ok(())
+    }
+
+    fn stage_from(&mut self, region: RegionId, from: RegionId, runs: &[Run]) -> Result<(), RemoteError> {
+        if self.source.strike().is_some() {
+            return Err(lost(Applied::No));
+        }
+        let mut state = self.source.state();
+        let newest = state.region(from)?.newest();
+        let pages = runs.iter().flat_map(|run| run.first.0..run.end());
+        let pages: Vec<_> = pages.map(|page| (page, Box::new(newest.page(page)))).collect();
+        drop(state);
         self.staged.entry(region).or_default().extend(pages);
         Ok(())
     }
@@ -346,12 +370,18 @@ impl State {
 }
 
 impl FakeRegion {
+    fn empty(size: u64) -> Self {
+        let first = Snapshot { epoch: 1, size, pages: BTreeMap::new(), versions: BTreeMap::new() };
+        FakeRegion { snapshots: vec![first], outcomes: HashMap::new(), viewed: 1 }
+    }
+
     fn newest(&self) -> &Snapshot {
         self.snapshots.last().expect("a region has an epoch")
     }
 
     fn at(&self, epoch: Epoch) -> Result<&Snapshot, RemoteError> {
         let found = self.snapshots.iter().find(|snapshot| snapshot.epoch == epoch.0);
+        let found = found.or_else(|| (epoch.0 == 0).then(|| self.newest()));
         found.ok_or_else(|| refused(ErrorCode::Stale, "that epoch is gone"))
     }
 

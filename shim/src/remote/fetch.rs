@@ -78,6 +78,10 @@ impl PageSource for Remote {
         run_commit(self, body)
     }
 
+    fn keep(&self, of: RegionId, known: RegionId) -> Result<(RegionId, Epoch), RemoteError> {
+        Remote::keep(self, of, known)
+    }
+
     fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
         Remote::commit_status(self, region, commit)
     }

@@ -13,6 +13,7 @@ mod commit;
 mod connection;
 mod error;
 mod fetch;
+mod holds;
 mod names;
 mod patience;
 mod pool;

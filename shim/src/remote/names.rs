@@ -18,11 +18,11 @@
 //! | close | never repeated: a second one would give up another hold | done; at worst a hold is left, until the process ends |
 //!
 //! Where someone else removed or made the same name between the two, they are told what we should have been told; the name is
-//! in the state that was asked for. A repeated `open_id`, `create_unnamed` or `clone_unnamed` can leave a hold, and a region, that goes with the process.
+//! in the state that was asked for. A repeated `keep` is the same. A repeated `open_id`, `create_unnamed` or `clone_unnamed` can leave a hold, and a region, that goes with the process.
 
 use netmem_protocol::control::{
-    Changes, ChangesUntil, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind, Link, List,
-    Listing, Lookup, MakeDir, MakeSymlink, Names, Open, Remove, Rename, Resize, Resolve, Resolved,
+    Changes, ChangesUntil, CommitStatus, Committed, Create, CreateUnnamed, Entry, EntryKind, Keep, Link,
+    List, Listing, Lookup, MakeDir, MakeSymlink, Names, Open, Remove, Rename, Resize, Resolve, Resolved,
     ServerStat, SetAttr,
 };
 use netmem_protocol::{CommitId, Epoch, ErrorCode, Kind, ProtocolError, RegionId};
@@ -67,6 +67,14 @@ impl Remote {
     pub fn clone_unnamed(&self, region: RegionId) -> Result<Entry, RemoteError> {
         let answer = self.ask(Kind::CloneUnnamed, region, &());
         self.held(self.checked(answer, |entry| checks::clone(entry, region)))
+    }
+
+    /// The region in which the server keeps what is pending of another one: `known`, or if that is 0 the one that it says.
+    pub fn keep(&self, of: RegionId, known: RegionId) -> Result<(RegionId, Epoch), RemoteError> {
+        let answer = self.ask(Kind::Keep, known, &Keep { of });
+        let entry = self.checked(answer, |entry| checks::kept(entry, of))?;
+        self.keeps(of, entry.region);
+        Ok((entry.region, entry.epoch))
     }
 
     fn held(&self, answer: Result<Entry, RemoteError>) -> Result<Entry, RemoteError> {

@@ -36,6 +36,10 @@ pub trait PageSource: Sync {
     /// [`PageSource::commit_status`] of each region tells, and of all of them the same.
     fn commit(&self, body: &mut CommitBody<'_>) -> Result<Vec<Committed>, CommitFailure>;
 
+    /// The region in which the server keeps what is pending of another one, and its epoch: `known`, or one that it makes if that is 0.
+    /// [`ErrorCode::Unsupported`](netmem_protocol::ErrorCode::Unsupported) from a server that keeps none.
+    fn keep(&self, of: RegionId, known: RegionId) -> Result<(RegionId, Epoch), RemoteError>;
+
     /// What became of a commit; [`ErrorCode::NotFound`](netmem_protocol::ErrorCode::NotFound) if nothing.
     fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError>;
 }
@@ -44,6 +48,9 @@ pub trait PageSource: Sync {
 pub trait StageSink {
     /// Sends the pages of a region that `builder` names; `data` holds its data pages, in order. Sends from where they lie.
     fn stage(&mut self, region: RegionId, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError>;
+
+    /// The same with pages that are pending: those of region `from`, at most [`netmem_protocol::STAGE_FROM_PAGES_MAX`] in a call.
+    fn stage_from(&mut self, region: RegionId, from: RegionId, runs: &[Run]) -> Result<(), RemoteError>;
 
     /// The commit's number.
     fn id(&self) -> CommitId;

@@ -13,6 +13,13 @@ fn evict(region: &Region<Cache>) {
     }
 }
 
+/// The same whatever was stored in it.
+fn evict_dirty(world: &World, region: &Region<Cache>) {
+    for _ in 0..2 {
+        region.evict_pending(&*world.server, 0..1, 1, &|_, _| true).expect("a round");
+    }
+}
+
 #[test]
 fn who_reads_a_page_that_may_leave_reads_it_or_knows_that_it_left() {
     every_up_to(3, || {
@@ -136,5 +143,66 @@ fn a_page_that_a_dead_process_was_taking_out_is_settled_once() {
         world.process(0).bring_in(&*world.server, 0, 1, false, soon()).expect("it is here");
         other.join().expect("it ends");
         assert_eq!((world.files.see(0), world.files.entry(0).state()), (10, State::Present));
+    });
+}
+
+#[test]
+fn a_store_beside_a_departure_of_what_is_dirty_is_committed() {
+    every_up_to(3, || {
+        let world = World::warm(1);
+        world.files.store(0, 77);
+        world.process(0).mark_dirty(0, 1);
+        let writer = world.thread(1, |world, region| {
+            while !world.files.store_if_there(0, 88) {
+                region.bring_in(&*world.server, 0, 1, false, soon()).expect("it comes");
+            }
+        });
+        evict_dirty(&world, &world.process(0));
+        writer.join().expect("it ends");
+        let region = world.process(0);
+        region.bring_in(&*world.server, 0, 1, false, soon()).expect("it comes");
+        assert_eq!(world.files.see(0), 88, "a store was lost");
+        world.commit(&region, |note| note(0, 1));
+        assert_eq!(world.server.newest(0), 88);
+    });
+}
+
+#[test]
+fn what_is_dirty_and_leaves_beside_a_commit_is_committed_by_it_and_comes_back_as_it_was() {
+    every_up_to(3, || {
+        let world = World::warm(1);
+        world.files.store(0, 77);
+        world.process(0).mark_dirty(0, 1);
+        let evictor = world.thread(1, |world, region| evict_dirty(world, &region));
+        world.commit(&world.process(0), |_| ());
+        evictor.join().expect("it ends");
+        assert_eq!(world.server.newest(0), 77);
+        let region = world.process(0);
+        region.bring_in(&*world.server, 0, 1, false, soon()).expect("it comes");
+        assert_eq!(world.files.see(0), 77);
+    });
+}
+
+#[test]
+fn what_comes_home_beside_its_commit_and_is_stored_into_is_committed_by_the_next() {
+    every_up_to(3, || {
+        let world = World::new(1);
+        let region = world.process(0);
+        region.bring_in(&*world.server, 0, 1, false, soon()).expect("it comes");
+        world.files.store(0, 77);
+        region.mark_dirty(0, 1);
+        evict_dirty(&world, &region);
+        assert_eq!((world.files.see(0), world.files.entry(0).state()), (0, State::Absent));
+        world.files.schedule();
+        let writer = world.thread(1, |world, region| {
+            region.bring_in(&*world.server, 0, 1, false, soon()).expect("it comes");
+            assert!(world.files.store_if_there(0, 88), "it was brought in");
+            region.mark_dirty(0, 1);
+        });
+        world.commit(&region, |_| ());
+        assert_eq!(world.server.newest(0) % 11, 0);
+        writer.join().expect("it ends");
+        assert_eq!(world.files.see(0), 88, "a store was lost");
+        world.check_committed();
     });
 }

@@ -9,11 +9,13 @@ extern crate netmem_shim_loom as core;
 #[allow(dead_code, reason = "a part of it is checked here")]
 #[path = "../../../src/pager"]
 mod pager {
+    pub mod bring_in;
     pub mod commit;
     pub mod entry;
     pub mod evict;
     pub mod flush;
     pub mod page;
+    pub mod pending;
     pub mod region;
     pub mod size;
     pub mod table;
@@ -38,6 +40,14 @@ mod log {
     pub(crate) use said as error;
 }
 
+/// Nobody counts.
+mod stats {
+    pub static PAGES_PENDING: () = ();
+    pub static PAGES_HOME: () = ();
+
+    pub fn add(_: &(), _: u64) {}
+}
+
 mod sync {
     /// A lock between the threads of a process.
     pub struct QuietMutex<T>(loom::sync::Mutex<T>);
@@ -49,6 +59,10 @@ mod sync {
 
         pub fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
             self.0.lock().expect("nobody panics")
+        }
+
+        pub fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
         }
     }
 }

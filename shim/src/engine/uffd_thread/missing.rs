@@ -3,7 +3,7 @@
 //! Owns: what becomes of their claims and of those who wait. Called by: uffd_thread. Must not: leave a claim, or a thread that waits and
 //! nobody wakes.
 
-use netmem_protocol::{Epoch, PAGE_SIZE, PageSpan, Run};
+use netmem_protocol::{Epoch, PAGE_SIZE, PageSpan, RegionId, Run};
 
 use super::{Server, Wanted};
 use crate::host::{Handle, Runtime};
@@ -17,7 +17,7 @@ impl Server {
         &mut self,
         runtime: &'static Runtime,
         handle: &'static Handle,
-        epoch: Epoch,
+        (from, epoch): (RegionId, Epoch),
         missing: &[Wanted],
         error: &PagerError,
     ) {
@@ -51,7 +51,7 @@ impl Server {
             if one_by_one {
                 let run = [Run::new(page, 1)];
                 let deliver = &mut |span: PageSpan<'_>, _| self.deliver(wanted, span);
-                again = runtime.remote.fetch(region.id, epoch, &run, deliver).map_err(PagerError::from);
+                again = runtime.remote.fetch(from, epoch, &run, deliver).map_err(PagerError::from);
                 failed = again.as_ref().err();
                 if failed.is_some() {
                     region.settle(page, Event::Release);

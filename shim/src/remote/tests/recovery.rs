@@ -168,7 +168,7 @@ fn a_forked_child_closes_its_copies_and_comes_under_its_own_name() {
     ]);
     let remote = remote(&liar);
     assert_eq!(remote.ping(), Ok(()));
-    remote.forget_connections(ClientId([9; 16]), vec![REGION]);
+    remote.forget_connections(ClientId([9; 16]), vec![REGION], Vec::new());
     assert_eq!(remote.ping(), Ok(()));
     assert_eq!(remote.stats().reconnects.load(Ordering::Relaxed), 0);
     liar.finish();
@@ -182,7 +182,7 @@ fn a_connection_that_was_out_when_its_process_forked_does_not_close_a_number_tha
     })]);
     let remote = remote(&liar);
     let stream = remote.begin_commit().expect("begin");
-    remote.forget_connections(ClientId([9; 16]), Vec::new());
+    remote.forget_connections(ClientId([9; 16]), Vec::new(), Vec::new());
     drop(stream);
     liar.finish();
 }

@@ -20,6 +20,8 @@ pub struct Files {
     dirty: [AtomicU64; 1],
     resident: [AtomicU64; 1],
     departures: [AtomicU64; 1],
+    /// Somebody commits, moves the view, or takes out what is dirty.
+    host: AtomicU64,
     /// Whether the process of this number uses pages.
     uses: [AtomicU64; 2],
     content: Vec<AtomicU64>,
@@ -42,6 +44,7 @@ impl Files {
             dirty: Default::default(),
             resident: Default::default(),
             departures: Default::default(),
+            host: AtomicU64::new(0),
             uses: Default::default(),
             content: (0..pages).map(|_| AtomicU64::new(0)).collect(),
             size: Counter::new(pages * PAGE),
@@ -61,6 +64,7 @@ impl Files {
         for word in [&self.control.gate, &self.control.view, &self.control.fetchable, &self.dirty[0]] {
             word.schedule();
         }
+        self.host.schedule();
         self.uses.iter().chain(&self.departures).for_each(AtomicU64::schedule);
         for (entry, content) in self.entries.iter().zip(&self.content) {
             entry.word().schedule();
@@ -197,11 +201,19 @@ impl Frames for Cache {
     }
 
     fn lock_host(&self) -> Result<(), Errno> {
-        // One thread of a model commits, moves the view or changes the size.
+        while !self.try_lock_host() {
+            loom::thread::yield_now();
+        }
         Ok(())
     }
 
-    fn unlock_host(&self) {}
+    fn try_lock_host(&self) -> bool {
+        self.files.host.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    fn unlock_host(&self) {
+        self.files.host.store(0, Ordering::SeqCst);
+    }
 
     fn punch(&self, offset: u64, length: u64) -> Result<(), Errno> {
         (offset / PAGE..(offset + length) / PAGE).for_each(|page| self.files.store(page, 0));

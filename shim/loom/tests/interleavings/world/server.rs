@@ -1,4 +1,4 @@
-//! A server with one region, whose page `p` is `10 + p` at epoch 1.
+//! A server with one region, whose page `p` is `10 + p` at epoch 1, and another one for what is pending of it.
 
 use std::sync::Mutex;
 
@@ -15,13 +15,16 @@ type Epochs = Vec<Vec<u64>>;
 pub struct Server {
     /// Held for a look, never while the model changes threads.
     epochs: Mutex<Epochs>,
+    /// What is pending.
+    pending: Mutex<Vec<u64>>,
     /// Commits that are still to be refused.
     refuse: Mutex<u32>,
 }
 
 impl Server {
     pub fn new(pages: u64) -> Server {
-        Server { epochs: Mutex::new(vec![(0..pages).map(|page| 10 + page).collect()]), refuse: Mutex::new(0) }
+        let epochs = Mutex::new(vec![(0..pages).map(|page| 10 + page).collect()]);
+        Server { epochs, pending: Mutex::new(vec![0; pages as usize]), refuse: Mutex::new(0) }
     }
 
     /// Another host changes a page.
@@ -49,15 +52,26 @@ impl Server {
     }
 }
 
-struct Staged(Vec<(u64, u64)>);
+/// The place of what is pending.
+const PENDING: RegionId = RegionId(2);
 
-impl StageSink for Staged {
+struct Staged<'a>(Vec<(u64, u64)>, &'a Server);
+
+impl StageSink for Staged<'_> {
     fn stage(&mut self, _: RegionId, builder: &PageBodyBuilder, data: &[u8]) -> Result<(), RemoteError> {
         let mut body = Vec::new();
         builder.encode_front(self.id(), &mut body);
         body.extend_from_slice(data);
         let pages = PageBody::parse(&body, false).expect("a body");
         self.0.extend(pages.pages().map(|(page, data)| (page, data.map_or(0, |data| number_of(data)))));
+        Ok(())
+    }
+
+    fn stage_from(&mut self, _: RegionId, from: RegionId, runs: &[Run]) -> Result<(), RemoteError> {
+        assert_eq!(from, PENDING);
+        let pending = self.1.pending.lock().expect("pages");
+        let pages = runs.iter().flat_map(|run| run.first.0..run.end());
+        self.0.extend(pages.map(|page| (page, pending[page as usize])));
         Ok(())
     }
 
@@ -69,13 +83,16 @@ impl StageSink for Staged {
 impl PageSource for Server {
     fn fetch(
         &self,
-        _: RegionId,
+        region: RegionId,
         epoch: Epoch,
         runs: &[Run],
         sink: &mut PageSink<'_>,
     ) -> Result<(), RemoteError> {
         for page in runs.iter().flat_map(|run| run.first.0..run.end()) {
-            let value = self.epochs.lock().expect("pages")[epoch.0 as usize - 1][page as usize];
+            let value = match region {
+                PENDING => self.pending.lock().expect("pages")[page as usize],
+                _ => self.epochs.lock().expect("pages")[epoch.0 as usize - 1][page as usize],
+            };
             let bytes = bytes_of(value);
             let data = (value != 0).then_some(bytes.as_slice());
             sink(PageSpan { run: Run::new(page, 1), data, sums: &[] }, false);
@@ -97,9 +114,14 @@ impl PageSource for Server {
     }
 
     fn commit(&self, body: &mut CommitBody<'_>) -> Result<Vec<Committed>, CommitFailure> {
-        let mut staged = Staged(Vec::new());
+        let mut staged = Staged(Vec::new(), self);
         let failure = |error| CommitFailure { error, id: CommitId(1), applied: Applied::No };
-        let _: Vec<(RegionId, Commit)> = body(&mut staged).map_err(failure)?;
+        let parts: Vec<(RegionId, Commit)> = body(&mut staged).map_err(failure)?;
+        if parts[0].0 == PENDING {
+            let mut pending = self.pending.lock().expect("pages");
+            staged.0.iter().for_each(|(page, value)| pending[*page as usize] = *value);
+            return Ok(vec![Committed { epoch: Epoch(1), previous: Epoch(1), size: 0 }]);
+        }
         let mut refuse = self.refuse.lock().expect("a number");
         if *refuse > 0 {
             *refuse -= 1;
@@ -107,6 +129,10 @@ impl PageSource for Server {
             return Err(failure(RemoteError::Answer { code: ErrorCode::Full, text }));
         }
         Ok(vec![self.add(&staged.0)])
+    }
+
+    fn keep(&self, _: RegionId, _: RegionId) -> Result<(RegionId, Epoch), RemoteError> {
+        Ok((PENDING, Epoch(1)))
     }
 
     fn commit_status(&self, _: RegionId, _: CommitId) -> Result<Committed, RemoteError> {

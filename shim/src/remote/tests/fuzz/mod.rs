@@ -209,7 +209,7 @@ fn play(server: &Server, seed: u64, played: &mut Played) {
             assert!(error.errno() > 0, "{error:?}");
         }
         if dice.below(20) == 0 {
-            remote.forget_connections(ClientId([dice.roll() as u8; 16]), vec![dice.region()]);
+            remote.forget_connections(ClientId([dice.roll() as u8; 16]), vec![dice.region()], Vec::new());
         }
     }
     get_on(&mut remote, &case);
