@@ -43,6 +43,9 @@ pub struct Settings {
     /// Budget of the program's anonymous memory, the rest is far; suffixes K, M, G; 0: off [default: 0]
     #[arg(long, value_name = "SIZE", value_parser = parse_size_text)]
     pub memory_bytes: Option<String>,
+    /// What fails when neither that budget nor the server has room: the first touch of new memory, or allocation [default: sigbus]
+    #[arg(long, value_parser = PossibleValuesParser::new(["sigbus", "enomem"]))]
+    pub memory_full: Option<String>,
     /// How long a load or sync waits for the server, in milliseconds; 0: for ever [default: 30000]
     #[arg(long, value_name = "MS")]
     pub timeout_ms: Option<u64>,
@@ -84,6 +87,7 @@ impl Settings {
         set("NETMEM_MASK", self.mask.as_ref().map(Into::into));
         set("NETMEM_CACHE_BYTES", self.cache_bytes.as_ref().or(self.memory.as_ref()).map(Into::into));
         set("NETMEM_MEMORY_BYTES", self.memory_bytes.as_ref().or(self.memory.as_ref()).map(Into::into));
+        set("NETMEM_MEMORY_FULL", self.memory_full.as_ref().map(Into::into));
         set("NETMEM_TIMEOUT_MS", self.timeout_ms.map(|ms| ms.to_string().into()));
         set("NETMEM_PREFETCH", self.prefetch.as_ref().map(Into::into));
         set("NETMEM_LOG", self.log.as_ref().map(Into::into));

@@ -99,6 +99,15 @@ pub struct FeatureMask {
     pub poison: bool,
 }
 
+/// What fails when neither a program's budget nor its server has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The first touch of new memory, with SIGBUS.
+    Sigbus,
+    /// Allocation, with ENOMEM. What was allocated before goes beyond the budget.
+    Enomem,
+}
+
 /// Everything that can be set.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -118,6 +127,8 @@ pub struct Config {
     pub cache_bytes: Option<u64>,
     /// NETMEM_MEMORY_BYTES; 0: off.
     pub memory_bytes: u64,
+    /// NETMEM_MEMORY_FULL.
+    pub memory_full: WhenFull,
     /// NETMEM_TIMEOUT_MS; None: for ever.
     pub timeout: Option<Duration>,
     /// NETMEM_PREFETCH.
@@ -149,6 +160,7 @@ impl Default for Config {
             mask: FeatureMask::default(),
             cache_bytes: None,
             memory_bytes: 0,
+            memory_full: WhenFull::Sigbus,
             timeout: Some(Duration::from_millis(30_000)),
             prefetch: Prefetch::Auto,
             log: LogLevel::Warn,
@@ -183,6 +195,14 @@ const TABLE: &[(&str, &str, Setter)] = &[
     }),
     ("NETMEM_MEMORY_BYTES", "bytes with an optional suffix K, M or G", |c, v| {
         set(&mut c.memory_bytes, parse_bytes(v))
+    }),
+    ("NETMEM_MEMORY_FULL", "sigbus or enomem", |c, v| {
+        let when = match v {
+            "sigbus" => Some(WhenFull::Sigbus),
+            "enomem" => Some(WhenFull::Enomem),
+            _ => None,
+        };
+        set(&mut c.memory_full, when)
     }),
     ("NETMEM_TIMEOUT_MS", "milliseconds, 0 for ever", |c, v| {
         set(&mut c.timeout, v.parse().ok().map(|ms: u64| (ms != 0).then(|| Duration::from_millis(ms))))

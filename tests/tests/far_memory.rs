@@ -263,3 +263,35 @@ fn what_is_resident_stays_within_the_budget_and_all_of_it_is_right() {
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("ok\n", ""), "{output}");
     far.assert_kept(budget, mib * MIB - budget - FLOOR);
 }
+
+/// A program that takes memory until budget and server are full, 16 MiB each, and its two numbers of pages.
+fn until_full(how: &str, setting: &str) -> Option<(Far, u64, u64, String)> {
+    let far = Far::with(|| Server::with(&["--max-memory", "16M"]))?;
+    let program = compile("tests/far/full.c", &[]);
+    let output = far.run(16 * MIB, program).args([how, "96"]).env("NETMEM_MEMORY_FULL", setting).output();
+    assert_eq!(output.code(), 0, "{output}");
+    let mut numbers = output.stdout.split_whitespace().map(|word| word.parse::<u64>().expect("a number"));
+    let (had, again) = (numbers.next().expect("pages"), numbers.next().expect("pages again"));
+    Some((far, had, again, output.stderr))
+}
+
+#[test]
+fn where_budget_and_server_are_full_new_memory_is_a_sigbus_and_all_else_is_right_and_room_is_found_again() {
+    let Some((far, had, again, said)) = until_full("touch", "sigbus") else { return };
+    // What both have room for, but for what the library needs; and what one process may have beyond its budget.
+    assert!((6000..12_000).contains(&had), "{had} pages");
+    assert_eq!(again, had / 2 + had / 4);
+    for words in ["the server's 4096 pages (16777216 bytes) are in use", "there is no page for 0x"] {
+        assert_eq!(said.matches(words).count(), 1, "{words:?}: {said}");
+    }
+    assert_eq!(said.lines().count(), 2, "{said}");
+    far.assert_kept(16 * MIB, MIB);
+}
+
+#[test]
+fn with_memory_full_enomem_allocation_fails_and_nothing_else() {
+    let Some((_, had, again, said)) = until_full("malloc", "enomem") else { return };
+    assert!((6000..24_000).contains(&had), "{had} pages");
+    assert!(again >= had / 2, "{again} of {had} pages");
+    assert!(said.contains("are in use") && !said.contains("there is no page"), "{said}");
+}

@@ -36,6 +36,7 @@ pub fn in_shared_memory_child() -> bool {
 
 /// Commits every region: before the process ends or becomes another.
 pub fn commit_all() {
+    crate::far::before_exec();
     for handle in handle::all() {
         // The failure was logged; there is nobody left to tell.
         let _ = handle.commit(CommitOptions::default());

@@ -107,12 +107,22 @@ impl Resident {
 
     /// Pages: all that are resident without those of files and shared memory (proc_pid_statm(5)).
     pub fn pages(&self) -> usize {
+        let [_, resident, shared, ..] = self.numbers();
+        resident.saturating_sub(shared)
+    }
+
+    /// Pages of data and stack, resident or not: at least what RLIMIT_DATA counts.
+    pub fn data(&self) -> usize {
+        self.numbers()[5]
+    }
+
+    /// All that the file says.
+    fn numbers(&self) -> [usize; 7] {
         let mut buffer = [0; 128];
         let got = rustix::io::pread(self.0.borrow(), &mut buffer, 0).unwrap_or(0);
         let text = core::str::from_utf8(&buffer[..got]).unwrap_or_default();
-        let mut words = text.split_ascii_whitespace().skip(1).map_while(|word| word.parse::<usize>().ok());
-        let (resident, shared) = (words.next().unwrap_or(0), words.next().unwrap_or(0));
-        resident.saturating_sub(shared)
+        let mut words = text.split_ascii_whitespace().map_while(|word| word.parse::<usize>().ok());
+        core::array::from_fn(|_| words.next().unwrap_or(0))
     }
 }
 

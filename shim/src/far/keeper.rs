@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use super::areas::{self, Area, Resident};
 use super::fork::{self, is_control};
-use super::table::{Place, WINDOW_PAGES};
+use super::table::{Entry, Place, WINDOW_PAGES};
 use super::{Far, KICK, Settings, State, counters, still};
 use crate::log;
 use crate::stats;
@@ -90,7 +90,7 @@ pub(super) fn run(settings: Settings, far: Option<&'static Far>, inherited: Opti
         let seen = KICK.load(Ordering::Acquire);
         let pages = resident.pages();
         counters::RESIDENT_MAX.fetch_max(pages as u64, Ordering::Relaxed);
-        let pause = match keeper.look(pages, || resident.pages()) {
+        let pause = match keeper.look(pages, || resident.pages(), || resident.data()) {
             Ok(pause) => pause,
             // It was said why.
             Err(Errno(libc::EOPNOTSUPP | libc::EPERM | libc::ENOSYS)) => return still::nobody_answers(),
@@ -106,11 +106,17 @@ pub(super) fn run(settings: Settings, far: Option<&'static Far>, inherited: Opti
 
 impl Keeper {
     /// Does what the number asks for, and says when to look again.
-    fn look(&mut self, pages: usize, again: impl Fn() -> usize) -> Result<Duration, Errno> {
+    fn look(
+        &mut self,
+        pages: usize,
+        again: impl Fn() -> usize,
+        data: impl Fn() -> usize,
+    ) -> Result<Duration, Errno> {
         if pages < self.marks.begin {
             let room = self.marks.begin - pages;
             let pause = Duration::from_micros((room * 1_000_000 / PAGES_A_SECOND) as u64);
             if let Some(far) = self.far {
+                far.full.ends();
                 far.look_at_lent();
                 far.allow((self.marks.high - pages) as i64);
             }
@@ -125,7 +131,8 @@ impl Keeper {
             self.register_all(far);
         }
         let mut pages = pages;
-        while pages > self.marks.high && !still::is_asked() {
+        far.full.limit(self.settings.when_full, if far.full.is() { data() } else { 0 });
+        while pages > self.marks.high && !still::is_asked() && !far.full.rests() {
             let out = self.make_room(far, pages - self.marks.low);
             pages = again();
             if out == 0 {
@@ -341,7 +348,9 @@ impl Far {
                 let moved = moved / PAGE;
                 state.room.put(place, at, moved);
                 for i in 0..moved {
-                    state.table.update(at + i, |entry| entry.place = Place::Waiting(place + i as u32));
+                    let waiting = Place::Waiting(place + i as u32);
+                    let left = |entry: &mut Entry| (entry.place, entry.inherited) = (waiting, false);
+                    state.table.update(at + i, left);
                 }
                 at += moved;
                 match errno {

@@ -10,11 +10,10 @@ use core::sync::atomic::Ordering;
 
 use netmem_protocol::control::Commit;
 use netmem_protocol::pages::page_sum;
-use netmem_protocol::{CommitId, Epoch, FRAME_PAGES_MAX, PageBodyBuilder, RegionId, Run, RunKind};
+use netmem_protocol::{CommitId, Epoch, ErrorCode, FRAME_PAGES_MAX, PageBodyBuilder, RegionId, Run, RunKind};
 
 use super::table::{Place, SUM_UNKNOWN};
 use super::{Far, counters};
-use crate::log;
 use crate::remote::{PageSource, RemoteError, StageSink};
 use crate::stats;
 use crate::sys::mem::{self, PAGE};
@@ -33,6 +32,9 @@ struct Sent {
     place: u32,
     sum: u64,
 }
+
+/// What has to be sent, or that it can't be.
+type Chosen = Result<Vec<Sent>, ()>;
 
 impl Far {
     /// Sends the blocks that waited longest, with `all` those that are not full too. How many pages of memory were given back, none if there
@@ -60,9 +62,28 @@ impl Far {
         };
         let sums: Vec<Option<u64>> = waiting.iter().map(|(place, _)| sum_of(page_in(*place))).collect();
         let (chosen, emptied) = self.choose(&waiting, &sums);
+        if self.full.is() && !emptied.is_empty() {
+            // What is given up goes first: what comes finds its room.
+            if self.send_pages(&[], &emptied, &page_in).is_ok() {
+                self.state.lock().table.emptied(&emptied);
+            } else {
+                self.state.lock().table.not_emptied(emptied);
+            }
+            return self.send_chosen(&blocks, (&waiting, chosen), Vec::new(), &page_in);
+        }
+        self.send_chosen(&blocks, (&waiting, chosen), emptied, &page_in)
+    }
+
+    fn send_chosen<'p>(
+        &self,
+        blocks: &[u32],
+        (waiting, chosen): (&[(u32, usize)], Chosen),
+        emptied: Vec<Run>,
+        page_in: &impl Fn(u32) -> &'p [u8],
+    ) -> Result<Option<usize>, ()> {
         let sent = chosen.as_deref().unwrap_or_default();
         let came =
-            chosen.is_ok().then_some(()).ok_or(()).and_then(|()| self.send_pages(sent, &emptied, &page_in));
+            chosen.is_ok().then_some(()).ok_or(()).and_then(|()| self.send_pages(sent, &emptied, page_in));
         let mut state = self.state.lock();
         let Ok(()) = came else {
             state.table.not_emptied(emptied);
@@ -78,7 +99,7 @@ impl Far {
         }
         state.table.emptied(&emptied);
         drop(state);
-        for block in &blocks {
+        for block in blocks {
             let (at, length) = self.state.lock().room.span(*block);
             // Past the userfaultfd, or the monitor would be asked first.
             if self.uffd.unregister(at, length).is_ok() {
@@ -94,7 +115,7 @@ impl Far {
 
     /// What has to be sent; the others are where they belong. Who is zeros is forgotten, and who is as the server has him is far.
     /// An error if the region is as large as one can be.
-    fn choose(&self, waiting: &[(u32, usize)], sums: &[Option<u64>]) -> (Result<Vec<Sent>, ()>, Vec<Run>) {
+    fn choose(&self, waiting: &[(u32, usize)], sums: &[Option<u64>]) -> (Chosen, Vec<Run>) {
         let mut sent = Vec::with_capacity(waiting.len());
         let (mut zero, mut clean) = (0, 0);
         let mut state = self.state.lock();
@@ -156,10 +177,18 @@ impl Far {
             Ok(done) => {
                 let epoch = done.first().map_or(base.0, |done| done.epoch.0);
                 self.epoch.store(epoch, Ordering::Relaxed);
+                if !sent.is_empty() {
+                    self.full.ends();
+                }
                 Ok(())
             }
             Err(failure) => {
-                log::error!("far memory: pages can't leave: {}", failure.error);
+                if matches!(failure.error, RemoteError::Answer { code: ErrorCode::Full, .. }) {
+                    self.full.begins(&failure.error);
+                    self.state.lock().table.give_up_copies();
+                } else {
+                    self.full.say(&failure.error);
+                }
                 // It may have happened all the same: then what comes next has to begin there. What it sent counts as unknown (A7).
                 if let Ok(entry) = self.remote.open_id(self.region) {
                     self.epoch.store(entry.epoch.0, Ordering::Relaxed);

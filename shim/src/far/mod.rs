@@ -8,6 +8,7 @@
 
 mod areas;
 pub mod fork;
+mod full;
 mod going;
 mod keeper;
 mod leaving;
@@ -22,7 +23,7 @@ use core::time::Duration;
 
 use netmem_protocol::{CacheId, ClientId, RegionId};
 
-use crate::config::Prefetch;
+use crate::config::{Prefetch, WhenFull};
 use crate::log;
 use crate::remote::{Remote, RemoteConfig};
 use crate::sync::QuietMutex;
@@ -34,9 +35,13 @@ use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::memory::Event;
 use crate::sys::uffd::{MODE_MISSING, Uffd};
 use areas::{Area, Ranges};
+use full::Full;
 use going::Going;
 use room::{BLOCK_PAGES, Room};
 use table::Table;
+
+/// Pages beyond the budget and a twentieth of it that new memory may take while the server is full.
+const SLACK_PAGES: i64 = 1024;
 
 /// What the host knows and this layer needs.
 #[derive(Clone, Debug)]
@@ -47,6 +52,8 @@ pub struct Settings {
     pub remote: RemoteConfig,
     /// What is brought in beside a page that was touched.
     pub prefetch: Prefetch,
+    /// What fails when neither the budget nor the server has room.
+    pub when_full: WhenFull,
 }
 
 /// Counters, relaxed.
@@ -94,6 +101,8 @@ pub struct Far {
     epoch: AtomicU64,
     /// Pages that may still be brought in before the keeper has to look.
     allowance: AtomicI64,
+    /// Whether the server has room.
+    full: Full,
     /// Changes when the keeper has made room.
     made_room: AtomicU32,
     /// Of a forked child: mappings that it got from its parent and that are registered.
@@ -138,6 +147,11 @@ fn spawn_keeper(
     still::somebody_answers();
     let run = move || keeper::run(settings, far, inherited.as_deref());
     apart::spawn(Box::new(run)).inspect_err(|_| still::nobody_answers())
+}
+
+/// Before the process becomes another program: limits that are not its own end here.
+pub fn before_exec() {
+    full::restore_limit();
 }
 
 /// Whether pages may be away.
@@ -231,6 +245,7 @@ impl Far {
             lent: QuietMutex::new(Vec::new()),
             epoch: AtomicU64::new(entry.epoch.0),
             allowance: AtomicI64::new(0),
+            full: Full::default(),
             made_room: AtomicU32::new(0),
             inherited: AtomicUsize::new(0),
         }));
@@ -277,6 +292,24 @@ impl Far {
             futex::wait(&self.made_room, seen, Some(PATIENCE));
         }
         self.allowance.fetch_sub(pages as i64, Ordering::Relaxed);
+    }
+
+    /// The same of memory that is new. False: neither the budget nor the server has room for it (F1).
+    fn spend_on_new(&self, pages: usize) -> bool {
+        let beyond = (self.settings.memory_bytes / PAGE as u64 / 20) as i64 + SLACK_PAGES;
+        while self.full.is() && self.allowance.load(Ordering::Relaxed) < -beyond {
+            if self.full.is_for_good() {
+                // What was allocated before nobody could be told of any more.
+                if self.settings.when_full == WhenFull::Enomem {
+                    break;
+                }
+                return false;
+            }
+            kick();
+            futex::pause(Duration::from_millis(5));
+        }
+        self.spend(pages);
+        true
     }
 }
 

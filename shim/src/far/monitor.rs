@@ -202,6 +202,10 @@ impl Monitor {
         } else if self.far.uffd.is_changing() {
             self.hear(state);
             self.touches.push(touch);
+        } else if state.table.get(touch.page).inherited {
+            // The child was made beside a thread that dropped it, or it is wiped in children.
+            state.table.drop_range(touch.page..touch.page + 1, |_| {});
+            self.touches.push(touch);
         } else {
             // Nothing takes pages away but the keeper, who says where they are.
             log::error!("far memory: page {at:#x} is gone; the process ends here");
@@ -279,8 +283,15 @@ impl Monitor {
     /// A first touch. Whoever goes through new memory gets more at once each time.
     fn show_zeros(&mut self, touch: Touch) {
         let Touch { page, store, .. } = touch;
-        let count = if self.fresh.0 == page { (self.fresh.1 * 2).min(ZERO_PAGES_MAX) } else { 1 };
-        self.far.spend(if store { count } else { 0 });
+        let goes_on = self.fresh.0 == page && !self.far.full.is();
+        let count = if goes_on { (self.fresh.1 * 2).min(ZERO_PAGES_MAX) } else { 1 };
+        if !self.far.spend_on_new(if store { count } else { 0 }) {
+            log::error!(
+                "far memory: the server is full, and NETMEM_MEMORY_BYTES is used up: there is no page for {:#x}",
+                page * PAGE
+            );
+            return self.poison(page);
+        }
         let mut state = self.far.state.lock();
         // The keeper may have been at work meanwhile.
         if state.table.get(page).place != Place::Here {
@@ -325,7 +336,8 @@ impl Monitor {
         self.wanted.push(Wanted { slot, page, since });
         let least = self.far.remote.pages_in_a_round_trip();
         let plan = self.detector.plan(page as u64, self.far.settings.prefetch, least);
-        for step in 1..plan.count as i64 {
+        let count = if self.far.full.is() { 1 } else { plan.count as i64 };
+        for step in 1..count {
             let next = (page as u64).wrapping_add_signed(plan.stride * step) as usize;
             let entry = state.table.get(next);
             let Some(slot) = entry.slot().filter(|_| entry.place == Place::Far) else { continue };

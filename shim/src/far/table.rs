@@ -51,10 +51,13 @@ pub struct Entry {
     pub place: Place,
     /// Touched while it waited to leave: the next time it is passed over.
     pub hot: bool,
+    /// In a forked child: it was in its parent's memory, and has not left since. It may be missing all the same (A6).
+    pub inherited: bool,
 }
 
 impl Entry {
-    const EMPTY: Entry = Entry { sum: SUM_UNKNOWN, slot: NONE, place: Place::Here, hot: false };
+    const EMPTY: Entry =
+        Entry { sum: SUM_UNKNOWN, slot: NONE, place: Place::Here, hot: false, inherited: false };
 
     /// The page of the region that keeps it.
     pub fn slot(&self) -> Option<u64> {
@@ -146,6 +149,22 @@ impl Table {
             window.block = Some(block);
         }
         Some(u64::from(slot))
+    }
+
+    /// The server need not keep what is in memory: it has no room for more.
+    pub fn give_up_copies(&mut self) {
+        let known: Vec<usize> = self.windows.keys().copied().collect();
+        for key in known {
+            let Some(window) = self.windows.get_mut(&key) else { continue };
+            for entry in
+                window.entries.iter_mut().filter(|entry| entry.place == Place::Here && entry.slot != NONE)
+            {
+                self.slots.give_up(entry.slot);
+                (entry.slot, entry.sum, entry.inherited) = (NONE, SUM_UNKNOWN, false);
+                window.used -= usize::from(entry.is_empty());
+            }
+            self.end_if_unused(key);
+        }
     }
 
     /// Forgets the pages of a range: its content is given up. `waiting` is told of those in the waiting room.
@@ -250,7 +269,8 @@ impl Table {
         let mut table = Table::default();
         for Kept { page, entry } in kept {
             table.slots.is_taken(entry.slot);
-            table.update(*page, |new| *new = *entry);
+            let inherited = entry.place == Place::Here;
+            table.update(*page, |new| *new = Entry { inherited, ..*entry });
         }
         table.slots.rest_is_unused();
         table

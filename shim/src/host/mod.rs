@@ -213,8 +213,8 @@ pub fn keep_budget() {
     }
     if config.memory_bytes > 0 && !config.disable {
         let remote = RemoteConfig { address: config.server.clone(), timeout: config.timeout };
-        let prefetch = config.prefetch;
-        crate::far::start(crate::far::Settings { memory_bytes: config.memory_bytes, remote, prefetch });
+        let (memory_bytes, prefetch, when_full) = (config.memory_bytes, config.prefetch, config.memory_full);
+        crate::far::start(crate::far::Settings { memory_bytes, remote, prefetch, when_full });
     }
 }
 

@@ -1,0 +1,106 @@
+//! A server that has no room: who is told, who waits, and what fails in the end.
+//!
+//! Owns: [`Full`], and the limit of allocation while it lasts (NETMEM_MEMORY_FULL). Called by: keeper, leaving, monitor. Must not: give up a
+//! page.
+//!
+//! F1. What was stored is kept here or there, whatever that takes; so where neither has room, nothing new is begun: a first touch of new memory
+//! waits a while, and then fails as on a disk that is full.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::WhenFull;
+use crate::log;
+use crate::sys::clock::monotonic_ns;
+use crate::sys::mem::PAGE;
+
+/// How long new memory waits for room before it is refused.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries to send something.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Between two lines about it.
+const SAID_AGAIN: Duration = Duration::from_secs(10);
+
+/// Bytes of data that the program may have by its own limit (RLIMIT_DATA, setrlimit(2)), while another is set; 0: none is. Of the process: a
+/// forked child begins with its parent's.
+static OWN_LIMIT: AtomicU64 = AtomicU64::new(0);
+
+/// Since when the server has had no room.
+#[derive(Default)]
+pub(super) struct Full {
+    /// Nanoseconds of the monotonic clock; 0: it has.
+    since: AtomicU64,
+    tried: AtomicU64,
+    said: AtomicU64,
+}
+
+fn has_passed(since: u64, time: Duration) -> bool {
+    monotonic_ns().saturating_sub(since) >= time.as_nanos() as u64
+}
+
+impl Full {
+    /// Pages could not leave. Says so now and then.
+    pub(super) fn begins(&self, what: &dyn core::fmt::Display) {
+        self.tried.store(monotonic_ns(), Ordering::Relaxed);
+        let _ = self.since.compare_exchange(0, monotonic_ns(), Ordering::Relaxed, Ordering::Relaxed);
+        self.say(what);
+    }
+
+    /// Says that pages can't leave, now and then.
+    pub(super) fn say(&self, what: &dyn core::fmt::Display) {
+        let said = self.said.load(Ordering::Relaxed);
+        if said == 0 || has_passed(said, SAID_AGAIN) {
+            self.said.store(monotonic_ns(), Ordering::Relaxed);
+            log::error!("far memory: pages can't leave: {what}");
+        }
+    }
+
+    /// Some could.
+    pub(super) fn ends(&self) {
+        if self.since.swap(0, Ordering::Relaxed) != 0 {
+            restore_limit();
+        }
+    }
+
+    /// Whether it has none.
+    pub(super) fn is(&self) -> bool {
+        self.since.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether it was asked a moment ago.
+    pub(super) fn rests(&self) -> bool {
+        self.is() && !has_passed(self.tried.load(Ordering::Relaxed), PAUSE)
+    }
+
+    /// Whether new memory has waited long enough.
+    pub(super) fn is_for_good(&self) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        since != 0 && has_passed(since, PATIENCE)
+    }
+
+    /// With NETMEM_MEMORY_FULL=enomem, no more can be allocated than is: mmap(2) and brk(2) say ENOMEM, malloc(3) gives NULL. `data` is the
+    /// pages that the process has (proc_pid_statm(5)), which RLIMIT_DATA counts.
+    pub(super) fn limit(&self, when: WhenFull, data: usize) {
+        if when != WhenFull::Enomem || !self.is() || OWN_LIMIT.load(Ordering::Relaxed) != 0 {
+            return;
+        }
+        let own = getrlimit(Resource::Data);
+        let current = (data * PAGE) as u64;
+        if own.current.is_some_and(|own| own <= current) {
+            return;
+        }
+        OWN_LIMIT.store(own.current.unwrap_or(u64::MAX), Ordering::Relaxed);
+        let _ = setrlimit(Resource::Data, Rlimit { current: Some(current), ..own });
+    }
+}
+
+/// The program's own limit, again: there is room, or it becomes another program.
+pub(super) fn restore_limit() {
+    let own = OWN_LIMIT.swap(0, Ordering::Relaxed);
+    if own != 0 {
+        let maximum = getrlimit(Resource::Data).maximum;
+        let _ = setrlimit(Resource::Data, Rlimit { current: (own != u64::MAX).then_some(own), maximum });
+    }
+}
