@@ -18,6 +18,7 @@ pub mod ids;
 pub mod message;
 pub mod name;
 pub mod pages;
+mod pending;
 
 pub use codec::{FrameParser, Header, decode_body, encode_frame};
 pub use error::{Disposition, ErrorCode, ProtocolError};
