@@ -77,6 +77,7 @@ impl Run {
         if let Some(server) = &server {
             command.env("NETMEM_SERVER", server.address());
         }
+        let _family = self.settings.has_memory_budget().then(|| family_of(&mut command)).transpose()?;
         let summary = match self.settings.memory.as_ref().and_then(|bytes| bytes.parse().ok()) {
             Some(budget) if !self.has_stats() => Some(Summary::of(&mut command, budget)?),
             _ => None,
@@ -118,6 +119,15 @@ impl Run {
     fn disabled(&self) -> bool {
         self.settings.disable || std::env::var_os("NETMEM_DISABLE").is_some_and(|value| value == "1")
     }
+}
+
+/// A file in which the command and all that it starts are counted, who have their budget together.
+fn family_of(command: &mut Command) -> Result<tempfile::NamedTempFile, Failure> {
+    let file = tempfile::NamedTempFile::new().map_err(|e| {
+        Failure::new("memory", describe_io(&e), "set TMPDIR to a directory that you may write")
+    })?;
+    command.env("NETMEM_FAMILY", file.path());
+    Ok(file)
 }
 
 /// The library that is named, else the one that belongs to this executable.

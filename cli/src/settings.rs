@@ -68,6 +68,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether the command's memory has a budget.
+    pub fn has_memory_budget(&self) -> bool {
+        self.memory.is_some() || self.memory_bytes.is_some()
+    }
+
     /// Puts the options that were given into the command's environment.
     pub fn apply(&self, command: &mut Command) {
         let mut set = |name: &str, value: Option<std::ffi::OsString>| {

@@ -55,7 +55,7 @@ fn render(stats: &str, budget: u64) -> String {
     let mut text = format!(
         "netmem: memory {}: at most {} resident\n",
         size(budget),
-        size(get("far_resident_max_pages") * PAGE)
+        size(get("far_resident_max_pages").max(get("far_family_max_pages")) * PAGE)
     );
     text += &format!(
         "netmem: {left} pages left: {} were sent, {} were as the server had them, {} were zeros\n",

@@ -129,6 +129,8 @@ pub struct Config {
     pub memory_bytes: u64,
     /// NETMEM_MEMORY_FULL.
     pub memory_full: WhenFull,
+    /// NETMEM_FAMILY: where `netmem run` has the processes counted that share a budget.
+    pub family: Option<String>,
     /// NETMEM_TIMEOUT_MS; None: for ever.
     pub timeout: Option<Duration>,
     /// NETMEM_PREFETCH.
@@ -161,6 +163,7 @@ impl Default for Config {
             cache_bytes: None,
             memory_bytes: 0,
             memory_full: WhenFull::Sigbus,
+            family: None,
             timeout: Some(Duration::from_millis(30_000)),
             prefetch: Prefetch::Auto,
             log: LogLevel::Warn,
@@ -195,6 +198,9 @@ const TABLE: &[(&str, &str, Setter)] = &[
     }),
     ("NETMEM_MEMORY_BYTES", "bytes with an optional suffix K, M or G", |c, v| {
         set(&mut c.memory_bytes, parse_bytes(v))
+    }),
+    ("NETMEM_FAMILY", "an absolute path", |c, v| {
+        set(&mut c.family, v.starts_with('/').then(|| Some(v.to_owned())))
     }),
     ("NETMEM_MEMORY_FULL", "sigbus or enomem", |c, v| {
         let when = match v {

@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use super::areas::{self, Area, Resident};
+use super::family::Family;
 use super::fork::{self, is_control};
 use super::table::{Entry, Place, WINDOW_PAGES};
 use super::{Far, KICK, Settings, State, counters, still};
@@ -27,6 +28,8 @@ const PAGES_A_SECOND: usize = 1 << 20;
 /// The longest and the shortest pause between two looks.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// The longest one of a process that shares its budget.
+const PAUSE_IN_COMPANY: Duration = Duration::from_millis(10);
 /// The pause after no server was found.
 const PAUSE_UNKEPT: Duration = Duration::from_secs(1);
 /// The pause after nothing could leave.
@@ -65,6 +68,10 @@ impl Marks {
 /// The thread.
 struct Keeper {
     settings: Settings,
+    /// Pages that the family may have, and of these what this process may: the marks are those of that.
+    budget: usize,
+    share: usize,
+    family: Family,
     marks: Marks,
     pagemap: Pagemap,
     far: Option<&'static Far>,
@@ -85,12 +92,15 @@ pub(super) fn run(settings: Settings, far: Option<&'static Far>, inherited: Opti
         return still::nobody_answers();
     };
     let marks = Marks::of(budget);
-    let mut keeper = Keeper { settings, marks, pagemap, far, areas: Vec::new(), hand: (0, 0) };
+    let (family, areas, hand) = (Family::join(), Vec::new(), (0, 0));
+    let mut keeper = Keeper { settings, budget, share: budget, family, marks, pagemap, far, areas, hand };
     loop {
         let seen = KICK.load(Ordering::Acquire);
-        let pages = resident.pages();
-        counters::RESIDENT_MAX.fetch_max(pages as u64, Ordering::Relaxed);
-        let pause = match keeper.look(pages, || resident.pages(), || resident.data()) {
+        let all = resident.pages();
+        counters::RESIDENT_MAX.fetch_max(all as u64, Ordering::Relaxed);
+        let pages = keeper.count(all);
+        let again = || resident.pages().saturating_sub(all - pages);
+        let pause = match keeper.look(pages, again, || resident.data()) {
             Ok(pause) => pause,
             // It was said why.
             Err(Errno(libc::EOPNOTSUPP | libc::EPERM | libc::ENOSYS)) => return still::nobody_answers(),
@@ -105,6 +115,17 @@ pub(super) fn run(settings: Settings, far: Option<&'static Far>, inherited: Opti
 }
 
 impl Keeper {
+    /// Of so many resident pages, those that count; and what the family leaves to this process.
+    fn count(&mut self, resident: usize) -> usize {
+        let pages = self.family.own_part(resident);
+        let share = self.family.limit(self.budget, pages);
+        if share != self.share {
+            self.share = share;
+            self.marks = Marks::of(share);
+        }
+        pages
+    }
+
     /// Does what the number asks for, and says when to look again.
     fn look(
         &mut self,
@@ -120,7 +141,9 @@ impl Keeper {
                 far.look_at_lent();
                 far.allow((self.marks.high - pages) as i64);
             }
-            return Ok(pause.clamp(PAUSE_MIN, PAUSE_MAX));
+            // Others may grow as well.
+            let longest = if self.family.has_others() { PAUSE_IN_COMPANY } else { PAUSE_MAX };
+            return Ok(pause.clamp(PAUSE_MIN, longest));
         }
         let far = match self.far {
             Some(far) => far,

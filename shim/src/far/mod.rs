@@ -7,6 +7,7 @@
 //! and follows what the program does to its address space. The rules A1 to A7 are in docs/DESIGN.md, "Far memory".
 
 mod areas;
+mod family;
 pub mod fork;
 mod full;
 mod going;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub prefetch: Prefetch,
     /// What fails when neither the budget nor the server has room.
     pub when_full: WhenFull,
+    /// The file in which the members of the family are counted; None: those who were forked.
+    pub family: Option<String>,
 }
 
 /// Counters, relaxed.
@@ -81,6 +84,8 @@ pub mod counters {
     pub static PAGES_REFUSED: AtomicU64 = AtomicU64::new(0);
     /// The most that was resident, in pages, when the keeper looked.
     pub static RESIDENT_MAX: AtomicU64 = AtomicU64::new(0);
+    /// The same of all members of the family together.
+    pub static FAMILY_MAX: AtomicU64 = AtomicU64::new(0);
 }
 
 /// What keeper and monitor share.
@@ -132,6 +137,7 @@ fn far_if_started() -> Option<&'static Far> {
 /// From now on the budget is kept. Called by the main thread.
 pub fn start(settings: Settings) {
     fork::note_this_thread();
+    family::found(settings.family.as_deref());
     STARTED.store(Box::into_raw(Box::new(settings.clone())), Ordering::Release);
     if let Err(errno) = spawn_keeper(settings, None, None) {
         log::error!("NETMEM_MEMORY_BYTES: no thread can be made ({errno}); the budget is not kept");
@@ -149,8 +155,9 @@ fn spawn_keeper(
     apart::spawn(Box::new(run)).inspect_err(|_| still::nobody_answers())
 }
 
-/// Before the process becomes another program: limits that are not its own end here.
+/// Before the process ends or becomes another program: limits that are not its own end here, and what it has is no longer counted.
 pub fn before_exec() {
+    family::leave();
     full::restore_limit();
 }
 
@@ -187,6 +194,7 @@ pub fn told() -> Vec<(&'static str, u64)> {
         ("far_faults_new", &counters::FAULTS_NEW),
         ("far_pages_refused", &counters::PAGES_REFUSED),
         ("far_resident_max_pages", &counters::RESIDENT_MAX),
+        ("far_family_max_pages", &counters::FAMILY_MAX),
     ]
     .map(|(name, counter)| (name, crate::stats::get(counter)))
     .to_vec()

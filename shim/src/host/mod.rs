@@ -214,7 +214,8 @@ pub fn keep_budget() {
     if config.memory_bytes > 0 && !config.disable {
         let remote = RemoteConfig { address: config.server.clone(), timeout: config.timeout };
         let (memory_bytes, prefetch, when_full) = (config.memory_bytes, config.prefetch, config.memory_full);
-        crate::far::start(crate::far::Settings { memory_bytes, remote, prefetch, when_full });
+        let family = config.family.clone();
+        crate::far::start(crate::far::Settings { memory_bytes, remote, prefetch, when_full, family });
     }
 }
 

@@ -136,6 +136,11 @@ pub fn reserve(length: usize) -> Result<usize, Errno> {
     map_ours(length, prot, flags, -1, 0)
 }
 
+/// Zeros that forked children share.
+pub fn map_shared(length: usize) -> Result<usize, Errno> {
+    map_ours(length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)
+}
+
 /// What [`reserve`] gives, in the place of a mapping of ours.
 ///
 /// # Safety

@@ -70,8 +70,7 @@ pub fn map(fd: &OwnFd, offset: u64, length: usize) -> Result<usize, Errno> {
 
 /// A word of zero that forked children share, in a page of its own; None if there is no memory.
 pub fn shared_word() -> Option<&'static AtomicU32> {
-    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    let at = mem::map_ours(mem::PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0).ok()?;
+    let at = mem::map_shared(mem::PAGE).ok()?;
     // SAFETY: mapped, aligned, and there until `drop_shared_word`.
     Some(unsafe { &*(at as *const AtomicU32) })
 }
