@@ -4,20 +4,24 @@ Owns: this subject. Called by: bench.py. Must not: start servers.
 """
 
 import os
+import shutil
 import subprocess
 
 from report import Subject, label, milli, over, ratio, shown, table
 from swap import limited, within
 
 PYTHON = "/usr/bin/python3"
-SORT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sort.py")
+HERE = os.path.dirname(os.path.abspath(__file__))
+SORT, ZIPF = os.path.join(HERE, "sort.py"), os.path.join(HERE, "zipf.py")
 # What numpy and the interpreter take besides the numbers.
 SORT_MORE_MIB = 32
+# What redis takes besides its keys and values, as a factor.
+REDIS_MORE = 1.05
 PARTS = {"all and more": 2.0, "half": 0.5, "a quarter": 0.25}
 
 
 class Far(Subject):
-    """Memory that fits, scans, random touches, and a sort, each with the data on the server beyond the budget."""
+    """Memory that fits, scans, random touches, a sort and redis, each with the data on the server beyond the budget."""
 
     name = "far"
 
@@ -43,6 +47,7 @@ class Far(Subject):
         for mode in ("read", "write"):
             values = bench.under("auto", memory(mode, pages), **self.budget(mib // 4))
             bench.note("far touch", mode, values, rate="touches_per_s")
+        self.measure_redis(bench, mib)
         if not self.has_numpy():
             bench.remark("sort", "left out, since there is no numpy for /usr/bin/python3")
             return
@@ -56,6 +61,18 @@ class Far(Subject):
             if procs is None:
                 return bench.remark("the kernel's swap", f"left out: {why}")
             bench.note("far sort", "swap", bench.run(within(procs, sort)), total="sort_ms")
+
+    def measure_redis(self, bench, mib):
+        if shutil.which("redis-server") is None:
+            return bench.remark("redis", "left out, since there is no redis-server")
+        zipf = [PYTHON, ZIPF, str(mib)]
+        bench.note("far zipf", "without", bench.run(zipf), total="zipf_ms")
+        for name, part in PARTS.items():
+            cache = bench.cache()
+            environment = {"REDIS_PRELOAD": bench.library, "NETMEM_SERVER": bench.url, "NETMEM_DIR": cache,
+                           **self.budget(mib * REDIS_MORE * part)}
+            bench.note("far zipf", name, bench.run(zipf, environment), total="zipf_ms")
+            shutil.rmtree(cache, ignore_errors=True)
 
     def tables(self, bench, at):
         mib = bench.options.mib
@@ -81,6 +98,12 @@ class Far(Subject):
             swap = get("far sort", "swap", "total")
             rows.append(["a quarter, by the kernel's swap to a file", milli(swap and swap * 1e6), ratio(swap, base)])
             found.append(table(f"numpy sorts {mib} MiB of numbers; {at.text}", ["budget, of what it needs", "ms", "×"], rows))
+        base = get("far zipf", "without", "total")
+        if base is not None:
+            rows = [[name, milli(base and get("far zipf", name, "total") and get("far zipf", name, "total") * 1e6),
+                     ratio(get("far zipf", name, "total"), base)] for name in ("without", *PARTS)]
+            found.append(table(f"redis with {mib} MiB of keys, asked by a law of Zipf; {at.text}",
+                               ["budget, of what it needs", "ms", "×"], rows))
         return found
 
     def wanted(self, bench, at):
@@ -94,7 +117,10 @@ class Far(Subject):
         for name, most in (("half", 2), ("a quarter", 3)):
             yield (f"numpy sort in {name} of its memory, time over that without netmem", "at most", most, " ×",
                    over(get("far sort", name, "total"), get("far sort", "without", "total")))
-        yield ("the same in a quarter, time over that with the kernel's swap to a file", "at most", 1, " ×",
+        for name, most in (("half", 2), ("a quarter", 3)):
+            yield (f"redis in {name} of its memory, asked by a law of Zipf, time over that without netmem", "at most", most, " ×",
+                   over(get("far zipf", name, "total"), get("far zipf", "without", "total")))
+        yield ("numpy sort in a quarter, time over that with the kernel's swap to a file", "at most", 1, " ×",
                over(get("far sort", "a quarter", "total"), get("far sort", "swap", "total")))
 
 
