@@ -18,6 +18,7 @@ on_each_rung! {
     a_twentieth_of_a_file_is_enough_for_who_stores_loads_reads_and_writes
     a_twentieth_is_enough_for_who_hardly_ever_syncs
     what_is_stored_beyond_the_budget_is_seen_by_no_other_host_before_the_sync
+    what_is_locked_stays_until_it_is_unlocked_and_more_than_fits_is_refused
 }
 
 /// Pages of the file, and the twentieth of them that the host may have.
@@ -124,6 +125,22 @@ fn what_is_stored_beyond_the_budget_is_seen_by_no_other_host_before_the_sync(eng
     assert!(storing.wait().expect("its end").success());
     assert_kept(&host, most);
     assert_eq!(program(&Host::new(engine)).arg("new").output().stdout, "0 wrong\n");
+}
+
+fn what_is_locked_stays_until_it_is_unlocked_and_more_than_fits_is_refused(engine: Engine) {
+    let server = Server::start();
+    let run = |locked: &str| {
+        let host = Host::new(engine);
+        let program = compile("tests/agent/locked.c", &[]);
+        let run = Run::on(&host, server.url(), program).args(["/netmem/l", &PAGES.to_string(), locked]);
+        run.env("NETMEM_CACHE_BYTES", BUDGET.to_string()).limit(LIMIT).output()
+    };
+    let output = run("60");
+    let numbers: Vec<u32> = output.stdout.split_whitespace().flat_map(str::parse).collect();
+    assert!(numbers.len() == 2 && numbers[0] == 60 && numbers[1] < 60, "{output}");
+    let output = run("200");
+    assert_eq!(output.stdout, "ENOMEM\n", "{output}");
+    assert!(output.stderr.contains("mlock: 200 pages are more than NETMEM_CACHE_BYTES"), "{output}");
 }
 
 fn who_is_killed_while_pages_leave_takes_no_store_of_others_along(engine: Engine) {

@@ -10,6 +10,7 @@ use super::residence;
 use crate::engine::mappings::{Mapping, Writer};
 use crate::engine::state::{Looking, MapState};
 use crate::host::attach::Held;
+use crate::host::locked;
 use crate::host::{
     Handle, Runtime, attach, config, fds, handle, names, runtime, runtime_if_started, start_engine,
 };
@@ -226,6 +227,9 @@ pub(super) fn map_region(
     let wants = libc::MAP_POPULATE | libc::MAP_NONBLOCK;
     let locked = request.flags & libc::MAP_LOCKED != 0 || residence::all_is_locked();
     if request.flags & wants == libc::MAP_POPULATE || locked {
+        if locked {
+            let _ = locked::add(runtime, mapping.start, mapping.end);
+        }
         populate(runtime, &mapping, mapping.start, mapping.end);
     }
     log::debug!("mmap {}: {at:#x}-{end:#x}, page {}", handle.name, mapping.first_page);
@@ -336,6 +340,7 @@ pub fn unmap(at: usize, length: usize) -> Outcome<i32> {
     let pieces = runtime.mappings.overlapping(at, at.saturating_add(length));
     let mut handles: Vec<u32> = pieces.iter().map(|piece| piece.handle).collect();
     unmap_range(runtime, at, length)?;
+    locked::remove(at, at.saturating_add(length));
     handles.dedup();
     for index in handles {
         attach::release_if_idle(runtime, handle(index));

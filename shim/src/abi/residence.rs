@@ -11,7 +11,7 @@ use super::outcome::{NOT_OURS, Outcome};
 use super::range::page_end;
 use crate::engine::mappings::Mapping;
 use crate::engine::state::Looking;
-use crate::host::{Runtime, runtime_if_started};
+use crate::host::{Runtime, locked, runtime_if_started};
 use crate::sys::errno::Errno;
 use crate::sys::mem::{self, PAGE};
 use crate::sys::syscall::call;
@@ -63,6 +63,11 @@ pub fn lock(at: usize, length: usize, flags: u32) -> Outcome<i32> {
     };
     kernel(libc::MLOCK_ONFAULT)?;
     ask_on_fault(runtime, start, end, flags & libc::MLOCK_ONFAULT != 0)?;
+    // Before they come in: what is here from then on stays (E3).
+    if let Err(errno) = locked::add(runtime, start, end) {
+        let _ = unlock(at, length);
+        return Err(errno.into());
+    }
     if flags & libc::MLOCK_ONFAULT != 0 {
         return Ok(0);
     }
@@ -93,6 +98,10 @@ pub fn lock_all(flags: i32) -> Outcome<i32> {
     if let Some(runtime) = runtime_if_started().filter(|_| flags & libc::MCL_CURRENT != 0) {
         let _looking = Looking::start();
         ask_on_fault(runtime, 0, usize::MAX, on_fault)?;
+        // What is more than fits comes in all the same, and does not stay.
+        for piece in runtime.mappings.overlapping(0, usize::MAX) {
+            let _ = locked::add(runtime, piece.start, piece.end);
+        }
         if on_fault {
             return Ok(0);
         }
@@ -145,6 +154,9 @@ pub fn each_locked(
 pub fn unlock(at: usize, length: usize) -> Outcome<i32> {
     // SAFETY: locking changes no data.
     unsafe { call(libc::SYS_munlock, [at, length, 0, 0, 0, 0])? };
+    if let Some(end) = page_end(at, length) {
+        locked::remove(at & !(PAGE - 1), end);
+    }
     if let (Some(runtime), Some(end)) = (runtime_if_started(), page_end(at, length)) {
         let start = at & !(PAGE - 1);
         if runtime.mappings.may_overlap(start, end) {
@@ -160,6 +172,7 @@ pub fn unlock_all() -> Outcome<i32> {
     ALL_ON_FAULT.store(0, Ordering::Relaxed);
     // SAFETY: locking changes no data.
     unsafe { call(libc::SYS_munlockall, [0; 6])? };
+    locked::remove(0, usize::MAX);
     if let Some(runtime) = runtime_if_started() {
         take_guards_again(runtime, 0, usize::MAX);
     }

@@ -127,10 +127,15 @@ impl Resident {
 }
 
 /// A set of addresses, as ranges that neither meet nor overlap.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Ranges(BTreeMap<usize, usize>);
 
 impl Ranges {
+    /// None.
+    pub const fn new() -> Ranges {
+        Ranges(BTreeMap::new())
+    }
+
     /// Adds a range.
     pub fn add(&mut self, start: usize, end: usize) {
         let (mut start, mut end) = (start, end);

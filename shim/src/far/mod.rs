@@ -6,7 +6,7 @@
 //! The keeper (`keeper.rs`) moves cold pages into the waiting room and sends them; the monitor (`monitor.rs`) brings back what is touched,
 //! and follows what the program does to its address space. The rules A1 to A7 are in docs/DESIGN.md, "Far memory".
 
-mod areas;
+pub mod areas;
 mod family;
 pub mod fork;
 mod full;

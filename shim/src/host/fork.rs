@@ -141,6 +141,7 @@ fn no_heir_of(handle: &Handle) {
 fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
     crate::engine::state::nobody_looks();
     crate::engine::delivery::begin_again();
+    super::locked::forget_after_fork();
     let is_idle = |handle: &&Handle| handle.is_idle(&runtime.mappings.write());
     let used = handle::all().filter(|handle| !is_idle(handle)).map(|handle| handle.region.id);
     let used: Vec<RegionId> = used.collect();

@@ -13,6 +13,7 @@ pub mod fds;
 pub mod fork;
 pub mod handle;
 pub mod hold;
+pub mod locked;
 pub mod names;
 pub mod paths;
 pub mod poison;

@@ -55,7 +55,8 @@ impl RegionFile {
                 let pid = rustix::process::getpid().as_raw_nonzero().get();
                 slot.started.store(proc::start_time(pid).unwrap_or(0), Ordering::SeqCst);
                 slot.taken.fetch_add(1, Ordering::SeqCst);
-                slot.uses.iter().chain([&slot.closed]).for_each(|word| word.store(0, Ordering::SeqCst));
+                let words = slot.uses.iter().chain([&slot.closed, &slot.locked]);
+                words.for_each(|word| word.store(0, Ordering::SeqCst));
                 slot.uses_all.store(self.keeps_all.load(Ordering::SeqCst).into(), Ordering::SeqCst);
                 slot.asks.store(self.shows.load(Ordering::SeqCst).into(), Ordering::SeqCst);
                 slot.pid.store(pid as u64, Ordering::SeqCst);
@@ -186,12 +187,21 @@ impl RegionFile {
         };
         let uses = |slot: &Slot| {
             slot.uses_all.load(Ordering::SeqCst) != 0
-                || slot.uses.iter().any(|use_| overlaps(use_.load(Ordering::SeqCst)))
+                || slot.uses.iter().chain([&slot.locked]).any(|use_| overlaps(use_.load(Ordering::SeqCst)))
         };
         let slots = self.control.slots.iter().enumerate();
         let mut attached = slots.filter(|(_, slot)| slot.pid.load(Ordering::SeqCst) != 0 && uses(slot));
         // The dead use nothing.
         attached.any(|(number, _)| number == self.my_slot() || self.lock_is_held(number))
+    }
+
+    /// The process has these pages locked, or none: they don't leave.
+    pub fn set_locked(&self, pages: Option<(u64, u64)>) {
+        let word = match pages {
+            Some((first, end)) if end <= 1 << 32 => pages_word(first, end),
+            Some(_) | None => 0,
+        };
+        self.slot_of_mine().locked.store(word, Ordering::SeqCst);
     }
 
     /// From now on this process, and a forked child of it, is asked before pages leave: it shows some.

@@ -101,6 +101,8 @@ pub struct Slot {
     pub closed: AtomicU64,
     /// Uses under way for which there was no word in `uses`, or that are of all pages: none may leave.
     pub uses_all: AtomicU64,
+    /// Pages that the process has locked (mlock(2)), as in `uses`: from the first to the last.
+    pub locked: AtomicU64,
     /// Pages that the kernel reads or writes for this process just now: the first, and in the lower half how many. 0: none.
     pub uses: [AtomicU64; USES],
 }
@@ -168,6 +170,7 @@ impl Default for Control {
                     asks: AtomicU64::new(0),
                     closed: AtomicU64::new(0),
                     uses_all: AtomicU64::new(0),
+                    locked: AtomicU64::new(0),
                     uses: [const { AtomicU64::new(0) }; USES],
                 }
             }; SLOTS_MAX],

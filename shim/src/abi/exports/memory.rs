@@ -57,7 +57,11 @@ pub unsafe extern "C" fn mremap(
     flags: c_int,
     to: *mut c_void,
 ) -> *mut c_void {
-    finish(remap::remap(at as usize, old, new, flags, to as usize).map(|at| at as *mut c_void), || {
+    let moved = remap::remap(at as usize, old, new, flags, to as usize).inspect(|now| {
+        let end = |at: usize, length: usize| at.saturating_add(length);
+        crate::host::locked::moved((at as usize, end(at as usize, old)), (*now, end(*now, new)));
+    });
+    finish(moved.map(|at| at as *mut c_void), || {
         crate::far::before_move(at as usize, old);
         raw6(libc::SYS_mremap, [at as usize, old, new, flags as usize, to as usize, 0]) as *mut c_void
     })
