@@ -72,7 +72,7 @@ struct State {
     clients: BTreeMap<ClientId, Client>,
     caches: HashMap<CacheId, Presence>,
     /// Where caches keep what is pending of regions that their clients hold: one hold of each.
-    pending: BTreeMap<(RegionId, CacheId), RegionId>,
+    pending: BTreeMap<(RegionId, CacheId), pending::Pending>,
     last_region: u64,
     /// Regions without a name and a hold that could not end yet: soon after the start, or because the store did not take it.
     left: Vec<RegionId>,
@@ -162,9 +162,10 @@ impl Catalog {
             let Client { holds, cache, .. } = state.clients.remove(&id).unwrap_or_default();
             for (region, count) in holds {
                 ended.extend(self.release(&mut state, region, count));
-                ended.extend(self.end_pending(&mut state, region, cache));
+                Self::leave_pending(&mut state, region, cache, now);
             }
         }
+        ended.extend(self.expire_pending(&mut state, now));
         let over = |cache: &Presence| cache.is_over(now, lease);
         let caches: Vec<CacheId> =
             state.caches.iter().filter(|(_, cache)| over(cache)).map(|(id, _)| *id).collect();

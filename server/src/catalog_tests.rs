@@ -281,3 +281,27 @@ fn a_child_that_has_its_clone_keeps_it_when_the_parent_gives_its_hold_up() {
     }
     assert_eq!(catalog.memory.regions().len(), 1);
 }
+
+#[test]
+fn what_is_pending_outlives_the_silence_of_its_cache_and_not_its_last_close() {
+    let catalog = catalog();
+    let who = who(1);
+    let of = catalog.open(who, &open("region")).expect("a region").region;
+    catalog.enter(who, String::new());
+    let place = catalog.keep_pending(who, of, RegionId(0)).expect("a place").region;
+    let now = Instant::now();
+    catalog.leave(who, now);
+    catalog.expire(now + 2 * LEASE);
+    catalog.expire(now + 100 * LEASE);
+    // It is silent no more, and holds nothing: what it has is its own still.
+    assert_eq!(catalog.keep_pending(who, of, RegionId(0)).map(|entry| entry.region).ok(), Some(place));
+    catalog.expire(now + 123 * LEASE);
+    assert_eq!(
+        catalog.keep_pending(who, of, RegionId(0)).map_err(|refusal| refusal.code).err(),
+        Some(ErrorCode::NotFound)
+    );
+    let again = catalog.open(who, &open("region")).expect("a region").region;
+    let place = catalog.keep_pending(who, again, RegionId(0)).expect("a place").region;
+    catalog.close(who, again).expect("its hold");
+    assert!(catalog.open_id(who, place).is_err());
+}

@@ -55,9 +55,9 @@ fn what_is_pending_stays_while_a_client_of_the_cache_holds_its_region_and_goes_w
     assert_eq!((kept.created, kept.links, kept.size), (true, 0, 0));
     first.commit(kept.region, kept.epoch.0, &[(0, Some(page(7)))]).expect("a commit");
     let mut second = Client::as_one(address, ClientId([2; 16]), first.cache);
-    assert_eq!(code(keep(&mut second, of, RegionId(0))), ErrorCode::NotFound, "it does not hold the region");
     second.open("region");
     let mut other = Client::connect(address);
+    assert_eq!(code(keep(&mut other, of, RegionId(0))), ErrorCode::NotFound, "it does not hold the region");
     other.open("region");
     drop(first);
     until("the end of the first", || watcher.stat().connections == 3);

@@ -3,6 +3,7 @@
 //! Owns: which region is whose. Called by: requests, and the catalog where holds end. Must not: look at pages.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use netmem_protocol::control::Entry;
 use netmem_protocol::{CacheId, ErrorCode, RegionId};
@@ -11,6 +12,18 @@ use super::{Catalog, State, UNNAMED_MODE};
 use crate::refusal::{Answer, Refusal};
 use crate::region::{Region, Who};
 
+/// So many leases after the last client of a cache that held a region was heard of, what is pending of it ends. It is what the host stored,
+/// and may be silent for.
+const PENDING_LEASES: u32 = 120;
+
+/// What is pending of a region in a cache.
+pub struct Pending {
+    /// Where it is.
+    place: RegionId,
+    /// Since when no client of the cache holds the region.
+    left: Option<Instant>,
+}
+
 impl Catalog {
     /// `Keep`: `known` is the one it was before this server was started, or 0.
     pub fn keep_pending(&self, who: Who, of: RegionId, known: RegionId) -> Answer<Entry> {
@@ -18,12 +31,19 @@ impl Catalog {
         let holds = |region: &RegionId| {
             state.clients.get(&who.client).is_some_and(|client| client.holds.contains_key(region))
         };
-        if !holds(&of) {
+        if !holds(&of) && !state.pending.contains_key(&(of, who.cache)) {
             let text = format!("region {of} is not held by this client, so it has nothing pending of it");
             return Err(Refusal::new(ErrorCode::NotFound, text));
         }
-        if let Some(kept) = state.pending.get(&(of, who.cache)).and_then(|id| state.kept.get(id)) {
-            return Ok(kept.region.open_entry(who.cache));
+        let is_held = Self::is_held(&state, of, who.cache);
+        if let Some(pending) = state.pending.get_mut(&(of, who.cache)) {
+            if is_held {
+                pending.left = None;
+            }
+            let place = pending.place;
+            if let Some(kept) = state.kept.get(&place) {
+                return Ok(kept.region.open_entry(who.cache));
+            }
         }
         let region = if known == RegionId(0) {
             self.check_room(&state)?;
@@ -35,7 +55,7 @@ impl Catalog {
         if let Some(kept) = state.kept.get_mut(&region.id) {
             kept.holds += 1;
         }
-        state.pending.insert((of, who.cache), region.id);
+        state.pending.insert((of, who.cache), Pending { place: region.id, left: None });
         let entry = region.open_entry(who.cache);
         Ok(Entry { created: known == RegionId(0), ..entry })
     }
@@ -53,14 +73,45 @@ impl Catalog {
     /// A hold of one of a cache's clients on a region has ended. If it was the last, so does what is pending; it is returned if that was its
     /// end.
     pub(super) fn end_pending(&self, state: &mut State, of: RegionId, cache: CacheId) -> Option<Arc<Region>> {
-        let is_held = |state: &State| {
-            let mut clients = state.clients.values().filter(|client| client.cache == cache);
-            clients.any(|client| client.holds.contains_key(&of))
-        };
-        if !state.pending.contains_key(&(of, cache)) || is_held(state) {
+        if !state.pending.contains_key(&(of, cache)) || Self::is_held(state, of, cache) {
             return None;
         }
-        let kept = state.pending.remove(&(of, cache))?;
-        self.release(state, kept, 1)
+        let Pending { place, .. } = state.pending.remove(&(of, cache))?;
+        self.release(state, place, 1)
+    }
+
+    /// Whether a client of the cache holds a region.
+    fn is_held(state: &State, of: RegionId, cache: CacheId) -> bool {
+        let mut clients = state.clients.values().filter(|client| client.cache == cache);
+        clients.any(|client| client.holds.contains_key(&of))
+    }
+
+    /// The lease of a client that held a region has ended, in silence: what is pending of it stays for longer, if it was the last.
+    pub(super) fn leave_pending(state: &mut State, of: RegionId, cache: CacheId, now: Instant) {
+        let is_held = Self::is_held(state, of, cache);
+        if let Some(pending) = state.pending.get_mut(&(of, cache))
+            && !is_held
+        {
+            pending.left.get_or_insert(now);
+        }
+    }
+
+    /// Ends what has been left for too long, and returns what that was the end of.
+    pub(super) fn expire_pending(&self, state: &mut State, now: Instant) -> Vec<Arc<Region>> {
+        let lease = self.lease * PENDING_LEASES;
+        let is_over =
+            |pending: &Pending| pending.left.is_some_and(|left| now.saturating_duration_since(left) >= lease);
+        let over = state.pending.iter().filter(|(_, pending)| is_over(pending));
+        let over: Vec<(RegionId, CacheId)> = over.map(|(key, _)| *key).collect();
+        let mut ended = Vec::new();
+        for key in over {
+            // Somebody may hold the region again, and have had no need to say so.
+            if Self::is_held(state, key.0, key.1) {
+                state.pending.entry(key).and_modify(|pending| pending.left = None);
+            } else if let Some(Pending { place, .. }) = state.pending.remove(&key) {
+                ended.extend(self.release(state, place, 1));
+            }
+        }
+        ended
     }
 }

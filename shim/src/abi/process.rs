@@ -131,6 +131,7 @@ pub fn after_failed_exec() {
         if let Err(errno) = handle.region.cache.join_again(runtime.engine().tracking()) {
             log::error!("{}: can't attach again after a failed exec: {errno}", handle.name);
         }
+        handle.region.keep_again();
     }
 }
 

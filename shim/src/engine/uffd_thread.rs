@@ -313,7 +313,8 @@ impl Server {
     /// Fetches everything claimed, region by region, and installs it.
     fn fetch_batch(&mut self, runtime: &'static Runtime) {
         self.pages = 0;
-        while let Some(first) = self.batch.first().copied() {
+        // What is pending first: a view that has to move for the others brings home what it would change, and waits for who does so.
+        while let Some(first) = self.batch.iter().find(|wanted| wanted.home).or(self.batch.first()).copied() {
             let (mine, rest): (Vec<Wanted>, Vec<Wanted>) = self
                 .batch
                 .drain(..)

@@ -220,10 +220,20 @@ fn attach_file(
         return Err(Errno(libc::EMFILE));
     }
     let control = runtime.directory.control_path(inode);
-    let (cache, found) = RegionFile::attach(file, control, entry.region.0, runtime.engine().tracking())?;
-    let region = Region::new(entry.region, cache);
+    let tracking = runtime.engine().tracking();
+    let (mut cache, mut found) = RegionFile::attach(file, control.clone(), entry.region.0, tracking)?;
+    let mut region = Region::new(entry.region, cache);
+    if found.alone && !is_pending_there(runtime, name, &region)? {
+        // Its stores are of no use without those that are gone: as if its processes had been killed.
+        let again = open_both_ways(&format!("/proc/self/fd/{}", region.cache.fd().raw()))?;
+        region.cache.control().magic.store(0, Ordering::SeqCst);
+        region.cache.detach();
+        region.cache.unlock_host();
+        region.cache.close_files();
+        (cache, found) = RegionFile::attach(again, control, entry.region.0, tracking)?;
+        region = Region::new(entry.region, cache);
+    }
     let primed = match (found.fresh, found.given_up) {
-        (false, _) if found.alone => find_pending(runtime, name, &region, entry, unnamed),
         (false, _) => Ok(()),
         (true, false) => prime(&region, entry, unnamed),
         (true, true) => ask_again(runtime, name, entry).and_then(|entry| prime(&region, &entry, unnamed)),
@@ -233,6 +243,10 @@ fn attach_file(
     }
     region.cache.unlock_host();
     primed?;
+    let (place, _) = region.pending_place();
+    if place != RegionId(0) {
+        runtime.remote.notes_pending(entry.region, place);
+    }
     log::debug!(
         "{name}: region {} at epoch {}, {} bytes{}",
         entry.region,
@@ -318,32 +332,31 @@ fn ask_again(runtime: &Runtime, name: &str, entry: &Entry) -> Result<Entry, Errn
     Ok(now)
 }
 
-/// A page cache that is found again: what is pending of it ended with the lease of those who had it, if not all of it went up.
-fn find_pending(
-    runtime: &Runtime,
-    name: &str,
-    region: &Region<RegionFile>,
-    entry: &Entry,
-    unnamed: bool,
-) -> Result<(), Errno> {
+/// Of a page cache that is found again: whether what is pending of it, if anything is, is at the server still.
+fn is_pending_there(runtime: &Runtime, name: &str, region: &Region<RegionFile>) -> Result<bool, Errno> {
     let (known, _) = region.pending_place();
     if known == RegionId(0) {
-        return Ok(());
+        return Ok(true);
     }
-    match runtime.remote.keep(entry.region, known) {
-        Ok((place, _)) if place == known => return Ok(()),
+    let has_pending = region.has_pending();
+    match runtime.remote.keep(region.id, known) {
+        Ok((place, _)) if place == known => return Ok(true),
         Ok(_) | Err(RemoteError::Answer { .. }) => {}
-        Err(error) => return Err(refused(name, &error)),
+        Err(_) if !has_pending => {}
+        Err(error) => {
+            region.cache.detach();
+            region.cache.unlock_host();
+            return Err(refused(name, &error));
+        }
     }
-    if !region.has_pending() {
+    if !has_pending {
         region.forget_pending();
-        return Ok(());
+        return Ok(true);
     }
     log::error!(
         "{name}: what was stored, and not committed before its programs ended, is no longer at the server: it is lost"
     );
-    region.cache.wipe(entry.region.0)?;
-    prime(region, entry, unnamed)
+    Ok(false)
 }
 
 /// Tells a fresh control file what the server said.

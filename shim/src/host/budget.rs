@@ -70,6 +70,8 @@ pub struct Budget {
     pub(super) maker: AtomicI32,
     /// When a thread that found no page to take out tries again: nanoseconds of the monotonic clock.
     pub(super) again_at: AtomicU64,
+    /// When what is dirty is sent to the server again: likewise.
+    pub(super) send_again_at: AtomicU64,
     /// Since when it has been exceeded with nothing to take out: nanoseconds of the monotonic clock, 0 if it is not.
     over_since: AtomicU64,
     /// It was said that there is nothing to take out.
@@ -123,6 +125,7 @@ impl Budget {
             limit: AtomicU64::new(limit),
             maker: AtomicI32::new(0),
             again_at: AtomicU64::new(0),
+            send_again_at: AtomicU64::new(0),
             over_since: AtomicU64::new(0),
             told: AtomicBool::new(false),
             works,

@@ -123,7 +123,7 @@ impl RegionFile {
     }
 
     /// Makes both files say nothing. The cache file keeps its size until it gets another: somebody may just be asking for it.
-    pub(super) fn wipe(&self, id: u64) -> Result<(), Errno> {
+    fn wipe(&self, id: u64) -> Result<(), Errno> {
         super::budget::forget(self.control);
         // All of every page: of one that is punched in part, zeros stay in the file, which nobody would take for absent.
         self.punch(0, REGION_BYTES_MAX)?;

@@ -154,6 +154,7 @@ fn begin_again(runtime: &'static Runtime) -> Result<(), Errno> {
     let tracking = runtime.engine().tracking();
     for handle in handle::all() {
         handle.region.cache.attach_again_after_fork(tracking)?;
+        handle.region.keep_again();
     }
     runtime.restart_engine()?;
     super::hold::start_again(runtime)?;

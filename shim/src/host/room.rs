@@ -10,17 +10,16 @@ use std::time::Instant;
 
 use netmem_protocol::PAGE_SIZE;
 
-use super::cache_file::RegionFile;
 use super::{Handle, Runtime, closing, handle};
-use crate::log;
-use crate::pager::table::{Board, WINDOW_PAGES};
-use crate::pager::{PagerError, Region};
+use crate::pager::table::WINDOW_PAGES;
 use crate::stats;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::{file, futex};
 
 /// How long somebody waits for others.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long what is dirty stays after the server did not take it.
+const SEND_PAUSE: Duration = Duration::from_secs(5);
 /// Between two looks.
 const POLL: Duration = Duration::from_micros(300);
 /// What is taken out beyond what is wanted, as a part of the budget.
@@ -40,9 +39,6 @@ enum Which {
     /// Those that are not what they were.
     Dirty,
 }
-
-/// Takes pages out of a window, so many at the most, and says how many left; `None` while a commit is under way.
-type Evict<'a> = dyn Fn(u64, u64) -> Result<Option<u64>, PagerError> + 'a;
 
 /// What came of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +120,9 @@ impl Maker {
         let aim = budget.limit() - budget.limit() / SPARE_PART;
         let turns = [Which::Clean, Which::Clean, Which::Suspected, Which::Dirty];
         for (turn, which) in turns.into_iter().enumerate() {
+            if which == Which::Dirty && !self.can_send() {
+                break;
+            }
             for (handle, _pin) in pinned() {
                 let enough = if which == Which::Suspected { budget.limit() } else { aim };
                 let over = budget.used().saturating_sub(enough);
@@ -145,6 +144,25 @@ impl Maker {
         round
     }
 
+    /// Whether the server can take what is dirty: it would be waited for with pages claimed.
+    fn can_send(&self) -> bool {
+        let budget = &self.runtime.budget;
+        let now = monotonic_ns();
+        if now < budget.send_again_at.load(Ordering::Relaxed) {
+            return false;
+        }
+        let there = self.runtime.remote.is_there();
+        if !there {
+            self.cannot_send();
+        }
+        there
+    }
+
+    fn cannot_send(&self) {
+        let then = monotonic_ns().saturating_add(SEND_PAUSE.as_nanos() as u64);
+        self.runtime.budget.send_again_at.store(then, Ordering::Relaxed);
+    }
+
     /// Takes so many pages out of a region.
     fn take_from(&self, handle: &'static Handle, want: u64, which: Which) -> u64 {
         let close = |first: u64, end: u64| {
@@ -153,12 +171,16 @@ impl Maker {
             closed
         };
         let region = &handle.region;
-        let left = take_out(region, want, &|window, most| {
-            let pages = window..window + WINDOW_PAGES;
+        let left = region.take_out_round(want, &mut |window, most| {
+            let pages = window..(window / WINDOW_PAGES + 1) * WINDOW_PAGES;
             if which != Which::Dirty {
                 return region.evict(pages, most, which == Which::Suspected, &close).map(Some);
             }
-            region.evict_pending(&self.runtime.remote, pages, most, &close)
+            let left = region.evict_pending(&self.runtime.remote, pages, most, &close);
+            if left.is_err() {
+                self.cannot_send();
+            }
+            left
         });
         stats::add(&stats::PAGES_EVICTED, left);
         self.runtime.budget.look(handle);
@@ -170,28 +192,4 @@ impl Maker {
 fn is_committing(handle: &Handle) -> bool {
     let Some(_nobody_here) = handle.region.maintenance.try_lock() else { return true };
     handle.region.cache.is_locked_elsewhere()
-}
-
-/// Goes around a region's pages from where the last one stopped, twice at the most: a young page is spared the first time.
-fn take_out(region: &Region<RegionFile>, want: u64, evict: &Evict<'_>) -> u64 {
-    let mut windows = Vec::new();
-    region.each_resident_window(0..u64::MAX, |window| windows.push(window));
-    let hand = &region.cache.control().hand;
-    let start = windows.partition_point(|window| *window + WINDOW_PAGES <= hand.load(Ordering::Relaxed));
-    let mut left = 0;
-    for window in windows[start..].iter().chain(&windows).chain(&windows) {
-        if left >= want {
-            break;
-        }
-        match evict(*window, want - left) {
-            Ok(Some(gone)) => left += gone,
-            Ok(None) => break,
-            Err(error) => {
-                log::debug!("{}: pages could not be taken out: {error}", region.id);
-                break;
-            }
-        }
-        hand.store(window + if left >= want { 0 } else { WINDOW_PAGES }, Ordering::Relaxed);
-    }
-    left
 }

@@ -339,6 +339,13 @@ impl<C: Board + Frames> Region<C> {
         settled
     }
 
+    /// In a forked child, whose place in the region is another: as before.
+    pub fn keep_again(&self) {
+        if let Some(kept) = &mut *self.kept.lock() {
+            *kept = self.cache.begin_use(0, u64::MAX);
+        }
+    }
+
     /// Leaves a commit to be settled. Until then no page may leave: one that went up and was made again what it was before would be
     /// taken for clean (E5).
     fn keep_unresolved(&self, lost: Unresolved) {

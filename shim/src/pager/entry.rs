@@ -31,6 +31,12 @@ const OWNER_SHIFT: u32 = 8;
 const OWNER: u64 = 0xffff << OWNER_SHIFT;
 const WRITER_SHIFT: u32 = 24;
 const WRITER: u64 = 0xffff << WRITER_SHIFT;
+/// The hand's round in which it left last, 1 to 255; 0: it never did, or that was forgotten.
+const LEFT_SHIFT: u32 = 40;
+const LEFT: u64 = 0xff << LEFT_SHIFT;
+/// Rounds for which it is spared, since it was wanted soon after it left.
+const HEAT_SHIFT: u32 = 48;
+const HEAT: u64 = 0b11 << HEAT_SHIFT;
 /// More than one process may store without a mark.
 const WRITER_MANY: u64 = 0xffff;
 
@@ -46,6 +52,9 @@ fn state_of(word: u64) -> State {
 fn with_state(word: u64, state: State) -> u64 {
     (word & !STATE) | state as u64
 }
+
+/// Who comes back within so many rounds of the hand is wanted often.
+const ROUNDS_SOON: u64 = 1;
 
 /// What came of trying to claim a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +108,13 @@ impl Entry {
         self.word.compare_exchange(word, next, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
+    /// Whether that could be: a glance.
+    pub fn may_be_evicted(&self, suspected: bool) -> bool {
+        let word = self.word.load(Ordering::Acquire);
+        let kept = FLUSHING | PINNED | if suspected { 0 } else { DIRTY | WRITER };
+        state_of(word) == State::Present && word & kept == 0
+    }
+
     /// Takes a page that is here for process `me`, which alone says then whether it leaves (E1). A young one is spared once; one that is marked
     /// is taken only if it is `suspected` without reason.
     pub fn evict(&self, me: usize, page: u64, suspected: bool) -> bool {
@@ -108,9 +124,11 @@ impl Entry {
             if state_of(word) != State::Present || word & kept != 0 {
                 return false;
             }
-            let spared = word & YOUNG != 0;
-            let next = if spared {
+            let spared = word & (YOUNG | HEAT) != 0;
+            let next = if word & YOUNG != 0 {
                 word & !YOUNG
+            } else if spared {
+                word - (1 << HEAT_SHIFT)
             } else {
                 with_state(word, must(State::Present, Event::Evict, page)) & !OWNER
                     | (me as u64) << OWNER_SHIFT
@@ -120,6 +138,23 @@ impl Entry {
                 Err(now) => word = now,
             }
         }
+    }
+
+    /// It leaves in this round of the hand. The caller has it claimed.
+    pub fn note_departure(&self, round: u64) {
+        let left = (round % 255 + 1) << LEFT_SHIFT;
+        let _ =
+            self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(word & !LEFT | left));
+    }
+
+    /// It has come back in this round: soon after it left, or after long.
+    pub fn note_return(&self, round: u64) {
+        let _ = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            let left = (word & LEFT) >> LEFT_SHIFT;
+            let ago = (round % 255 + 255 - left.saturating_sub(1)) % 255;
+            let heat = if left != 0 && ago <= ROUNDS_SOON { ((word & HEAT) >> HEAT_SHIFT) + 1 } else { 0 };
+            Some(word & !(LEFT | HEAT) | heat.min(3) << HEAT_SHIFT)
+        });
     }
 
     /// Ends our claim. Returns whether someone waits.

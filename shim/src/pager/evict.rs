@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 
 use netmem_protocol::{PAGE_SIZE, PageIndex};
 
-use super::page::{Event, State};
+use super::page::Event;
 use super::region::{PagerError, Region, runs_of};
 use super::table::{
     Board, CHUNK_PAGES, Entry, Frames, InUse, SUM_ZERO, WINDOW_PAGES, page_sum, window_in_chunk,
@@ -132,7 +132,43 @@ impl<C: Board + Frames> Leaving<'_, C> {
     }
 }
 
+/// Takes pages out from one on, in its window, so many at the most, and says how many left; `None` while a commit is under way.
+pub type Evict<'a> = dyn FnMut(u64, u64) -> Result<Option<u64>, PagerError> + 'a;
+
 impl<C: Board + Frames> Region<C> {
+    /// Goes around the region's pages from where the last one stopped, twice at the most: a young page is spared the first time. How many
+    /// left.
+    pub fn take_out_round(&self, want: u64, evict: &mut Evict<'_>) -> u64 {
+        let mut windows = Vec::new();
+        self.each_resident_window(0..u64::MAX, |window| windows.push(window));
+        let control = self.cache.control();
+        let hand = control.hand.load(Ordering::Relaxed);
+        let start = windows.partition_point(|window| *window + WINDOW_PAGES <= hand);
+        let mut left = 0;
+        let mut last = hand;
+        for window in windows[start..].iter().chain(&windows).chain(&windows) {
+            if left >= want {
+                break;
+            }
+            if *window < last {
+                control.rounds.fetch_add(1, Ordering::Relaxed);
+            }
+            // Within the first window from where it stopped.
+            let from = if last == hand { hand.max(*window) } else { *window };
+            last = *window;
+            control.hand.store(*window + WINDOW_PAGES, Ordering::Relaxed);
+            match evict(from, want - left) {
+                Ok(Some(gone)) => left += gone,
+                Ok(None) => break,
+                Err(error) => {
+                    crate::log::debug!("region {}: pages could not be taken out: {error}", self.id);
+                    break;
+                }
+            }
+        }
+        left
+    }
+
     /// How often pages left the windows of `first..end`: what was here before and after a read of the file was here all the time if this
     /// is the same (E2).
     pub fn departures(&self, first: u64, end: u64) -> u64 {
@@ -188,11 +224,14 @@ impl<C: Board + Frames> Region<C> {
         let mut leaving = Leaving { region: self, pages: Vec::new() };
         for page in pages.start..end {
             if leaving.pages.len() as u64 == most {
+                // Where the hand goes on.
+                self.cache.control().hand.store(page, Ordering::Relaxed);
                 break;
             }
             let entry = &chunk.entries[(page % CHUNK_PAGES) as usize];
-            if entry.state() == State::Present
-                && !self.takes_no_room(page)
+            // A hole is never claimed: a page that is found leaving, and a hole, is out (E6).
+            if entry.may_be_evicted(suspected)
+                && !self.cache.is_hole(page).unwrap_or(true)
                 && entry.evict(me, page, suspected)
             {
                 leaving.pages.push((page, entry.sum.load(Ordering::Acquire)));

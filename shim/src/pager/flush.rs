@@ -271,7 +271,13 @@ impl<C: Board + Frames> Region<C> {
 
     /// Treats every page that is here as possibly dirty: after a process died whose page tables knew more than the marks.
     pub fn suspect_everything(&self) {
-        self.each_resident_window(0..u64::MAX, |first| self.mark_dirty(first, WINDOW_PAGES));
+        self.each_resident_window(0..u64::MAX, |first| {
+            self.mark_dirty(first, WINDOW_PAGES);
+            // A commit that died has taken the mark of the window away, and not that of its pages.
+            if self.has_pending_in(first) {
+                self.mark_window(first);
+            }
+        });
     }
 
     /// Names the first page of every window in which a page ever was and that has one of these pages, in order.

@@ -110,6 +110,8 @@ impl PageSource for Beside<'_> {
         self.source.keep(of, known)
     }
 
+    fn keeps(&self, _: RegionId, _: RegionId) {}
+
     fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
         self.source.commit_status(region, commit)
     }

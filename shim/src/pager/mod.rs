@@ -19,6 +19,8 @@ pub mod page;
 pub mod pending;
 #[cfg(test)]
 mod pending_tests;
+#[cfg(test)]
+mod policy_tests;
 pub mod prefetch;
 pub mod region;
 pub mod size;

@@ -20,6 +20,8 @@ use crate::remote::{PageSource, RemoteError, StageSink};
 use crate::stats;
 use crate::sys::clock::Deadline;
 
+/// The place of what is pending is at another epoch than was known: it has to be asked for.
+const EPOCH_UNKNOWN: u64 = u64::MAX;
 /// Runs in one `StageFrom` at the most.
 const RUNS_MAX: usize = 256;
 
@@ -32,11 +34,14 @@ impl<C: Board + Frames> Region<C> {
     /// Whether a page is pending.
     pub fn has_pending(&self) -> bool {
         let mut any = false;
-        self.each_dirty_window(|first| {
-            let mut pages = first..first + WINDOW_PAGES;
-            any |= pages.any(|page| self.with_entry(page, Entry::is_pending).unwrap_or(true));
-        });
+        self.each_resident_window(0..u64::MAX, |first| any |= self.has_pending_in(first));
         any
+    }
+
+    /// Whether one of a window is.
+    pub(super) fn has_pending_in(&self, first: u64) -> bool {
+        let mut pages = first..first + WINDOW_PAGES;
+        pages.any(|page| self.with_entry(page, Entry::is_pending).unwrap_or(true))
     }
 
     /// None is, and there is no place for them yet.
@@ -115,7 +120,11 @@ impl<C: Board + Frames> Region<C> {
         stage: &mut dyn FnMut(&mut dyn StageSink, RegionId) -> Result<(), RemoteError>,
     ) -> Result<(), PagerError> {
         let control = self.cache.control();
+        if control.pending_epoch.load(Ordering::SeqCst) == EPOCH_UNKNOWN {
+            self.look_at_pending(source)?;
+        }
         let place = RegionId(control.pending.load(Ordering::SeqCst));
+        source.keeps(self.id, place);
         let base = Epoch(control.pending_epoch.load(Ordering::SeqCst));
         let commit =
             Commit { commit: CommitId(0), staged_pages: 0, base, strict: false, cut: None, size: None };
@@ -131,7 +140,7 @@ impl<C: Board + Frames> Region<C> {
             }
             Err(failure) => {
                 // It may have happened, or one of a process that was killed has: the next begins there.
-                self.look_at_pending(source)?;
+                control.pending_epoch.store(EPOCH_UNKNOWN, Ordering::SeqCst);
                 Err(failure.error.into())
             }
         }
@@ -143,6 +152,9 @@ impl<C: Board + Frames> Region<C> {
         source: &dyn PageSource,
         claims: &mut Claims<'_, C>,
     ) -> Result<(), PagerError> {
+        if !claims.pages.is_empty() {
+            source.keeps(self.id, self.pending_place().0);
+        }
         claims.fetch(source, self.pending_place(), |page, _| self.settle_home(page))
     }
 
@@ -211,7 +223,9 @@ impl<C: Board + Frames> Region<C> {
 
     /// What was pending is given up where it was. Whoever brings a page home has it first. It is no harm if this fails.
     pub(super) fn empty_pending(&self, source: &dyn PageSource, pages: &[u64], deadline: Deadline) {
-        for page in pages {
+        let is_over = |page: &&u64| !self.with_entry(**page, Entry::is_pending).unwrap_or(true);
+        let pages: Vec<u64> = pages.iter().filter(is_over).copied().collect();
+        for page in &pages {
             if self.wait_for_claim(*page, deadline).is_err() {
                 return;
             }
@@ -224,7 +238,10 @@ impl<C: Board + Frames> Region<C> {
             }
             Ok(())
         });
-        if let Err(error) = emptied {
+        // What it was before is nobody's any more.
+        let (place, epoch) =
+            (self.pending_place().0, self.cache.control().pending_epoch.load(Ordering::SeqCst));
+        if let Err(error) = emptied.and_then(|()| Ok(source.view(place, Epoch(epoch))?)) {
             crate::log::debug!("region {}: what was pending stays where it was: {error}", self.id);
         }
     }

@@ -153,7 +153,7 @@ fn what_a_dead_one_had_sent_and_taken_out_is_pending_and_what_it_had_not_is_here
     leave(&dying, &source).unwrap();
     dying.bring_in(&source, 0, 4, false, soon()).unwrap();
     for page in 1..4 {
-        let take = |entry: &super::entry::Entry| entry.evict(1, page, true) || entry.evict(1, page, true);
+        let take = |entry: &super::entry::Entry| (0..8).any(|_| entry.evict(1, page, true));
         assert_eq!(dying.with_entry(page, take), Ok(true));
     }
     // Page 1 was out; 2 was not; 3 had not even been sent.
@@ -214,4 +214,30 @@ fn nothing_dirty_leaves_while_a_commit_is_under_way_or_unsettled() {
     source.forget_commits(false);
     commit(&region, &source).unwrap();
     assert_eq!((leave(&region, &source).unwrap(), files.blocks()), (4, 0));
+}
+
+#[test]
+fn a_commit_that_died_with_the_marks_of_windows_hides_no_pending_page() {
+    let (source, id, files, region) = host(4);
+    leave(&region, &source).unwrap();
+    for bits in super::Board::chunk(&region.cache, 0).unwrap().dirty {
+        bits.store(0, core::sync::atomic::Ordering::SeqCst);
+    }
+    assert!(region.has_pending() && !region.has_marks());
+    let survivor = files.attach(id, 1);
+    survivor.suspect_everything();
+    assert_eq!(commit(&survivor, &source).unwrap(), 3);
+    assert_eq!(first_bytes(&source, id, 4), [1, 100, 101, 102]);
+}
+
+#[test]
+fn a_hole_that_the_program_made_is_not_claimed_to_leave() {
+    let (source, id, files, region) = host(4);
+    region.punch(&source, PAGE, 2 * PAGE, soon()).unwrap();
+    files.forget(1);
+    files.forget(2);
+    assert_eq!(leave(&region, &source).unwrap(), 2);
+    assert!(region.is_present(1) && region.is_present(2) && !region.is_present(3));
+    commit(&region, &source).unwrap();
+    assert_eq!(first_bytes(&source, id, 4), [1, 0, 0, 102]);
 }

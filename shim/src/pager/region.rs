@@ -187,6 +187,8 @@ impl<C: Board + Frames> Region<C> {
                 };
                 self.with_entry(page, reads).unwrap_or(false)
             })
+            // What was pending, or left, meanwhile raised it before.
+            && self.committed_end() == committed
     }
 
     /// Tries to become the one who brings `page` in (C1). The claim must be settled soon.
@@ -222,6 +224,12 @@ impl<C: Board + Frames> Region<C> {
     /// Ends our claim on a page.
     pub fn settle(&self, page: u64, event: Event) {
         let _ = self.with_entry(page, |entry| {
+            let round = || self.cache.control().rounds.load(Ordering::Relaxed);
+            match event {
+                Event::Leave => entry.note_departure(round()),
+                Event::Install => entry.note_return(round()),
+                _ => {}
+            }
             if entry.settle(event, page) {
                 self.cache.wake(entry.word());
             }
@@ -241,6 +249,7 @@ impl<C: Board + Frames> Region<C> {
     pub fn settle_home(&self, page: u64) {
         crate::stats::add(&crate::stats::PAGES_HOME, 1);
         let _ = self.with_entry(page, |entry| {
+            entry.note_return(self.cache.control().rounds.load(Ordering::Relaxed));
             if entry.settle_home(page) {
                 self.cache.wake(entry.word());
             }

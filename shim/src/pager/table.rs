@@ -154,6 +154,7 @@ impl Default for Control {
             hold: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             hand: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
             leaving: AtomicU64::new(0),
             leaving_pages: AtomicU64::new(0),
             pending: AtomicU64::new(0),
@@ -224,6 +225,8 @@ pub struct Control {
     pub bytes: AtomicU64,
     /// The page at which the next look for pages to evict begins.
     pub hand: AtomicU64,
+    /// How often that has come round.
+    pub rounds: AtomicU64,
     /// 0, or who asks the others to close pages that are about to leave ([`hold_word`]).
     pub leaving: AtomicU64,
     /// Those pages, as in [`Slot::uses`].

@@ -257,6 +257,8 @@ impl PageSource for FakeSource {
         })
     }
 
+    fn keeps(&self, _: RegionId, _: RegionId) {}
+
     fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
         if self.state().forgets {
             return Err(lost(Applied::No));

@@ -82,6 +82,10 @@ impl PageSource for Remote {
         Remote::keep(self, of, known)
     }
 
+    fn keeps(&self, of: RegionId, place: RegionId) {
+        self.notes_pending(of, place);
+    }
+
     fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError> {
         Remote::commit_status(self, region, commit)
     }

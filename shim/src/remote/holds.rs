@@ -30,7 +30,7 @@ impl Remote {
     }
 
     /// What is pending of a region is in that one, and has to be kept if the server is restarted.
-    pub fn keeps(&self, of: RegionId, pending: RegionId) {
+    pub fn notes_pending(&self, of: RegionId, pending: RegionId) {
         self.identity.lock().pending.insert(of, pending);
     }
 

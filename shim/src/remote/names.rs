@@ -73,7 +73,7 @@ impl Remote {
     pub fn keep(&self, of: RegionId, known: RegionId) -> Result<(RegionId, Epoch), RemoteError> {
         let answer = self.ask(Kind::Keep, known, &Keep { of });
         let entry = self.checked(answer, |entry| checks::kept(entry, of))?;
-        self.keeps(of, entry.region);
+        self.notes_pending(of, entry.region);
         Ok((entry.region, entry.epoch))
     }
 

@@ -40,6 +40,9 @@ pub trait PageSource: Sync {
     /// [`ErrorCode::Unsupported`](netmem_protocol::ErrorCode::Unsupported) from a server that keeps none.
     fn keep(&self, of: RegionId, known: RegionId) -> Result<(RegionId, Epoch), RemoteError>;
 
+    /// What is pending of a region is in that one, also if the server is restarted: it is to be told then.
+    fn keeps(&self, of: RegionId, place: RegionId);
+
     /// What became of a commit; [`ErrorCode::NotFound`](netmem_protocol::ErrorCode::NotFound) if nothing.
     fn commit_status(&self, region: RegionId, commit: CommitId) -> Result<Committed, RemoteError>;
 }

@@ -135,6 +135,8 @@ impl PageSource for Server {
         Ok((PENDING, Epoch(1)))
     }
 
+    fn keeps(&self, _: RegionId, _: RegionId) {}
+
     fn commit_status(&self, _: RegionId, _: CommitId) -> Result<Committed, RemoteError> {
         Err(RemoteError::Answer { code: ErrorCode::NotFound, text: String::new() })
     }
