@@ -161,6 +161,7 @@ mod tests {
                 "server" => "unix:/s",
                 "engine" => "uffd",
                 "log" => "info",
+                "memory-full" => "enomem",
                 "disable" | "snapshot" => "",
                 "prefix" | "dir" | "stats" | "paths" => "/p",
                 _ => "64",

@@ -34,9 +34,8 @@ pub fn in_shared_memory_child() -> bool {
     PID.load(Ordering::Relaxed) != raw_pid()
 }
 
-/// Commits every region: before the process ends or becomes another.
+/// Commits every region: for sync(2), and before the process ends or becomes another.
 pub fn commit_all() {
-    crate::far::before_exec();
     for handle in handle::all() {
         // The failure was logged; there is nobody left to tell.
         let _ = handle.commit(CommitOptions::default());
@@ -86,6 +85,7 @@ pub fn at_exit() {
     if in_shared_memory_child() || ENDED.swap(true, Ordering::SeqCst) {
         return;
     }
+    crate::far::ends();
     suspect_standard_streams();
     let runtime = runtime_if_started();
     commit_all();
@@ -110,6 +110,9 @@ fn write_stats(path: &str, text: &str) {
 
 /// Before exec: the new program starts from what is committed.
 pub fn before_exec() {
+    if !in_shared_memory_child() {
+        crate::far::ends();
+    }
     if runtime_if_started().is_some() && !in_shared_memory_child() {
         suspect_standard_streams();
         commit_all();

@@ -36,7 +36,8 @@ struct Member {
 /// This process among its family.
 pub(super) struct Family {
     members: &'static [Member],
-    me: Option<usize>,
+    /// Its place, and what it goes by there.
+    me: Option<(usize, u64)>,
     /// When its part of what is shared is looked at again; what it was, and what was resident then.
     looked: (u64, usize, usize),
     buried: u64,
@@ -95,7 +96,7 @@ impl Family {
                 let taken = member.who.compare_exchange(0, name, Ordering::AcqRel, Ordering::Acquire);
                 taken.is_ok() || taken == Err(name)
             };
-            members.iter().position(take)
+            members.iter().position(take).map(|place| (place, name))
         });
         let others = members.iter().filter(|member| member.pages.load(Ordering::Relaxed) > 0).count();
         Family { members, me, looked: (0, 0, 0), buried: 0, others }
@@ -125,7 +126,16 @@ impl Family {
 
     /// Says that this process has so many pages, and how many it may have of `budget`.
     pub(super) fn limit(&mut self, budget: usize, pages: usize) -> usize {
-        let Some(me) = self.me else { return budget };
+        let Some((me, name)) = self.me else { return budget };
+        match self.members[me].who.compare_exchange(0, name, Ordering::AcqRel, Ordering::Acquire) {
+            // It left for an exec that failed.
+            Ok(_) => {}
+            Err(who) if who == name => {}
+            Err(_) => {
+                *self = Family::join();
+                return budget;
+            }
+        }
         self.members[me].pages.store(pages as u64, Ordering::Relaxed);
         let now = monotonic_ns();
         if now.saturating_sub(self.buried) > STALE.as_nanos() as u64 {

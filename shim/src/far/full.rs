@@ -9,11 +9,10 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::config::WhenFull;
 use crate::log;
 use crate::sys::clock::monotonic_ns;
+use crate::sys::limit;
 use crate::sys::mem::PAGE;
 
 /// How long new memory waits for room before it is refused.
@@ -22,10 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Between two lines about it.
 const SAID_AGAIN: Duration = Duration::from_secs(10);
-
-/// Bytes of data that the program may have by its own limit (RLIMIT_DATA, setrlimit(2)), while another is set; 0: none is. Of the process: a
-/// forked child begins with its parent's.
-static OWN_LIMIT: AtomicU64 = AtomicU64::new(0);
 
 /// Since when the server has had no room.
 #[derive(Default)]
@@ -60,7 +55,7 @@ impl Full {
     /// Some could.
     pub(super) fn ends(&self) {
         if self.since.swap(0, Ordering::Relaxed) != 0 {
-            restore_limit();
+            limit::restore();
         }
     }
 
@@ -83,24 +78,8 @@ impl Full {
     /// With NETMEM_MEMORY_FULL=enomem, no more can be allocated than is: mmap(2) and brk(2) say ENOMEM, malloc(3) gives NULL. `data` is the
     /// pages that the process has (proc_pid_statm(5)), which RLIMIT_DATA counts.
     pub(super) fn limit(&self, when: WhenFull, data: usize) {
-        if when != WhenFull::Enomem || !self.is() || OWN_LIMIT.load(Ordering::Relaxed) != 0 {
-            return;
+        if when == WhenFull::Enomem && self.is() {
+            limit::set((data * PAGE) as u64);
         }
-        let own = getrlimit(Resource::Data);
-        let current = (data * PAGE) as u64;
-        if own.current.is_some_and(|own| own <= current) {
-            return;
-        }
-        OWN_LIMIT.store(own.current.unwrap_or(u64::MAX), Ordering::Relaxed);
-        let _ = setrlimit(Resource::Data, Rlimit { current: Some(current), ..own });
-    }
-}
-
-/// The program's own limit, again: there is room, or it becomes another program.
-pub(super) fn restore_limit() {
-    let own = OWN_LIMIT.swap(0, Ordering::Relaxed);
-    if own != 0 {
-        let maximum = getrlimit(Resource::Data).maximum;
-        let _ = setrlimit(Resource::Data, Rlimit { current: (own != u64::MAX).then_some(own), maximum });
     }
 }

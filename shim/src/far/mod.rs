@@ -31,6 +31,7 @@ use crate::sync::QuietMutex;
 use crate::sys::apart;
 use crate::sys::errno::Errno;
 use crate::sys::futex;
+use crate::sys::limit;
 use crate::sys::mem::{self, PAGE};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::memory::Event;
@@ -155,10 +156,11 @@ fn spawn_keeper(
     apart::spawn(Box::new(run)).inspect_err(|_| still::nobody_answers())
 }
 
-/// Before the process ends or becomes another program: limits that are not its own end here, and what it has is no longer counted.
-pub fn before_exec() {
+/// Before the process ends or becomes another program: limits that are not its own end here, and what it has is no longer counted. If it does
+/// not, the keeper sees to both again.
+pub fn ends() {
     family::leave();
-    full::restore_limit();
+    limit::restore();
 }
 
 /// Whether pages may be away.

@@ -44,6 +44,9 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 const OURS: usize = 0x2000_0000_0000;
 const OURS_BYTES: usize = 1 << 44;
 
+/// How often memory of our own is asked for while the program takes what was made room for.
+const LIMIT_TRIES: usize = 64;
+
 /// mmap(2) for memory of our own, at addresses that no program comes by: whatever a program unmapped stays unmapped, and whatever
 /// it maps lies where it would lie without us. Where that stretch is taken, or there is none, the kernel finds a place.
 pub fn map_ours(length: usize, prot: i32, flags: i32, fd: i32, offset: u64) -> Result<usize, Errno> {
@@ -56,8 +59,15 @@ pub fn map_ours(length: usize, prot: i32, flags: i32, fd: i32, offset: u64) -> R
         NEXT.store(first, Ordering::Relaxed);
         hint = first;
     }
-    // SAFETY: a new mapping; a hint replaces nothing.
-    unsafe { mmap(hint, length, prot, flags, fd, offset) }
+    for _ in 0..LIMIT_TRIES {
+        // SAFETY: a new mapping; a hint replaces nothing.
+        match unsafe { mmap(hint, length, prot, flags, fd, offset) } {
+            // What the program may not have any more, we may. It can have been faster.
+            Err(Errno(libc::ENOMEM)) if super::limit::make_room(room) => {}
+            mapped => return mapped,
+        }
+    }
+    Err(Errno(libc::ENOMEM))
 }
 
 /// Whether an address lies where [`map_ours`] asks for memory.

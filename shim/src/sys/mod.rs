@@ -14,6 +14,7 @@ pub mod errno;
 pub mod fd;
 pub mod file;
 pub mod futex;
+pub mod limit;
 pub mod mem;
 pub mod net;
 pub mod own;
