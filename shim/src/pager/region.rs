@@ -179,6 +179,9 @@ impl<C: Board + Frames> Region<C> {
     /// Whether a read of the cache file would give the data of every page in `first..end`.
     pub fn reads_right(&self, first: u64, end: u64) -> bool {
         let committed = self.committed_end();
+        if end <= committed {
+            return self.all_present(first, end);
+        }
         self.all_present(first, end.min(committed))
             && (first.max(committed)..end.min(self.fetchable())).all(|page| {
                 let reads = |entry: &Entry| match entry.state() {
@@ -194,18 +197,20 @@ impl<C: Board + Frames> Region<C> {
     /// Tries to become the one who brings `page` in (C1). The claim must be settled soon.
     pub fn need(&self, page: u64) -> Result<Need, Errno> {
         let me = self.cache.me();
-        match self.with_entry(page, |entry| entry.claim(me, page))? {
-            Claim::Present => return Ok(Need::Nothing),
-            Claim::Busy(_) => return Ok(Need::Wait),
-            Claim::Taken => {}
-        }
+        // Claimed, and then looked: a commit may take the mark away, and nobody makes one.
+        let claim = |entry: &Entry| (entry.claim(me, page), entry.is_pending());
+        let is_pending = match self.with_entry(page, claim)? {
+            (Claim::Present, _) => return Ok(Need::Nothing),
+            (Claim::Busy(_), _) => return Ok(Need::Wait),
+            (Claim::Taken, is_pending) => is_pending,
+        };
         // C2: claim, then look at the gate. Whoever closes the gate does it the other way round, so one sees the other.
         if self.cache.control().gate.load(Ordering::SeqCst) != 0 {
             self.settle(page, Event::Release);
             return Ok(Need::Wait);
         }
         self.note_resident(page)?;
-        if self.with_entry(page, Entry::is_pending)? {
+        if is_pending {
             return Ok(Need::Home);
         }
         Ok(if page < self.committed_end() { Need::Fetch } else { Need::Zeros })
