@@ -36,9 +36,9 @@ fn region(number: c_int) -> Result<&'static Handle, Exit> {
 /// # Safety
 /// `name` is null or a C string.
 pub unsafe fn open(name: *const c_char, flags: c_int, mode: u32) -> Outcome<c_int> {
+    let failed = Errno(if name.is_null() { libc::EFAULT } else { libc::EINVAL });
     // SAFETY: the caller's.
-    let text =
-        unsafe { app::path(name) }.ok_or(Errno(if name.is_null() { libc::EFAULT } else { libc::EINVAL }))?;
+    let text = unsafe { app::path(name) }.ok_or(failed)?;
     let text = text.strip_prefix(config().prefix.as_str()).unwrap_or(&text).trim_start_matches('/');
     super::links::open_name(&Name::plain(text.to_owned()), flags, mode)
 }

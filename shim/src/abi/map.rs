@@ -226,10 +226,13 @@ pub(super) fn map_region(
     }
     let wants = libc::MAP_POPULATE | libc::MAP_NONBLOCK;
     let locked = request.flags & libc::MAP_LOCKED != 0 || residence::all_is_locked();
+    if locked {
+        let _ = locked::add(runtime, mapping.start, mapping.end);
+    } else {
+        // What lay here before, and was locked, is gone.
+        locked::remove(mapping.start, mapping.end);
+    }
     if request.flags & wants == libc::MAP_POPULATE || locked {
-        if locked {
-            let _ = locked::add(runtime, mapping.start, mapping.end);
-        }
         populate(runtime, &mapping, mapping.start, mapping.end);
     }
     log::debug!("mmap {}: {at:#x}-{end:#x}, page {}", handle.name, mapping.first_page);

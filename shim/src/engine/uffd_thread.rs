@@ -342,6 +342,9 @@ impl Server {
         }
         runtime.budget.came(handle, runs.iter().map(|run| u64::from(run.count)).sum());
         let region = &handle.region;
+        if home {
+            region.note_place(&runtime.remote);
+        }
         let (from, epoch) = if home { region.pending_place() } else { (region.id, region.view()) };
         // Of the wanted, all before this one have come, and this many pages of it.
         let (mut at, mut taken) = (0, 0);

@@ -12,6 +12,7 @@ use core::time::Duration;
 use rustix::fs::OFlags;
 
 use crate::sys::clock::monotonic_ns;
+use crate::sys::errno::Errno;
 use crate::sys::mem::{self, PAGE};
 use crate::sys::{file, proc, shm};
 
@@ -40,8 +41,9 @@ pub(super) struct Family {
     me: Option<(usize, u64)>,
     /// When its part of what is shared is looked at again; what it was, and what was resident then.
     looked: (u64, usize, usize),
+    /// When it was last looked who is dead.
     buried: u64,
-    /// Pages of the others as they were last seen, and how many of those there are.
+    /// How many others have pages, as it was last seen.
     others: usize,
 }
 
@@ -49,6 +51,10 @@ pub(super) struct Family {
 pub(super) fn found(path: Option<&str>) {
     let place = match path {
         Some(path) => file::open(path, OFlags::RDWR, 0).and_then(|file| {
+            // A file of the user's, that is named by mistake, stays what it is.
+            if ![0, PAGE as i64].contains(&rustix::fs::fstat(file.borrow())?.st_size) {
+                return Err(Errno(libc::EINVAL));
+            }
             shm::extend(&file, PAGE as u64)?;
             shm::map_apart(&file, 0, PAGE)
         }),
@@ -142,17 +148,16 @@ impl Family {
             self.buried = now;
             self.bury_the_dead();
         }
-        let all = || self.members.iter().enumerate().filter(|(at, _)| *at != me).map(|(_, member)| member);
-        let has = |member: &Member| {
-            let pages = member.pages.load(Ordering::Relaxed) as usize;
-            if member.who.load(Ordering::Relaxed) == 0 { 0 } else { pages }
-        };
-        let share = budget / (1 + all().filter(|member| has(member) > 0).count());
-        let others = all().map(|member| has(member).min(share)).sum::<usize>();
-        let whole: usize = all().map(has).sum();
-        self.others = all().filter(|member| has(member) > 0).count();
-        super::counters::FAMILY_MAX.fetch_max((whole + pages) as u64, Ordering::Relaxed);
-        budget.saturating_sub(others).max(share).max(LEAST.min(budget))
+        let others = self.members.iter().enumerate().filter(|(at, _)| *at != me);
+        let others = others.filter(|(_, member)| member.who.load(Ordering::Relaxed) != 0);
+        let others = others.map(|(_, member)| member.pages.load(Ordering::Relaxed) as usize);
+        let others: Vec<usize> = others.filter(|pages| *pages > 0).collect();
+        self.others = others.len();
+        let whole = others.iter().sum::<usize>() + pages;
+        super::counters::FAMILY_MAX.fetch_max(whole as u64, Ordering::Relaxed);
+        let share = budget / (1 + others.len());
+        let taken = others.iter().map(|pages| (*pages).min(share)).sum();
+        budget.saturating_sub(taken).max(share).max(LEAST.min(budget))
     }
 
     fn bury_the_dead(&self) {

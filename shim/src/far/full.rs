@@ -1,6 +1,6 @@
 //! A server that has no room: who is told, who waits, and what fails in the end.
 //!
-//! Owns: [`Full`], and the limit of allocation while it lasts (NETMEM_MEMORY_FULL). Called by: keeper, leaving, monitor. Must not: give up a
+//! Owns: [`Full`]; with its end, that of the limit of allocation (NETMEM_MEMORY_FULL). Called by: keeper, leaving, monitor. Must not: give up a
 //! page.
 //!
 //! F1. What was stored is kept here or there, whatever that takes; so where neither has room, nothing new is begun: a first touch of new memory
@@ -9,11 +9,9 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use crate::config::WhenFull;
 use crate::log;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::limit;
-use crate::sys::mem::PAGE;
 
 /// How long new memory waits for room before it is refused.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -73,13 +71,5 @@ impl Full {
     pub(super) fn is_for_good(&self) -> bool {
         let since = self.since.load(Ordering::Relaxed);
         since != 0 && has_passed(since, PATIENCE)
-    }
-
-    /// With NETMEM_MEMORY_FULL=enomem, no more can be allocated than is: mmap(2) and brk(2) say ENOMEM, malloc(3) gives NULL. `data` is the
-    /// pages that the process has (proc_pid_statm(5)), which RLIMIT_DATA counts.
-    pub(super) fn limit(&self, when: WhenFull, data: usize) {
-        if when == WhenFull::Enomem && self.is() {
-            limit::set((data * PAGE) as u64);
-        }
     }
 }

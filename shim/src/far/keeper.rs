@@ -14,10 +14,12 @@ use super::family::Family;
 use super::fork::{self, is_control};
 use super::table::{Entry, Place, WINDOW_PAGES};
 use super::{Far, KICK, Settings, State, counters, still};
+use crate::config::WhenFull;
 use crate::log;
 use crate::stats;
 use crate::sys::errno::Errno;
 use crate::sys::futex;
+use crate::sys::limit;
 use crate::sys::mem::{self, PAGE};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::thread;
@@ -154,7 +156,10 @@ impl Keeper {
             self.register_all(far);
         }
         let mut pages = pages;
-        far.full.limit(self.settings.when_full, if far.full.is() { data() } else { 0 });
+        if far.full.is() && self.settings.when_full == WhenFull::Enomem {
+            // No more can be allocated than is: mmap(2) and brk(2) say ENOMEM, malloc(3) gives NULL.
+            limit::set((data() * PAGE) as u64);
+        }
         while pages > self.marks.high && !still::is_asked() && !far.full.rests() {
             let out = self.make_room(far, pages - self.marks.low);
             pages = again();

@@ -245,7 +245,7 @@ fn attach_file(
     primed?;
     let (place, _) = region.pending_place();
     if place != RegionId(0) {
-        runtime.remote.notes_pending(entry.region, place);
+        region.note_place(&runtime.remote);
     }
     log::debug!(
         "{name}: region {} at epoch {}, {} bytes{}",

@@ -5,6 +5,7 @@
 //!
 //! Told are, of each region, the first page that is locked, the last, and all between.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::BTreeMap;
 
 use netmem_protocol::PAGE_SIZE;
@@ -21,9 +22,13 @@ const PART: (u64, u64) = (7, 8);
 /// Addresses. Lock order: a leaf, but for the table of mappings, which is read with it held.
 static LOCKED: QuietMutex<Ranges> = QuietMutex::new(Ranges::new());
 
+/// Whether there are any: most programs lock nothing, and unmap much.
+static ANY: AtomicBool = AtomicBool::new(false);
+
 /// From now on what is mapped in a range is locked. ENOMEM, and nothing changed, if that is more than the page caches may take.
 pub fn add(runtime: &Runtime, start: usize, end: usize) -> Result<(), Errno> {
     let mut locked = LOCKED.lock();
+    ANY.store(true, Ordering::SeqCst);
     let before = locked.clone();
     locked.add(start, end);
     let pages: u64 = hulls(runtime, &locked).values().map(|(first, end)| end - first).sum();
@@ -39,7 +44,7 @@ pub fn add(runtime: &Runtime, start: usize, end: usize) -> Result<(), Errno> {
 
 /// What is mapped in a range is not locked any more, or not mapped.
 pub fn remove(start: usize, end: usize) {
-    let Some(runtime) = runtime_if_started() else { return };
+    let Some(runtime) = runtime_if_started().filter(|_| ANY.load(Ordering::SeqCst)) else { return };
     let mut locked = LOCKED.lock();
     if locked.meets(start, end) {
         locked.remove(start, end);
@@ -49,7 +54,7 @@ pub fn remove(start: usize, end: usize) {
 
 /// What was mapped in a range is mapped in another, and as locked as it was.
 pub fn moved(from: (usize, usize), to: (usize, usize)) {
-    let Some(runtime) = runtime_if_started() else { return };
+    let Some(runtime) = runtime_if_started().filter(|_| ANY.load(Ordering::SeqCst)) else { return };
     let mut locked = LOCKED.lock();
     if locked.meets(from.0, from.1) {
         locked.remove(from.0, from.1);
@@ -60,6 +65,7 @@ pub fn moved(from: (usize, usize), to: (usize, usize)) {
 
 /// A forked child has nothing locked (mlock(2)).
 pub fn forget_after_fork() {
+    ANY.store(false, Ordering::SeqCst);
     LOCKED.reset_after_fork();
     // The parent may have been caught changing it: not even dropped.
     core::mem::forget(core::mem::replace(&mut *LOCKED.lock(), Ranges::new()));

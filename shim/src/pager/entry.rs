@@ -56,6 +56,11 @@ fn with_state(word: u64, state: State) -> u64 {
 /// Who comes back within so many rounds of the hand is wanted often.
 const ROUNDS_SOON: u64 = 1;
 
+/// Marks of pages that are not taken out.
+fn kept_if(suspected: bool) -> u64 {
+    FLUSHING | PINNED | if suspected { 0 } else { DIRTY | WRITER }
+}
+
 /// What came of trying to claim a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -111,14 +116,13 @@ impl Entry {
     /// Whether that could be: a glance.
     pub fn may_be_evicted(&self, suspected: bool) -> bool {
         let word = self.word.load(Ordering::Acquire);
-        let kept = FLUSHING | PINNED | if suspected { 0 } else { DIRTY | WRITER };
-        state_of(word) == State::Present && word & kept == 0
+        state_of(word) == State::Present && word & kept_if(suspected) == 0
     }
 
     /// Takes a page that is here for process `me`, which alone says then whether it leaves (E1). A young one is spared once; one that is marked
     /// is taken only if it is `suspected` without reason.
     pub fn evict(&self, me: usize, page: u64, suspected: bool) -> bool {
-        let kept = FLUSHING | PINNED | if suspected { 0 } else { DIRTY | WRITER };
+        let kept = kept_if(suspected);
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if state_of(word) != State::Present || word & kept != 0 {

@@ -194,21 +194,11 @@ impl<C: Board + Frames> Region<C> {
         suspected: bool,
         close: &dyn Fn(u64, u64) -> bool,
     ) -> Result<u64, PagerError> {
-        self.evict_of(pages, (most, suspected), None, close)
+        self.evict_with(pages, (most, suspected), None, close)
     }
 
-    /// The same of all pages, dirty or not, where the locks of the region are held and what is dirty can be sent.
+    /// The same where the locks of the region are held, and what is dirty can be sent.
     pub(super) fn evict_with(
-        &self,
-        pages: Range<u64>,
-        most: u64,
-        send: Option<&SendPending<'_>>,
-        close: &dyn Fn(u64, u64) -> bool,
-    ) -> Result<u64, PagerError> {
-        self.evict_of(pages, (most, true), send, close)
-    }
-
-    fn evict_of(
         &self,
         pages: Range<u64>,
         (most, suspected): (u64, bool),
@@ -274,11 +264,5 @@ impl<C: Board + Frames> Region<C> {
 
     fn base(&self, page: u64) -> Result<u64, Errno> {
         self.with_entry(page, |entry| entry.sum.load(Ordering::Acquire))
-    }
-
-    /// Whether a page is zeros and takes no room.
-    pub fn takes_no_room(&self, page: u64) -> bool {
-        let zero = self.with_entry(page, |entry| entry.sum.load(Ordering::Acquire) == SUM_ZERO);
-        zero.unwrap_or(false) && self.cache.is_hole(page).unwrap_or(false)
     }
 }

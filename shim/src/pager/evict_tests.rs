@@ -17,12 +17,12 @@ use crate::sys::clock::Deadline;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-fn soon() -> Deadline {
+pub(super) fn soon() -> Deadline {
     Deadline::after(Some(Duration::from_secs(10)))
 }
 
 /// A server with a region of `pages` pages that hold 1, 2, 3, …, and a host that has all of them.
-fn full_host(pages: u64) -> (FakeSource, RegionId, &'static FakeFiles, Region<FakeCache>) {
+pub(super) fn full_host(pages: u64) -> (FakeSource, RegionId, &'static FakeFiles, Region<FakeCache>) {
     let source = FakeSource::new();
     let id = source.create(pages * PAGE);
     let content: Vec<_> = (0..pages).map(|page| (page, [page as u8 + 1; PAGE_SIZE])).collect();

@@ -69,7 +69,7 @@ impl<C: Board + Frames> Region<C> {
             return Ok(None);
         }
         let send = |pages: &[(u64, u64)], data: &[u8]| self.send_pending(source, pages, data);
-        self.evict_with(pages, most, Some(&send), close).map(Some)
+        self.evict_with(pages, (most, true), Some(&send), close).map(Some)
     }
 
     /// Puts pages, with their checksums, where pending ones are.
@@ -124,7 +124,7 @@ impl<C: Board + Frames> Region<C> {
             self.look_at_pending(source)?;
         }
         let place = RegionId(control.pending.load(Ordering::SeqCst));
-        source.keeps(self.id, place);
+        self.note_place(source);
         let base = Epoch(control.pending_epoch.load(Ordering::SeqCst));
         let commit =
             Commit { commit: CommitId(0), staged_pages: 0, base, strict: false, cut: None, size: None };
@@ -146,6 +146,14 @@ impl<C: Board + Frames> Region<C> {
         }
     }
 
+    /// Who uses what is pending sees to it that it is kept over a restart of the server, whoever made the place.
+    pub fn note_place(&self, source: &dyn PageSource) {
+        let (place, _) = self.pending_place();
+        if self.noted.swap(place.0, Ordering::Relaxed) != place.0 {
+            source.keeps(self.id, place);
+        }
+    }
+
     /// Brings pages home that are claimed, in order.
     pub(super) fn fetch_home(
         &self,
@@ -153,7 +161,7 @@ impl<C: Board + Frames> Region<C> {
         claims: &mut Claims<'_, C>,
     ) -> Result<(), PagerError> {
         if !claims.pages.is_empty() {
-            source.keeps(self.id, self.pending_place().0);
+            self.note_place(source);
         }
         claims.fetch(source, self.pending_place(), |page, _| self.settle_home(page))
     }

@@ -1,33 +1,20 @@
 //! Pages that leave with what was stored in them, against the fakes: they come home, are committed once, and are seen by nobody before.
 
-use core::time::Duration;
-
 use netmem_protocol::{PAGE_SIZE, RegionId};
 
 use super::Region;
 use super::commit::CommitOptions;
+use super::evict_tests::{full_host, soon};
 use super::fake::{FakeCache, FakeFiles};
 use super::page::Event;
 use super::region::{Need, PagerError};
 use crate::remote::fake::{FakeSource, When};
-use crate::sys::clock::Deadline;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-fn soon() -> Deadline {
-    Deadline::after(Some(Duration::from_secs(10)))
-}
-
-/// A server with a region of `pages` pages that hold 1, 2, 3, …, and a host that has all of them and stored 100, 101, … into all but the
-/// first.
+/// The same host, which has stored 100, 101, … into all pages but the first.
 fn host(pages: u64) -> (FakeSource, RegionId, &'static FakeFiles, Region<FakeCache>) {
-    let source = FakeSource::new();
-    let id = source.create(pages * PAGE);
-    let content: Vec<_> = (0..pages).map(|page| (page, [page as u8 + 1; PAGE_SIZE])).collect();
-    source.commit_as_other(id, &content, None);
-    let files = FakeFiles::primed(pages * PAGE, source.epoch(id));
-    let region = files.attach(id, 0);
-    region.bring_in(&source, 0, pages, false, soon()).unwrap();
+    let (source, id, files, region) = full_host(pages);
     for page in 1..pages {
         files.store(page, 0, &[99 + page as u8]);
         region.mark_dirty(page, 1);

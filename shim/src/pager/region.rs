@@ -3,7 +3,7 @@
 //! Owns: [`Region`] and the rules of claims and of the gate (DESIGN.md, invariants C1 to C4). Called by: abi before a read, the
 //! engines in a fault. Must not: fetch (that is bring_in's).
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
 use netmem_protocol::{Epoch, ErrorCode, PAGE_SIZE, RegionId, Run};
@@ -92,6 +92,8 @@ pub struct Region<C> {
     pub(super) unresolved: QuietMutex<Option<Unresolved>>,
     /// What keeps all pages here as long as there is one.
     pub(super) kept: QuietMutex<Option<InUse>>,
+    /// Where what is pending is, as the source was told last.
+    pub(super) noted: AtomicU64,
     /// Something may have been stored through a mapping since the last commit; a commit that finds pages then moves the time of
     /// the last change.
     pub stored: AtomicBool,
@@ -123,6 +125,7 @@ impl<C: Board + Frames> Region<C> {
             maintenance: QuietMutex::new(()),
             unresolved: QuietMutex::new(None),
             kept: QuietMutex::new(None),
+            noted: AtomicU64::new(0),
             stored: AtomicBool::new(false),
         }
     }
