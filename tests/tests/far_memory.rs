@@ -266,10 +266,11 @@ fn what_is_resident_stays_within_the_budget_and_all_of_it_is_right() {
 }
 
 /// A program that takes memory until budget and server are full, 16 MiB each, and its two numbers of pages.
-fn until_full(how: &str, setting: &str) -> Option<(Far, u64, u64, String)> {
+fn until_full(how: &str, mib: u64, setting: &str) -> Option<(Far, u64, u64, String)> {
     let far = Far::with(|| Server::with(&["--max-memory", "16M"]))?;
     let program = compile("tests/far/full.c", &[]);
-    let output = far.run(16 * MIB, program).args([how, "96"]).env("NETMEM_MEMORY_FULL", setting).output();
+    let output =
+        far.run(16 * MIB, program).args([how, &mib.to_string()]).env("NETMEM_MEMORY_FULL", setting).output();
     assert_eq!(output.code(), 0, "{output}");
     let mut numbers = output.stdout.split_whitespace().map(|word| word.parse::<u64>().expect("a number"));
     let (had, again) = (numbers.next().expect("pages"), numbers.next().expect("pages again"));
@@ -278,7 +279,7 @@ fn until_full(how: &str, setting: &str) -> Option<(Far, u64, u64, String)> {
 
 #[test]
 fn where_budget_and_server_are_full_new_memory_is_a_sigbus_and_all_else_is_right_and_room_is_found_again() {
-    let Some((far, had, again, said)) = until_full("touch", "sigbus") else { return };
+    let Some((far, had, again, said)) = until_full("touch", 96, "sigbus") else { return };
     // What both have room for, but for what the library needs; and what one process may have beyond its budget.
     assert!((6000..12_000).contains(&had), "{had} pages");
     assert_eq!(again, had / 2 + had / 4);
@@ -292,8 +293,9 @@ fn where_budget_and_server_are_full_new_memory_is_a_sigbus_and_all_else_is_right
 
 #[test]
 fn with_memory_full_enomem_allocation_fails_and_nothing_else() {
-    let Some((_, had, again, said)) = until_full("malloc", "enomem") else { return };
-    assert!((6000..24_000).contains(&had), "{had} pages");
+    let Some((_, had, again, said)) = until_full("malloc", 1024, "enomem") else { return };
+    // It fails at all, however far a program comes on a busy machine before the first page has left.
+    assert!((6000..1024 << 8).contains(&had), "{had} pages");
     assert!(again >= had / 2, "{again} of {had} pages");
     assert!(said.contains("are in use") && !said.contains("there is no page"), "{said}");
 }

@@ -19,7 +19,7 @@ use crate::sys::{file, futex};
 /// How long somebody waits for others.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long what is dirty stays after the server did not take it.
-const SEND_PAUSE: Duration = Duration::from_secs(5);
+const SEND_PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks.
 const POLL: Duration = Duration::from_micros(300);
 /// What is taken out beyond what is wanted, as a part of the budget.
