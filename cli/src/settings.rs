@@ -52,6 +52,9 @@ pub struct Settings {
     /// Pages to fetch ahead: auto, off, or a count up to 256 [default: auto]
     #[arg(long, value_name = "PAGES", value_parser = parse_prefetch)]
     pub prefetch: Option<String>,
+    /// Whether pages are compressed on the wire; auto: where it was measured to pay [default: auto]
+    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "on", "off"]))]
+    pub compress: Option<String>,
     /// What the library writes to standard error [default: warn]
     #[arg(long, value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug"]))]
     pub log: Option<String>,
@@ -95,6 +98,7 @@ impl Settings {
         set("NETMEM_MEMORY_FULL", self.memory_full.as_ref().map(Into::into));
         set("NETMEM_TIMEOUT_MS", self.timeout_ms.map(|ms| ms.to_string().into()));
         set("NETMEM_PREFETCH", self.prefetch.as_ref().map(Into::into));
+        set("NETMEM_COMPRESS", self.compress.as_ref().map(Into::into));
         set("NETMEM_LOG", self.log.as_ref().map(Into::into));
         set(
             "NETMEM_STATS",

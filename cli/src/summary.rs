@@ -71,7 +71,11 @@ fn render(stats: &str, budget: u64) -> String {
         get("far_waited_ns") as f64 / 1e9
     );
     text +=
-        &format!("netmem: moved {} out and {} in\n", size(get("far_pages_out") * PAGE), size(brought * PAGE));
+        &format!("netmem: moved {} out and {} in", size(get("far_pages_out") * PAGE), size(brought * PAGE));
+    match get("far_bytes_packing_saved") {
+        0 => text += "\n",
+        saved => text += &format!(", {} less by compression\n", size(saved)),
+    }
     text
 }
 

@@ -17,6 +17,7 @@ pub mod hello;
 pub mod ids;
 pub mod message;
 pub mod name;
+pub mod packed;
 pub mod pages;
 mod pending;
 
@@ -26,6 +27,7 @@ pub use hello::{ClientHello, HelloStatus, ServerHello};
 pub use ids::{CacheId, ClientId, CommitId, Epoch, PageIndex, RegionId, RequestId, Run, StoreId};
 pub use message::Kind;
 pub use name::RegionName;
+pub use packed::{CAPABILITY_PACKED, FLAG_PACKED, Packer, unpack};
 pub use pages::{CAPABILITY_SUMS, PageBody, PageBodyBuilder, PageSpan, RunKind, WireRun, page_sum};
 
 /// Bytes in a page: the unit of fetching, dirtiness and storage.

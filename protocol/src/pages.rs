@@ -233,6 +233,12 @@ impl<'a> PageBody<'a> {
         Ok(Some((body, data_pages, front)))
     }
 
+    /// Of a whole body: how many bytes go before its pages, and how many pages follow. What follows is not looked at.
+    pub(crate) fn front_of(body: &'a [u8], with_sums: bool) -> Result<(usize, u32), ProtocolError> {
+        let (front, data_pages) = Self::parse_front(body, with_sums)?;
+        Ok((body.len() - front.data.len(), data_pages))
+    }
+
     fn check_data(&self, data_pages: u32, bytes: usize) -> Result<(), ProtocolError> {
         let data = self.runs().filter(|wire| wire.kind == RunKind::Data);
         let wanted: u64 = data.map(|wire| u64::from(wire.run.count)).sum();
@@ -275,6 +281,11 @@ impl<'a> PageBody<'a> {
             return Err(ProtocolError::Malformed { what: "page body: pages" });
         }
         Ok((front, data_pages))
+    }
+
+    /// Pages with content.
+    pub fn data_pages(&self) -> u32 {
+        (self.data.len() / PAGE_SIZE) as u32
     }
 
     /// The runs, in order.

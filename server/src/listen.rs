@@ -18,8 +18,9 @@ use netmem_protocol::HelloStatus;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::greeting::greet;
 use crate::requests::Shared;
-use crate::session::{self, Session};
+use crate::session::Session;
 use crate::shards::Shards;
 use crate::shutdown::NoPlace;
 use crate::wire::Socket;
@@ -177,7 +178,7 @@ fn turn_away(shared: &Arc<Shared>, socket: Arc<Socket>, status: HelloStatus) {
     let shared = Arc::clone(shared);
     spawn("refusal", move || {
         let _refused = refused;
-        if let Err(error) = session::greet(&shared, &socket, status) {
+        if let Err(error) = greet(&shared, &socket, status) {
             tracing::debug!("a refused connection ended: {error}");
         }
     });

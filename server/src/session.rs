@@ -1,6 +1,6 @@
-//! One connection, from its hello to its end.
+//! One connection, from after its hello to its end.
 //!
-//! Owns: its buffers and what it has staged. Called by: shards, in turns; listen, for the hello. Must not: panic, whatever the peer
+//! Owns: its buffers and what it has staged. Called by: shards, in turns; listen, to open it. Must not: panic, whatever the peer
 //! sends; copy pages on their way out.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
@@ -8,15 +8,15 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use netmem_protocol::activity::CAPABILITY_ACTIVITY;
 use netmem_protocol::control::StageFrom;
-use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
-    CAPABILITY_SUMS, ClientHello, CommitId, ErrorCode, Header, HelloStatus, Kind, PAGE_SIZE, PageBody,
-    PageBodyBuilder, ProtocolError, ServerHello, VERSION_MAX, VERSION_MIN, decode_body,
+    CAPABILITY_PACKED, CAPABILITY_SUMS, CommitId, ErrorCode, FLAG_PACKED, Header, HelloStatus, Kind,
+    PAGE_SIZE, PageBody, PageBodyBuilder, ProtocolError, decode_body,
 };
 
 use crate::content::{Content, Lent};
+use crate::greeting::greet;
+use crate::packs::Packs;
 use crate::refusal::{Answer, Refusal};
 use crate::region::Who;
 use crate::requests::{Asker, Next, Shared, malformed, refuse};
@@ -38,54 +38,6 @@ const SHORT_STAGE_BYTES: u32 = 64 << 10;
 /// Milliseconds that a thread waits for the rest of a frame.
 const REST_OF_A_FRAME_MS: u8 = 2;
 
-/// Reads the hello and answers it. Returns who it is, and the capabilities that both have; `None`: the connection is over.
-pub fn greet(shared: &Shared, socket: &Socket, status: HelloStatus) -> io::Result<Option<(Who, u64)>> {
-    let mut bytes = [0; HELLO_BYTES];
-    read_by(socket, &mut bytes, Instant::now() + shared.hello_timeout)?;
-    let hello = match ClientHello::decode(&bytes) {
-        Ok(hello) => hello,
-        Err(error) => {
-            tracing::info!("a connection was dropped: {error}");
-            return Ok(None);
-        }
-    };
-    let status = if hello.version_agrees() { status } else { HelloStatus::Version };
-    let answer = ServerHello {
-        status,
-        version_min: VERSION_MIN,
-        version_max: VERSION_MAX,
-        capabilities: hello.capabilities & (CAPABILITY_ACTIVITY | CAPABILITY_SUMS),
-        store: shared.store.id(),
-        frame_body_max: shared.limits.frame_body,
-        region_bytes_max: shared.limits.region_bytes,
-        instance: shared.instance,
-    };
-    socket.write_all(&mut [IoSlice::new(&answer.encode())])?;
-    if status != HelloStatus::Welcome {
-        tracing::info!(client = %hello.client, ?status, "a connection was refused");
-        socket.shutdown(Shutdown::Write);
-        return Ok(None);
-    }
-    socket.set_read_timeout(None)?;
-    Ok(Some((Who { client: hello.client, cache: hello.cache }, answer.capabilities)))
-}
-
-/// Fills `bytes` before the deadline, however slowly they come.
-fn read_by(socket: &Socket, mut bytes: &mut [u8], deadline: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        socket.set_read_timeout(Some(left))?;
-        match socket.read(bytes, true)? {
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            read => bytes = &mut bytes[read..],
-        }
-    }
-    Ok(())
-}
-
 /// What becomes of a connection after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
@@ -102,6 +54,8 @@ pub struct Session {
     who: Who,
     /// Its page bodies have checksums.
     with_sums: bool,
+    /// They may be packed.
+    packs: Option<Box<Packs>>,
     reader: Option<FrameReader>,
     staging: Staging,
     /// A `Stage` that is being received.
@@ -140,6 +94,7 @@ impl Session {
             socket,
             who,
             with_sums: capabilities & CAPABILITY_SUMS != 0,
+            packs: (capabilities & CAPABILITY_PACKED != 0).then(Box::default),
             reader: Some(FrameReader::new(shared.limits.frame_body)),
             staging: Staging::default(),
             intake: None,
@@ -239,7 +194,8 @@ impl Session {
     fn begin_intake(&mut self, reader: &mut FrameReader, turn: &mut Turn<'_, '_>) {
         let Some((header, start)) = reader.part_of_a_frame() else { return };
         let is_long = header.length > SHORT_STAGE_BYTES && header.length <= self.shared.limits.frame_body;
-        if !is_long || header.kind != Kind::Stage as u16 || self.shared.sessions.is_over() {
+        let is_packed = self.packs.is_some() && header.flags & FLAG_PACKED != 0;
+        if !is_long || is_packed || header.kind != Kind::Stage as u16 || self.shared.sessions.is_over() {
             return;
         }
         let length = header.length as usize;
@@ -295,19 +251,20 @@ impl Session {
     }
 
     fn stage(&mut self, header: &Header, body: &[u8]) -> Next {
-        let body = match PageBody::parse(body, self.with_sums) {
-            Ok(body) if body.commit != CommitId(0) => body,
-            Ok(_) => {
-                self.refuse(header, &malformed(&ProtocolError::Malformed { what: "Stage: commit 0" }));
-                return Next::End;
-            }
-            Err(error) => {
-                self.refuse(header, &malformed(&error));
-                return Next::End;
-            }
+        let (most, limit) = (self.shared.region_pages_max(), self.shared.limits.frame_body);
+        let unpacked = match &mut self.packs {
+            Some(packs) if header.flags & FLAG_PACKED != 0 => packs.unpack(body, self.with_sums, limit),
+            _ => Ok(body),
         };
-        self.staging.add(header.region, &body, self.shared.region_pages_max(), &self.shared.memory);
-        Next::Go
+        match unpacked.and_then(|body| PageBody::parse(body, self.with_sums)) {
+            Ok(body) if body.commit != CommitId(0) => {
+                self.staging.add(header.region, &body, most, &self.shared.memory);
+                return Next::Go;
+            }
+            Ok(_) => self.refuse(header, &malformed(&ProtocolError::Malformed { what: "Stage: commit 0" })),
+            Err(error) => self.refuse(header, &malformed(&error)),
+        }
+        Next::End
     }
 
     fn stage_from(&mut self, header: &Header, body: &[u8]) -> Next {
@@ -374,11 +331,16 @@ impl Session {
             Ok(pages) => pages,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let packed = match &mut self.packs {
+            Some(packs) if header.flags & FLAG_PACKED != 0 => packs.pack(pages.iter().map(|page| &page[..])),
+            _ => None,
+        };
+        let is_packed = packed.is_some();
         let front = self.out.len();
         let mut answer = Header {
             length: 0,
             kind: Kind::Fetch.answer(),
-            flags: 0,
+            flags: if is_packed { FLAG_PACKED } else { 0 },
             request: header.request,
             region: header.region,
             epoch: netmem_protocol::Epoch(root.epoch),
@@ -386,12 +348,23 @@ impl Session {
         self.out.extend_from_slice(&answer.encode());
         let at = self.out.len();
         answer.length = self.builder.encode(CommitId(0), self.with_sums, &mut self.out);
+        if let Some(block) = packed {
+            answer.length -= (pages.len() * PAGE_SIZE - block.len()) as u32;
+            self.out.extend_from_slice(block);
+        }
         self.out[front..at].copy_from_slice(&answer.encode());
         if pages.is_empty() {
             return Ok(Ok(()));
         }
         for counts in [&self.traffic.counts, &self.lane().traffic.counts, &region.counts] {
             stats::add(&counts.pages_sent, pages.len() as u64);
+        }
+        if is_packed {
+            // A peer that does not read keeps neither pages nor their epoch.
+            drop((pages, contents));
+            drop(root);
+            self.flush(turn)?;
+            return Ok(Ok(()));
         }
         let bytes = self.out.len() + pages.len() * PAGE_SIZE;
         let written = self.socket.write_ready(&mut slices_of(&self.out, pages.iter().map(|page| &**page)))?;
@@ -457,7 +430,7 @@ fn may_take_long(header: &Header, body: &[u8]) -> bool {
         Some(
             Kind::Fetch | Kind::Ping | Kind::View | Kind::Lookup | Kind::CommitStatus | Kind::ServerStat,
         ) => false,
-        Some(Kind::Stage) => header.length > SHORT_STAGE_BYTES,
+        Some(Kind::Stage) => header.length > SHORT_STAGE_BYTES || header.flags & FLAG_PACKED != 0,
         _ => true,
     }
 }

@@ -6,6 +6,7 @@
 use core::fmt;
 use core::time::Duration;
 
+use crate::remote::RemoteConfig;
 use crate::sys::env;
 
 /// Where the server is.
@@ -69,6 +70,17 @@ pub enum Prefetch {
     Off,
     /// Always this many pages, 1 to 256.
     Pages(u32),
+}
+
+/// Whether pages are compressed on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compress {
+    /// Where it was measured to pay.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
 }
 
 /// How much is written to standard error.
@@ -135,6 +147,8 @@ pub struct Config {
     pub timeout: Option<Duration>,
     /// NETMEM_PREFETCH.
     pub prefetch: Prefetch,
+    /// NETMEM_COMPRESS.
+    pub compress: Compress,
     /// NETMEM_LOG.
     pub log: LogLevel,
     /// NETMEM_STATS.
@@ -166,6 +180,7 @@ impl Default for Config {
             family: None,
             timeout: Some(Duration::from_millis(30_000)),
             prefetch: Prefetch::Auto,
+            compress: Compress::Auto,
             log: LogLevel::Warn,
             stats: None,
             sites: false,
@@ -214,6 +229,7 @@ const TABLE: &[(&str, &str, Setter)] = &[
         set(&mut c.timeout, v.parse().ok().map(|ms: u64| (ms != 0).then(|| Duration::from_millis(ms))))
     }),
     ("NETMEM_PREFETCH", "auto, off, or 1 to 256 pages", |c, v| set(&mut c.prefetch, parse_prefetch(v))),
+    ("NETMEM_COMPRESS", "auto, on or off", |c, v| set(&mut c.compress, parse_compress(v))),
     ("NETMEM_LOG", "off, error, warn, info or debug", |c, v| set(&mut c.log, parse_level(v))),
     ("NETMEM_STATS", "a path or -, and ,sites behind it", |c, v| {
         c.sites = v.ends_with(",sites");
@@ -295,6 +311,15 @@ fn parse_prefetch(v: &str) -> Option<Prefetch> {
     }
 }
 
+fn parse_compress(v: &str) -> Option<Compress> {
+    Some(match v {
+        "auto" => Compress::Auto,
+        "on" => Compress::On,
+        "off" => Compress::Off,
+        _ => return None,
+    })
+}
+
 fn parse_level(v: &str) -> Option<LogLevel> {
     Some(match v {
         "off" => LogLevel::Off,
@@ -331,6 +356,11 @@ impl Config {
             }
         }
         config
+    }
+
+    /// What requests to the server need.
+    pub fn remote(&self) -> RemoteConfig {
+        RemoteConfig { address: self.server.clone(), timeout: self.timeout, compress: self.compress }
     }
 
     /// The prefix without the slash at its end.
@@ -376,6 +406,7 @@ mod tests {
             ("NETMEM_CACHE_BYTES", "12Q"),
             ("NETMEM_TIMEOUT_MS", "-1"),
             ("NETMEM_PREFETCH", "257"),
+            ("NETMEM_COMPRESS", "lz4"),
             ("NETMEM_REGION", "a/../b"),
             ("NETMEM_DISABLE", "yes"),
         ] {

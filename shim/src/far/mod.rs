@@ -181,9 +181,7 @@ pub fn before_move(at: usize, length: usize) {
 
 /// What the statistics say of it: name and value.
 pub fn told() -> Vec<(&'static str, u64)> {
-    if far_if_started().is_none() {
-        return Vec::new();
-    }
+    let Some(far) = far_if_started() else { return Vec::new() };
     [
         ("far_pages_out", &counters::PAGES_OUT),
         ("far_pages_in", &counters::PAGES_IN),
@@ -197,6 +195,8 @@ pub fn told() -> Vec<(&'static str, u64)> {
         ("far_pages_refused", &counters::PAGES_REFUSED),
         ("far_resident_max_pages", &counters::RESIDENT_MAX),
         ("far_family_max_pages", &counters::FAMILY_MAX),
+        ("far_pages_packed", &far.remote.packing.pages),
+        ("far_bytes_packing_saved", &far.remote.packing.saved),
     ]
     .map(|(name, counter)| (name, crate::stats::get(counter)))
     .to_vec()

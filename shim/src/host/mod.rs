@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::mappings::Mappings;
 use crate::log;
-use crate::remote::{Remote, RemoteConfig};
+use crate::remote::Remote;
 use crate::sync::QuietMutex;
 use crate::sys::errno::Errno;
 use attach::Attached;
@@ -174,8 +174,7 @@ fn build() -> Result<Runtime, Errno> {
         return Err(Errno(libc::EINVAL));
     }
     let root = directory::Root::open(config)?;
-    let remote_config = RemoteConfig { address: config.server.clone(), timeout: config.timeout };
-    let remote = Remote::new(remote_config, random_client()?, root.cache);
+    let remote = Remote::new(config.remote(), random_client()?, root.cache);
     let hello = remote.hello().map_err(|error| {
         log::error!("{error}");
         Errno(error.errno())
@@ -213,7 +212,7 @@ pub fn keep_budget() {
         log::error!("{name}={value}: not understood; allowed is {allowed}");
     }
     if config.memory_bytes > 0 && !config.disable {
-        let remote = RemoteConfig { address: config.server.clone(), timeout: config.timeout };
+        let remote = config.remote();
         let (memory_bytes, prefetch, when_full) = (config.memory_bytes, config.prefetch, config.memory_full);
         let family = config.family.clone();
         crate::far::start(crate::far::Settings { memory_bytes, remote, prefetch, when_full, family });

@@ -34,6 +34,8 @@ pub fn render(runtime: &Runtime) -> String {
         ("pages_evicted", stats::get(&stats::PAGES_EVICTED)),
         ("pages_pending", stats::get(&stats::PAGES_PENDING)),
         ("pages_home", stats::get(&stats::PAGES_HOME)),
+        ("pages_packed", stats::get(&runtime.remote.packing.pages)),
+        ("bytes_packing_saved", stats::get(&runtime.remote.packing.saved)),
     ];
     let mut text = format!("engine {}\n", runtime.engine().name());
     for (name, value) in lines {

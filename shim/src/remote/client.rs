@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use netmem_protocol::control::Inherit;
 use netmem_protocol::{
-    CAPABILITY_SUMS, CacheId, ClientHello, ClientId, CommitId, Disposition, Epoch, HelloStatus, Kind,
-    REGION_BYTES_MAX, RegionId, ServerHello,
+    CAPABILITY_PACKED, CAPABILITY_SUMS, CacheId, ClientHello, ClientId, CommitId, Disposition, Epoch,
+    HelloStatus, Kind, REGION_BYTES_MAX, RegionId, ServerHello,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,9 +21,11 @@ use serde::de::DeserializeOwned;
 use super::address::resolve;
 use super::connection::{Ask, Connection, Trouble};
 use super::error::{Applied, RemoteError, Why};
+use super::packing::Packing;
 use super::patience::Patience;
 use super::pool::{Lease, Place, Pool, Taken};
 use super::{RemoteConfig, RemoteStats};
+use crate::config::Compress;
 use crate::sync::QuietMutex;
 use crate::sys::net::{Deadline, Socket};
 
@@ -47,6 +49,8 @@ pub struct Remote {
     /// Lock order: a leaf. Held for a copy, never while waiting.
     pub(super) identity: QuietMutex<Identity>,
     commits: AtomicU64,
+    /// Whether pages are packed.
+    pub packing: Packing,
     /// Connections that broke and were not yet made again.
     broken: AtomicU32,
 }
@@ -87,6 +91,7 @@ impl Remote {
     /// A server that nobody has talked to yet. Makes no connection.
     pub fn new(config: RemoteConfig, client: ClientId, cache: CacheId) -> Remote {
         let server = Arc::from(config.address.to_string());
+        let packing = Packing::new(config.compress);
         Remote {
             config,
             server,
@@ -103,6 +108,7 @@ impl Remote {
                 pending: BTreeMap::new(),
             }),
             commits: AtomicU64::new(0),
+            packing,
             broken: AtomicU32::new(0),
         }
     }
@@ -337,7 +343,9 @@ impl Remote {
     ) -> Result<(Lease<'a>, ServerHello), Trouble> {
         let broken = |why| Trouble::Broken { sent: false, why };
         let client = self.identity.lock().client;
-        let hello = ClientHello { capabilities: CAPABILITY_SUMS, ..ClientHello::new(client, self.cache) };
+        let packs = if self.config.compress == Compress::Off { 0 } else { CAPABILITY_PACKED };
+        let capabilities = CAPABILITY_SUMS | packs;
+        let hello = ClientHello { capabilities, ..ClientHello::new(client, self.cache) };
         let mut last = Why::NoAddress;
         for endpoint in resolve(&self.config.address).map_err(broken)? {
             let socket = match Socket::new(&endpoint, self.config.timeout) {

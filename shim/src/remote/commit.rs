@@ -3,16 +3,19 @@
 //! Owns: the commit's number, its page count, and the answer to "can it have happened?". Called by: the pager's flush. Must
 //! not: repeat anything: the pager still has the pages, and starts again.
 
+use std::time::Instant;
+
 use netmem_protocol::control::{Commit, CommitTogether, Committed, CommittedTogether, StageFrom};
 use netmem_protocol::pages::{PAGE_BODY_HEAD_BYTES, RUN_BYTES, SUM_BYTES};
 use netmem_protocol::{
-    CommitId, Disposition, Epoch, ErrorCode, Kind, PAGE_SIZE, PageBody, PageBodyBuilder, ProtocolError,
-    RegionId, Run, RunKind,
+    CommitId, Disposition, Epoch, ErrorCode, FLAG_PACKED, Kind, PAGE_SIZE, PageBody, PageBodyBuilder,
+    ProtocolError, RegionId, Run, RunKind,
 };
 
 use super::client::Remote;
 use super::connection::{Ask, Connection, Trouble};
 use super::error::{Applied, CommitFailure, RemoteError, Why};
+use super::packing::Transfer;
 use super::pool::Lease;
 use super::{CommitBody, StageSink};
 use crate::sys::net::Deadline;
@@ -25,6 +28,11 @@ pub struct CommitStream<'a> {
     id: CommitId,
     /// How many pages went up of each region.
     staged_pages: Vec<(RegionId, u64)>,
+    began: Instant,
+    /// Whether they are packed.
+    packs: bool,
+    /// How many pages went up with content.
+    data_pages: u64,
     /// What went wrong first; nothing is sent after that.
     failed: Option<RemoteError>,
 }
@@ -32,9 +40,12 @@ pub struct CommitStream<'a> {
 impl Remote {
     /// Starts a commit.
     pub fn begin_commit(&self) -> Result<CommitStream<'_>, RemoteError> {
-        let lease = self.lease(&mut self.patience(), true)?;
+        let mut lease = self.lease(&mut self.patience(), true)?;
         let id = self.next_commit();
-        Ok(CommitStream { remote: self, lease, id, staged_pages: Vec::new(), failed: None })
+        let packs =
+            self.packing.choose(Transfer::Commit) && lease.get().is_some_and(|connection| connection.packs);
+        let (staged_pages, began) = (Vec::new(), Instant::now());
+        Ok(CommitStream { remote: self, lease, id, staged_pages, began, packs, data_pages: 0, failed: None })
     }
 }
 
@@ -116,9 +127,20 @@ impl CommitStream<'_> {
         let lost = || self.remote.lost(Why::Closed, Applied::No);
         let connection = self.lease.get().ok_or_else(lost)?;
         let with_sums = connection.with_sums;
-        let front = |out: &mut Vec<u8>| builder.encode(id, with_sums, out);
-        match connection.send_raw((Kind::Stage, region, Epoch(0)), front, data, patience.deadline) {
+        let mut packer = core::mem::take(&mut connection.packer);
+        let block = if self.packs && !data.is_empty() { packer.pack(data) } else { None };
+        let saved = block.map_or(0, |block| data.len() - block.len());
+        let flags = if block.is_some() { FLAG_PACKED } else { 0 };
+        let front = |out: &mut Vec<u8>| builder.encode(id, with_sums, out) - saved as u32;
+        let (stage, to) = ((Kind::Stage, flags), (region, Epoch(0)));
+        let sent = connection.send_raw(stage, to, front, block.unwrap_or(data), patience.deadline);
+        connection.packer = packer;
+        match sent {
             Ok(_) => {
+                self.data_pages += u64::from(builder.data_pages());
+                if saved > 0 {
+                    self.remote.packing.saved(builder.data_pages(), saved);
+                }
                 self.staged(region, u64::from(builder.pages()));
                 Ok(())
             }
@@ -150,6 +172,7 @@ impl CommitStream<'_> {
         };
         let trouble = match outcome {
             Ok(committed) => {
+                self.remote.packing.took(Transfer::Commit, self.packs, self.data_pages, self.began);
                 self.remote.answered(self.lease);
                 return Ok(committed);
             }

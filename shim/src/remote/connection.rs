@@ -7,8 +7,9 @@ use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::control::ErrorBody;
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
-    CAPABILITY_SUMS, ClientHello, Epoch, ErrorCode, FRAME_BODY_MAX, Header, HelloStatus, Kind, ProtocolError,
-    REGION_BYTES_MAX, RegionId, RequestId, Run, ServerHello, decode_body, encode_frame,
+    CAPABILITY_PACKED, CAPABILITY_SUMS, ClientHello, Epoch, ErrorCode, FLAG_PACKED, FRAME_BODY_MAX, Header,
+    HelloStatus, Kind, Packer, ProtocolError, REGION_BYTES_MAX, RegionId, RequestId, Run, ServerHello,
+    decode_body, encode_frame, unpack,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -72,6 +73,8 @@ pub(super) struct Connection {
     pub(super) frame_body_max: u32,
     /// Page bodies have checksums.
     pub(super) with_sums: bool,
+    /// They may be packed.
+    pub(super) packs: bool,
     requests: u64,
     /// Where requests are put together.
     out: Vec<u8>,
@@ -79,6 +82,12 @@ pub(super) struct Connection {
     inbox: Vec<u8>,
     /// Bytes of `inbox` that the newest answer takes.
     answer_bytes: usize,
+    /// Its flags.
+    answer_flags: u16,
+    /// A page body that came packed.
+    unpacked: Vec<u8>,
+    /// What packs those that go.
+    pub(super) packer: Packer,
     /// What a fetch waits for.
     pub(super) wanted: Vec<Run>,
     pub(super) bytes_in: u64,
@@ -93,10 +102,14 @@ impl Connection {
             slot,
             frame_body_max: 0,
             with_sums: false,
+            packs: false,
             requests: 0,
             out: Vec::new(),
             inbox: Vec::with_capacity(FIRST_RECEIVE_BYTES),
             answer_bytes: 0,
+            answer_flags: 0,
+            unpacked: Vec::new(),
+            packer: Packer::default(),
             wanted: Vec::new(),
             bytes_in: 0,
             bytes_out: 0,
@@ -123,6 +136,7 @@ impl Connection {
         self.inbox.clear();
         self.frame_body_max = server.frame_body_max;
         self.with_sums = server.capabilities & hello.capabilities & CAPABILITY_SUMS != 0;
+        self.packs = server.capabilities & hello.capabilities & CAPABILITY_PACKED != 0;
         Ok(server)
     }
 
@@ -164,7 +178,8 @@ impl Connection {
     /// Sends a request whose body is raw: `front` appends what goes before `data` and says how long the whole body is.
     pub(super) fn send_raw(
         &mut self,
-        (kind, region, epoch): (Kind, RegionId, Epoch),
+        (kind, flags): (Kind, u16),
+        (region, epoch): (RegionId, Epoch),
         front: impl FnOnce(&mut Vec<u8>) -> u32,
         data: &[u8],
         deadline: Deadline,
@@ -174,7 +189,7 @@ impl Connection {
         out.clear();
         out.resize(HEADER_BYTES, 0);
         let length = front(&mut out);
-        let header = Header { length, kind: kind as u16, flags: 0, request, region, epoch };
+        let header = Header { length, kind: kind as u16, flags, request, region, epoch };
         if let Some(place) = out.first_chunk_mut::<HEADER_BYTES>() {
             *place = header.encode();
         }
@@ -216,6 +231,16 @@ impl Connection {
     /// The body of the newest answer.
     pub(super) fn body(&self) -> &[u8] {
         self.inbox.get(HEADER_BYTES..self.answer_bytes).unwrap_or(&[])
+    }
+
+    /// The page body of the newest answer, and whether it came packed: then also how many bytes longer it is than it was on the wire.
+    pub(super) fn pages_body(&mut self) -> Result<(&[u8], usize), ProtocolError> {
+        if !self.packs || self.answer_flags & FLAG_PACKED == 0 {
+            return Ok((self.body(), 0));
+        }
+        let packed = self.inbox.get(HEADER_BYTES..self.answer_bytes).unwrap_or(&[]);
+        let length = unpack(packed, self.with_sums, FRAME_BODY_MAX, &mut self.unpacked)?;
+        Ok((self.unpacked.get(..length).unwrap_or(&[]), length.saturating_sub(packed.len())))
     }
 
     /// Whether it can be used again: everything that came was asked for.
@@ -263,6 +288,7 @@ impl Connection {
                     let total = HEADER_BYTES + header.length as usize;
                     if have >= total {
                         self.answer_bytes = total;
+                        self.answer_flags = header.flags;
                         return Ok(header);
                     }
                     total - have

@@ -9,14 +9,15 @@ use std::time::Instant;
 use netmem_protocol::control::{Changes, Committed};
 use netmem_protocol::pages::encode_fetch;
 use netmem_protocol::{
-    CommitId, Disposition, Epoch, FRAME_PAGES_MAX, FRAME_RUNS_MAX, Kind, PageBody, ProtocolError, RegionId,
-    RequestId, Run,
+    CommitId, Disposition, Epoch, FLAG_PACKED, FRAME_PAGES_MAX, FRAME_RUNS_MAX, Kind, PageBody,
+    ProtocolError, RegionId, RequestId, Run,
 };
 
 use super::client::Remote;
 use super::commit::run_commit;
 use super::connection::{Connection, Trouble};
 use super::error::{CommitFailure, RemoteError, Why};
+use super::packing::Transfer;
 use super::patience::Patience;
 use super::{CommitBody, PageSink, PageSource};
 
@@ -35,13 +36,18 @@ impl PageSource for Remote {
         let began = Instant::now();
         // What was handed over stays so: after a reconnect it goes on with the next frame.
         let mut done = Cursor::default();
-        let mut job = Job { region, epoch, runs, sink, began: Some(began) };
+        let transfer = Transfer::Fetch(runs.iter().map(|run| u64::from(run.count)).sum());
+        let mut packs = self.packing.choose(transfer);
+        let mut as_a_whole = true;
+        let mut job = Job { region, epoch, runs, sink, began: Some(began), packs, data_pages: 0 };
         while done.more(runs) {
             let mut lease = self.lease(&mut patience, false)?;
             let Some(connection) = lease.get() else {
                 return Err(self.unreachable(Why::Closed, patience.waited()));
             };
             let before = done;
+            packs &= connection.packs;
+            job.packs = packs;
             // Kept with the connection, so that a fetch of a page allocates nothing.
             let mut wanted = core::mem::take(&mut connection.wanted);
             let outcome = job.run(connection, &mut wanted, &mut done, &mut patience, self);
@@ -56,12 +62,16 @@ impl PageSource for Remote {
                     return Err(RemoteError::Answer { code, text });
                 }
                 Err((trouble, _)) => {
+                    as_a_whole = false;
                     if before != done {
                         patience.renew();
                     }
                     self.recover(lease, trouble, &mut patience)?;
                 }
             }
+        }
+        if as_a_whole {
+            self.packing.took(transfer, packs, job.data_pages, began);
         }
         Ok(())
     }
@@ -116,6 +126,10 @@ struct Job<'a, 'b> {
     sink: &'a mut PageSink<'b>,
     /// When it was asked for, until something has come.
     began: Option<Instant>,
+    /// Whether the answers may be packed.
+    packs: bool,
+    /// Pages that came with content.
+    data_pages: u64,
 }
 
 impl Job<'_, '_> {
@@ -128,6 +142,7 @@ impl Job<'_, '_> {
         patience: &mut Patience,
         remote: &Remote,
     ) -> Result<(), (Trouble, u64)> {
+        let flags = if self.packs { FLAG_PACKED } else { 0 };
         let mut asked = *done;
         let mut oldest = RequestId(0);
         let mut in_flight = 0;
@@ -141,7 +156,7 @@ impl Job<'_, '_> {
                     (out.len() - start) as u32
                 };
                 let request = connection
-                    .send_raw((Kind::Fetch, self.region, self.epoch), front, &[], patience.deadline)
+                    .send_raw((Kind::Fetch, flags), (self.region, self.epoch), front, &[], patience.deadline)
                     .map_err(|trouble| (trouble, in_flight))?;
                 if in_flight == 0 {
                     oldest = request;
@@ -164,8 +179,8 @@ impl Job<'_, '_> {
             wanted.clear();
             let next = done.frame(self.runs, wanted);
             let with_sums = connection.with_sums;
-            self.deliver((connection.body(), with_sums), wanted, remote)
-                .map_err(|error| (error.into(), in_flight))?;
+            let body = connection.pages_body().map_err(|error| (error.into(), in_flight))?;
+            self.deliver(body, with_sums, wanted, remote).map_err(|error| (error.into(), in_flight))?;
             *done = next;
             oldest = RequestId(oldest.0 + 1);
             in_flight -= 1;
@@ -179,7 +194,8 @@ impl Job<'_, '_> {
     /// Hands a frame's pages on if they are exactly those that were asked for.
     fn deliver(
         &mut self,
-        (body, with_sums): (&[u8], bool),
+        (body, saved): (&[u8], usize),
+        with_sums: bool,
         wanted: &[Run],
         remote: &Remote,
     ) -> Result<(), ProtocolError> {
@@ -197,6 +213,10 @@ impl Job<'_, '_> {
         // Counted first: whoever waits for a page may be gone when the sink returns.
         let count: u64 = wanted.iter().map(|run| u64::from(run.count)).sum();
         remote.pool.stats.pages_fetched.fetch_add(count, Ordering::Relaxed);
+        self.data_pages += u64::from(pages.data_pages());
+        if saved > 0 {
+            remote.packing.saved(pages.data_pages(), saved);
+        }
         let mut spans = pages.spans().peekable();
         while let Some(span) = spans.next() {
             (self.sink)(span, spans.peek().is_some());

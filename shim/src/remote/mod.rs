@@ -15,6 +15,7 @@ mod error;
 mod fetch;
 mod holds;
 mod names;
+mod packing;
 mod patience;
 mod pool;
 mod source;
@@ -35,7 +36,7 @@ pub use error::{Applied, CommitFailure, RemoteError, Why};
 pub use pool::CONNECTIONS_MAX;
 pub use source::{CommitBody, PageSink, PageSource, StageSink};
 
-use crate::config::ServerAddress;
+use crate::config::{Compress, ServerAddress};
 
 /// What a [`Remote`] needs to know.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub struct RemoteConfig {
     pub address: ServerAddress,
     /// How long one request may take, all reconnecting counted; `None`: for ever.
     pub timeout: Option<Duration>,
+    /// Whether pages are compressed on the wire.
+    pub compress: Compress,
 }
 
 /// What went over the wire since the start; a forked child counts on from where its parent was.

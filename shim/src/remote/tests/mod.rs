@@ -24,7 +24,7 @@ const REGION: RegionId = RegionId(7);
 const EPOCH: Epoch = Epoch(3);
 
 fn remote_for(address: &ServerAddress, timeout: Option<Duration>) -> Remote {
-    let config = RemoteConfig { address: address.clone(), timeout };
+    let config = RemoteConfig { address: address.clone(), timeout, compress: Compress::Auto };
     Remote::new(config, ClientId([1; 16]), CacheId([2; 16]))
 }
 
