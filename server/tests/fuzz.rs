@@ -24,8 +24,8 @@ use netmem_protocol::control::{
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::pages::encode_fetch;
 use netmem_protocol::{
-    CacheId, ClientHello, ClientId, CommitId, Epoch, Header, Kind, PAGE_SIZE, PageBodyBuilder, RegionId,
-    RequestId, Run, RunKind, encode_frame, page_sum,
+    CacheId, ClientHello, ClientId, CommitId, Epoch, FLAG_PACKED, Header, Kind, PAGE_SIZE, Packer,
+    PageBodyBuilder, RegionId, RequestId, Run, RunKind, encode_frame, page_sum,
 };
 use serde::Serialize;
 
@@ -131,7 +131,7 @@ fn request(dice: &mut Dice, number: u64, with_sums: bool) -> Vec<u8> {
                 (0..1 + dice.below(4)).map(|_| Run::new(dice.number(), 1 + dice.below(20) as u32)).collect();
             let mut bytes = Vec::new();
             encode_fetch(&runs, &mut bytes);
-            raw(header, &bytes)
+            raw(Header { flags: dice.below(2) as u16, ..header }, &bytes)
         }
         Kind::Stage => {
             let (mut builder, mut data) = (PageBodyBuilder::default(), Vec::new());
@@ -146,8 +146,12 @@ fn request(dice: &mut Dice, number: u64, with_sums: bool) -> Vec<u8> {
             }
             let mut bytes = Vec::new();
             builder.encode(commit, with_sums, &mut bytes);
-            bytes.extend_from_slice(&data);
-            raw(header, &bytes)
+            // The fills of pages compress well; what does not, or is empty, goes as it is.
+            let mut packer = Packer::default();
+            let block = if with_sums && dice.below(2) == 0 { packer.pack(&data) } else { None };
+            bytes.extend_from_slice(block.unwrap_or(&data));
+            let flags = if block.is_some() != (dice.below(20) == 0) { FLAG_PACKED } else { 0 };
+            raw(Header { flags, ..header }, &bytes)
         }
         Kind::Keep => frame(&body(Keep { of: dice.region() })),
         Kind::StageFrom => {

@@ -72,7 +72,8 @@ fn late(engine: Engine, runs: u64, operations: usize, patience: Duration) {
     let seed = setting("NETMEM_MODEL_SEED").unwrap_or_else(new_seed);
     println!("NETMEM_MODEL_SEED={seed}");
     for prefetch in ["off", "auto", "64"] {
-        let ground = Ground { engine, prefetch: Some(prefetch), late: Some(Duration::from_millis(1)) };
+        let late = Some(Duration::from_millis(1));
+        let ground = Ground { engine, prefetch: Some(prefetch), late, packed: prefetch != "off" };
         explore(ground, seed, runs, operations, patience);
     }
 }

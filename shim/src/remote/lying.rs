@@ -12,9 +12,9 @@ use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::control::{Committed, Entry, EntryKind, ErrorBody};
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
-    ClientHello, CommitId, Epoch, ErrorCode, FRAME_BODY_MAX, Header, HelloStatus, Kind, PAGE_SIZE, PageBody,
-    PageBodyBuilder, REGION_BYTES_MAX, RegionId, RequestId, Run, RunKind, ServerHello, StoreId, encode_frame,
-    page_sum,
+    ClientHello, CommitId, Epoch, ErrorCode, FLAG_PACKED, FRAME_BODY_MAX, Header, HelloStatus, Kind,
+    PAGE_SIZE, Packer, PageBody, PageBodyBuilder, REGION_BYTES_MAX, RegionId, RequestId, Run, RunKind,
+    ServerHello, StoreId, encode_frame, page_sum,
 };
 use serde::Serialize;
 
@@ -211,6 +211,22 @@ pub fn pages_answer_with(request: &Header, pages: impl IntoIterator<Item = u64>,
     body.extend_from_slice(&data);
     let header = Header { epoch: request.epoch, ..answer_header(request, Kind::Fetch.answer()) };
     frame(&header, &body)
+}
+
+/// The same packed, if that is worth it.
+pub fn pages_answer_packed(
+    request: &Header,
+    pages: impl IntoIterator<Item = u64>,
+    with_sums: bool,
+) -> Vec<u8> {
+    let whole = pages_answer_with(request, pages, with_sums);
+    let body = PageBody::parse(&whole[HEADER_BYTES..], with_sums).expect("well made");
+    let data_bytes = body.data_pages() as usize * PAGE_SIZE;
+    let (front, data) = whole.split_at(whole.len() - data_bytes);
+    let mut packer = Packer::default();
+    let Some(block) = packer.pack(data).filter(|_| data_bytes > 0) else { return whole };
+    let header = Header { epoch: request.epoch, ..answer_header(request, Kind::Fetch.answer()) };
+    frame(&Header { flags: FLAG_PACKED, ..header }, &[&front[HEADER_BYTES..], block].concat())
 }
 
 /// A frame with a body that is raw.

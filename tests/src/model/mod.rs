@@ -33,11 +33,13 @@ pub struct Ground {
     pub prefetch: Option<&'static str>,
     /// What goes over the wire goes in pieces, and each is late by up to so much.
     pub late: Option<Duration>,
+    /// And is compressed.
+    pub packed: bool,
 }
 
 impl From<Engine> for Ground {
     fn from(engine: Engine) -> Ground {
-        Ground { engine, prefetch: None, late: None }
+        Ground { engine, prefetch: None, late: None, packed: false }
     }
 }
 
@@ -46,6 +48,9 @@ impl fmt::Display for Ground {
         write!(f, "{}", self.engine)?;
         if let Some(prefetch) = self.prefetch {
             write!(f, " with NETMEM_PREFETCH={prefetch}")?;
+        }
+        if self.packed {
+            write!(f, " packed")?;
         }
         self.late.map_or(Ok(()), |late| write!(f, " and parts late by up to {late:?}"))
     }

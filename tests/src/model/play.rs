@@ -165,6 +165,7 @@ impl Player {
             Some(prefetch) => run.env("NETMEM_PREFETCH", prefetch),
             None => run,
         };
+        let run = if self.ground.packed { run.env("NETMEM_COMPRESS", "on") } else { run };
         let stderr = OpenOptions::new().append(true).open(self.stderr.path()).expect("the file");
         let (child, _) = run.spawn(stderr.into());
         let group = child.id();

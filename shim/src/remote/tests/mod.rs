@@ -16,7 +16,7 @@ use netmem_protocol::{
     CacheId, ClientId, CommitId, Epoch, PageBodyBuilder, ProtocolError, RegionId, Run, RunKind, page_sum,
 };
 
-use crate::config::ServerAddress;
+use crate::config::{Compress, ServerAddress};
 use crate::remote::lying::{Liar, Peer, Script, content};
 use crate::remote::{PageSource, Remote, RemoteConfig, RemoteError};
 
@@ -24,7 +24,7 @@ const REGION: RegionId = RegionId(7);
 const EPOCH: Epoch = Epoch(3);
 
 fn remote_for(address: &ServerAddress, timeout: Option<Duration>) -> Remote {
-    let config = RemoteConfig { address: address.clone(), timeout, compress: Compress::Auto };
+    let config = RemoteConfig { address: address.clone(), timeout, compress: Compress::On };
     Remote::new(config, ClientId([1; 16]), CacheId([2; 16]))
 }
 

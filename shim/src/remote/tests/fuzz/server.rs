@@ -10,15 +10,17 @@ use netmem_protocol::control::{
     Reached, Resolved, ServerStat,
 };
 use netmem_protocol::{
-    CAPABILITY_SUMS, CommitId, Epoch, FRAME_BODY_MAX, Header, HelloStatus, Kind, PAGE_SIZE, PageBody,
-    PageBodyBuilder, RegionId, RequestId, Run, ServerHello, decode_body, encode_frame, page_sum,
+    CAPABILITY_PACKED, CAPABILITY_SUMS, CommitId, Epoch, FLAG_PACKED, FRAME_BODY_MAX, Header, HelloStatus,
+    Kind, PAGE_SIZE, PageBody, PageBodyBuilder, RegionId, RequestId, Run, ServerHello, decode_body,
+    encode_frame, page_sum,
 };
 use serde::Serialize;
 
 use super::Dice;
 use crate::config::ServerAddress;
 use crate::remote::lying::{
-    Peer, answer_header, committed, content, entry, frame, nobody, pages_answer_with, server_hello,
+    Peer, answer_header, committed, content, entry, frame, nobody, pages_answer_packed, pages_answer_with,
+    server_hello,
 };
 
 /// The server of one case.
@@ -26,6 +28,8 @@ pub struct Case {
     dice: Mutex<Dice>,
     /// Pages have checksums.
     pub sums: bool,
+    /// And are packed where that is asked for.
+    packs: bool,
     /// Of 16 hellos, those that are changed.
     hellos: u64,
     /// From now on it is a server as it should be.
@@ -38,9 +42,9 @@ pub struct Case {
 impl Case {
     fn new(seed: u64) -> Case {
         let mut dice = Dice(seed);
-        let (sums, hellos) = (dice.below(2) == 0, dice.pick([1, 1, 1, 14]));
+        let (sums, packs, hellos) = (dice.below(2) == 0, dice.below(2) == 0, dice.pick([1, 1, 1, 14]));
         let (dice, honest, zero) = (Mutex::new(dice), AtomicBool::new(false), || AtomicU64::new(0));
-        Case { dice, sums, hellos, honest, played: zero(), lies: zero() }
+        Case { dice, sums, packs, hellos, honest, played: zero(), lies: zero() }
     }
 
     /// One answer more; the dice, if it is to be changed, which it is `of` times in 16.
@@ -99,7 +103,8 @@ fn serve(peer: &mut Peer, case: &Case) {
     if peer.try_hello().is_none() {
         return;
     }
-    let capabilities = if case.sums { CAPABILITY_SUMS } else { 0 };
+    let capabilities =
+        if case.sums { CAPABILITY_SUMS } else { 0 } | if case.packs { CAPABILITY_PACKED } else { 0 };
     let welcome = ServerHello { capabilities, instance: 1, ..server_hello(HelloStatus::Welcome, 1) };
     let mut hello = welcome.encode().to_vec();
     let after =
@@ -117,7 +122,11 @@ fn serve(peer: &mut Peer, case: &Case) {
             }
             continue;
         }
-        let mut answer = honest(case.sums, kind, &header, &body);
+        let mut answer = if case.packs && header.flags & FLAG_PACKED != 0 {
+            pages_answer_packed(&header, asked(&body), case.sums)
+        } else {
+            honest(case.sums, kind, &header, &body)
+        };
         let after = case
             .lie(9)
             .map_or(After::GoOn, |mut dice| change(&mut dice, case.sums, (&header, &body), &mut answer));
@@ -287,7 +296,7 @@ fn change(dice: &mut Dice, sums: bool, (header, body): (&Header, &[u8]), answer:
         }
         4 => *answer = answer.repeat(dice.pick([2, 3, 64])),
         5 => {
-            let lie = match dice.below(6) {
+            let lie = match dice.below(7) {
                 0 => Header {
                     request: RequestId(right.request.0.wrapping_add(dice.pick([1, u64::MAX]))),
                     ..right
@@ -296,6 +305,9 @@ fn change(dice: &mut Dice, sums: bool, (header, body): (&Header, &[u8]), answer:
                 2 => Header { epoch: Epoch(dice.number()), ..right },
                 3 => Header { kind: dice.pick(Kind::REQUESTS) as u16 | dice.pick([0, 0x8000]), ..right },
                 4 => Header { kind: dice.roll() as u16, ..right },
+                5 => {
+                    Header { flags: dice.pick([FLAG_PACKED ^ right.flags, u16::MAX, !FLAG_PACKED]), ..right }
+                }
                 _ => Header { length: dice.pick([FRAME_BODY_MAX, FRAME_BODY_MAX + 1, u32::MAX]), ..right },
             };
             answer[..HEADER_BYTES].copy_from_slice(&lie.encode());
