@@ -6,7 +6,6 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::remote::RemoteConfig;
 use crate::sys::env;
 
 /// Where the server is.
@@ -356,11 +355,6 @@ impl Config {
             }
         }
         config
-    }
-
-    /// What requests to the server need.
-    pub fn remote(&self) -> RemoteConfig {
-        RemoteConfig { address: self.server.clone(), timeout: self.timeout, compress: self.compress }
     }
 
     /// The prefix without the slash at its end.

@@ -22,13 +22,14 @@ import growth
 import host
 import load
 import peers
+import wire
 from figures import figures
 from report import BEGIN, END, machine, wanted_table, write_into
 from runner import RUNGS, Bench, Stop, measure, placements
 
-SUBJECTS = {subject.name: subject for module in (faults, commits, load, growth, host, far) for subject in module.SUBJECTS}
-# Far memory is measured where it is asked for (--only far): with the small sizes of --quick a program can crawl for minutes.
-USUAL = tuple(name for name in SUBJECTS if name != "far")
+SUBJECTS = {subject.name: subject for module in (faults, commits, load, growth, host, far, wire) for subject in module.SUBJECTS}
+# Far memory is measured where it is asked for (--only far,wire): with the small sizes of --quick a program can crawl for minutes.
+USUAL = tuple(name for name in SUBJECTS if name not in ("far", "wire"))
 # What decides how long it takes: (as it is, with --quick).
 SIZES = {
     "rounds": (3, 1, "how often everything is measured"),

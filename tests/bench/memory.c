@@ -1,14 +1,14 @@
 /*
  * Anonymous memory that is used in different orders: what far memory costs. Prints key=value.
  *
- *     memory MIB MODE [TOUCHES]
+ *     memory MIB MODE [TOUCHES [BITS]]
  *
  *     fit       fills it, sums it ten times, and changes it at random: total_ms
  *     scan      fills it, then sums it twice: scan_mb_per_s, of the second time
  *     read      fills it, then loads from TOUCHES pages at random: touches_per_s
  *     write     the same, storing: touches_per_s
  *
- * Every value is checked.
+ * Of the 64 bits of each word BITS are random, all unless told. Every value is checked.
  */
 #include "floor.h"
 
@@ -21,9 +21,12 @@ static uint64_t now(void)
     return (uint64_t)at.tv_sec * 1000000000 + (uint64_t)at.tv_nsec;
 }
 
+/* At the top of each word. */
+static unsigned zeros;
+
 static uint64_t mix(uint64_t i)
 {
-    return i * 0x9e3779b97f4a7c15 + 1;
+    return (i * 0x9e3779b97f4a7c15 + 1) >> zeros;
 }
 
 static void sum(const uint64_t *words, uint64_t count)
@@ -43,6 +46,10 @@ int main(int argc, char **argv)
         return 2;
     uint64_t count = strtoull(argv[1], NULL, 10) << 17, pages = count / WORDS;
     uint64_t touches = argc > 3 ? strtoull(argv[3], NULL, 10) : 10000, random = 88172645463325252;
+    if (argc > 4)
+        zeros = 64 - (unsigned)strtoul(argv[4], NULL, 10);
+    if (zeros > 63)
+        return 2;
     uint64_t began = now(), *words = malloc(count * 8);
     if (words == NULL || pages == 0)
         die("malloc");

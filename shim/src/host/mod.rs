@@ -174,7 +174,7 @@ fn build() -> Result<Runtime, Errno> {
         return Err(Errno(libc::EINVAL));
     }
     let root = directory::Root::open(config)?;
-    let remote = Remote::new(config.remote(), random_client()?, root.cache);
+    let remote = Remote::new(config.into(), random_client()?, root.cache);
     let hello = remote.hello().map_err(|error| {
         log::error!("{error}");
         Errno(error.errno())
@@ -212,7 +212,7 @@ pub fn keep_budget() {
         log::error!("{name}={value}: not understood; allowed is {allowed}");
     }
     if config.memory_bytes > 0 && !config.disable {
-        let remote = config.remote();
+        let remote = config.into();
         let (memory_bytes, prefetch, when_full) = (config.memory_bytes, config.prefetch, config.memory_full);
         let family = config.family.clone();
         crate::far::start(crate::far::Settings { memory_bytes, remote, prefetch, when_full, family });

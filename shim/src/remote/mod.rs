@@ -36,7 +36,7 @@ pub use error::{Applied, CommitFailure, RemoteError, Why};
 pub use pool::CONNECTIONS_MAX;
 pub use source::{CommitBody, PageSink, PageSource, StageSink};
 
-use crate::config::{Compress, ServerAddress};
+use crate::config::{Compress, Config, ServerAddress};
 
 /// What a [`Remote`] needs to know.
 #[derive(Clone, Debug)]
@@ -47,6 +47,12 @@ pub struct RemoteConfig {
     pub timeout: Option<Duration>,
     /// Whether pages are compressed on the wire.
     pub compress: Compress,
+}
+
+impl From<&Config> for RemoteConfig {
+    fn from(config: &Config) -> Self {
+        RemoteConfig { address: config.server.clone(), timeout: config.timeout, compress: config.compress }
+    }
 }
 
 /// What went over the wire since the start; a forked child counts on from where its parent was.
