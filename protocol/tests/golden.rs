@@ -7,7 +7,7 @@ use netmem_protocol::activity::{
 use netmem_protocol::control::{Commit, Create, Entry, EntryKind, Open, StageFrom};
 use netmem_protocol::pages::encode_fetch;
 use netmem_protocol::{
-    CacheId, ClientHello, ClientId, CommitId, Epoch, FRAME_BODY_MAX, FrameParser, Header, HelloStatus, Kind,
+    CAPABILITY_PACKED, FLAG_PACKED, unpack, CacheId, ClientHello, ClientId, CommitId, Epoch, FRAME_BODY_MAX, FrameParser, Header, HelloStatus, Kind,
     PAGE_SIZE, PageBody, PageBodyBuilder, ProtocolError, RegionId, RequestId, Run, RunKind, ServerHello,
     StoreId, decode_body, encode_frame, page_sum,
 };
@@ -301,4 +301,21 @@ proptest! {
         let back: Vec<_> = PageBody::parse(&out, false).unwrap().pages().map(|(page, data)| (page, data.map(|d| d[0]))).collect();
         prop_assert_eq!(back, pages.into_iter().collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_packed_body_unpacks_to_the_pages_that_it_was_made_of() {
+    let mut builder = PageBodyBuilder::default();
+    builder.push_data(5, page_sum(&[7; PAGE_SIZE]));
+    builder.push(9, RunKind::Zero);
+    let mut front = Vec::new();
+    builder.encode(CommitId(3), true, &mut front);
+    // A literal 7, a match of 4,090 bytes one back, and five literals, as LZ4 ends.
+    let block = b"\x1f\x07\x01\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xf5\x60\x07\x07\x07\x07\x07\x07";
+    let whole = [&front[..], &[7; PAGE_SIZE]].concat();
+    let mut out = Vec::new();
+    let length = unpack(&[&front[..], block].concat(), true, FRAME_BODY_MAX, &mut out);
+    assert_eq!(length, Ok(whole.len()));
+    assert!(out[..whole.len()] == whole);
+    assert_eq!(((CAPABILITY_PACKED, FLAG_PACKED), (4, 1));
 }

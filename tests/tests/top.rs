@@ -33,7 +33,8 @@ fn sum(intervals: &[Value], path: &str) -> f64 {
 fn what_a_program_fetched_and_committed_is_what_top_tells(engine: Engine) {
     let (server, host) = (Server::start(), Host::new(engine));
     import(&server, "data", &vec![7; 64 * PAGE]);
-    let mut agent = Agent::with(&host, server.url(), &[("NETMEM_PREFETCH", "off")]);
+    let settings = [("NETMEM_PREFETCH", "off"), ("NETMEM_COMPRESS", "off")];
+    let mut agent = Agent::with(&host, server.url(), &settings);
     let mut top = Agent::of(netmem(&server, &["top", "--json", "--interval", "0.1"]));
     let before = next(&mut top);
     assert_eq!(before["server"], server.url());
