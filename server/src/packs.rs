@@ -1,8 +1,20 @@
 //! Page bodies that are compressed on the wire.
 //!
-//! Owns: the memory that this takes on one connection. Called by: session. Must not: keep pages.
+//! Owns: the memory that this takes, of each thread that serves. Called by: session. Must not: keep pages.
+
+use std::cell::RefCell;
 
 use netmem_protocol::{Packer, ProtocolError, unpack};
+
+thread_local! {
+    /// Up to three frames. Of the thread and not of the connection: there are many of these.
+    static PACKS: RefCell<Packs> = RefCell::default();
+}
+
+/// Calls `use_them` with this thread's.
+pub fn with<T>(use_them: impl FnOnce(&mut Packs) -> T) -> T {
+    PACKS.with_borrow_mut(use_them)
+}
 
 /// What packing and unpacking page bodies takes, kept from one to the next.
 #[derive(Default)]
@@ -14,11 +26,12 @@ pub struct Packs {
 }
 
 impl Packs {
-    /// The block for these pages; `None` if it is not worth it.
-    pub fn pack<'a>(&mut self, pages: impl Iterator<Item = &'a [u8]>) -> Option<&[u8]> {
+    /// Appends the block for these pages to `out`, if it is worth it.
+    pub fn pack<'a>(&mut self, pages: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) -> bool {
         self.pages.clear();
         pages.for_each(|page| self.pages.extend_from_slice(page));
-        if self.pages.is_empty() { None } else { self.packer.pack(&self.pages) }
+        let block = if self.pages.is_empty() { None } else { self.packer.pack(&self.pages) };
+        block.map(|block| out.extend_from_slice(block)).is_some()
     }
 
     /// The page body of which a packed one was made, if that is no longer than a frame may be.

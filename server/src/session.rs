@@ -16,7 +16,7 @@ use netmem_protocol::{
 
 use crate::content::{Content, Lent};
 use crate::greeting::greet;
-use crate::packs::Packs;
+use crate::packs;
 use crate::refusal::{Answer, Refusal};
 use crate::region::Who;
 use crate::requests::{Asker, Next, Shared, malformed, refuse};
@@ -55,7 +55,7 @@ pub struct Session {
     /// Its page bodies have checksums.
     with_sums: bool,
     /// They may be packed.
-    packs: Option<Box<Packs>>,
+    packs: bool,
     reader: Option<FrameReader>,
     staging: Staging,
     /// A `Stage` that is being received.
@@ -94,7 +94,7 @@ impl Session {
             socket,
             who,
             with_sums: capabilities & CAPABILITY_SUMS != 0,
-            packs: (capabilities & CAPABILITY_PACKED != 0).then(Box::default),
+            packs: capabilities & CAPABILITY_PACKED != 0,
             reader: Some(FrameReader::new(shared.limits.frame_body)),
             staging: Staging::default(),
             intake: None,
@@ -194,7 +194,7 @@ impl Session {
     fn begin_intake(&mut self, reader: &mut FrameReader, turn: &mut Turn<'_, '_>) {
         let Some((header, start)) = reader.part_of_a_frame() else { return };
         let is_long = header.length > SHORT_STAGE_BYTES && header.length <= self.shared.limits.frame_body;
-        let is_packed = self.packs.is_some() && header.flags & FLAG_PACKED != 0;
+        let is_packed = self.packs && header.flags & FLAG_PACKED != 0;
         if !is_long || is_packed || header.kind != Kind::Stage as u16 || self.shared.sessions.is_over() {
             return;
         }
@@ -251,20 +251,28 @@ impl Session {
     }
 
     fn stage(&mut self, header: &Header, body: &[u8]) -> Next {
-        let (most, limit) = (self.shared.region_pages_max(), self.shared.limits.frame_body);
-        let unpacked = match &mut self.packs {
-            Some(packs) if header.flags & FLAG_PACKED != 0 => packs.unpack(body, self.with_sums, limit),
-            _ => Ok(body),
+        let (with_sums, limit) = (self.with_sums, self.shared.limits.frame_body);
+        let taken = if self.packs && header.flags & FLAG_PACKED != 0 {
+            packs::with(|packs| self.take_in(header, packs.unpack(body, with_sums, limit)?))
+        } else {
+            self.take_in(header, body)
         };
-        match unpacked.and_then(|body| PageBody::parse(body, self.with_sums)) {
-            Ok(body) if body.commit != CommitId(0) => {
-                self.staging.add(header.region, &body, most, &self.shared.memory);
-                return Next::Go;
+        match taken {
+            Ok(()) => Next::Go,
+            Err(error) => {
+                self.refuse(header, &malformed(&error));
+                Next::End
             }
-            Ok(_) => self.refuse(header, &malformed(&ProtocolError::Malformed { what: "Stage: commit 0" })),
-            Err(error) => self.refuse(header, &malformed(&error)),
         }
-        Next::End
+    }
+
+    fn take_in(&mut self, header: &Header, body: &[u8]) -> Result<(), ProtocolError> {
+        let body = PageBody::parse(body, self.with_sums)?;
+        if body.commit == CommitId(0) {
+            return Err(ProtocolError::Malformed { what: "Stage: commit 0" });
+        }
+        self.staging.add(header.region, &body, self.shared.region_pages_max(), &self.shared.memory);
+        Ok(())
     }
 
     fn stage_from(&mut self, header: &Header, body: &[u8]) -> Next {
@@ -331,16 +339,11 @@ impl Session {
             Ok(pages) => pages,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let packed = match &mut self.packs {
-            Some(packs) if header.flags & FLAG_PACKED != 0 => packs.pack(pages.iter().map(|page| &page[..])),
-            _ => None,
-        };
-        let is_packed = packed.is_some();
         let front = self.out.len();
         let mut answer = Header {
             length: 0,
             kind: Kind::Fetch.answer(),
-            flags: if is_packed { FLAG_PACKED } else { 0 },
+            flags: 0,
             request: header.request,
             region: header.region,
             epoch: netmem_protocol::Epoch(root.epoch),
@@ -348,9 +351,12 @@ impl Session {
         self.out.extend_from_slice(&answer.encode());
         let at = self.out.len();
         answer.length = self.builder.encode(CommitId(0), self.with_sums, &mut self.out);
-        if let Some(block) = packed {
-            answer.length -= (pages.len() * PAGE_SIZE - block.len()) as u32;
-            self.out.extend_from_slice(block);
+        let asks = self.packs && header.flags & FLAG_PACKED != 0;
+        let is_packed =
+            asks && packs::with(|packs| packs.pack(pages.iter().map(|page| &page[..]), &mut self.out));
+        if is_packed {
+            answer.flags = FLAG_PACKED;
+            answer.length = (self.out.len() - at) as u32;
         }
         self.out[front..at].copy_from_slice(&answer.encode());
         if pages.is_empty() {
