@@ -31,7 +31,8 @@ const OWNER_SHIFT: u32 = 8;
 const OWNER: u64 = 0xffff << OWNER_SHIFT;
 const WRITER_SHIFT: u32 = 24;
 const WRITER: u64 = 0xffff << WRITER_SHIFT;
-/// The hand's round in which it left last, 1 to 255; 0: it never did, or that was forgotten.
+/// Of a page that is not here the hand's round in which it left last, 1 to 255; 0: it never did, or that was forgotten. Of one that is here
+/// how many had left when it came, by [`NEWCOMERS`], likewise.
 const LEFT_SHIFT: u32 = 40;
 const LEFT: u64 = 0xff << LEFT_SHIFT;
 /// Rounds for which it is spared, since it was wanted soon after it left.
@@ -55,6 +56,20 @@ fn with_state(word: u64, state: State) -> u64 {
 
 /// Who comes back within so many rounds of the hand is wanted often.
 const ROUNDS_SOON: u64 = 1;
+/// Who has just come is spared until so many have left, and twice that at the most: it may not even have been touched yet.
+const NEWCOMERS: u64 = 16;
+/// Rounds more, each time, for who is wanted often.
+const HEAT_OF_A_RETURN: u64 = 2;
+
+/// A count as it is kept in an entry: 1 to 255.
+fn stamp(count: u64) -> u64 {
+    count % 255 + 1
+}
+
+/// How long ago that was, modulo 255; never, for 0.
+fn ago(stamp: u64, count: u64) -> u64 {
+    if stamp == 0 { u64::MAX } else { (count % 255 + 256 - stamp) % 255 }
+}
 
 /// Marks of pages that are not taken out.
 fn kept_if(suspected: bool) -> u64 {
@@ -119,22 +134,23 @@ impl Entry {
         state_of(word) == State::Present && word & kept_if(suspected) == 0
     }
 
-    /// Takes a page that is here for process `me`, which alone says then whether it leaves (E1). A young one is spared once; one that is marked
-    /// is taken only if it is `suspected` without reason.
-    pub fn evict(&self, me: usize, page: u64, suspected: bool) -> bool {
+    /// Takes a page that is here for process `me`, which alone says then whether it leaves (E1). One that has just come is spared once, now that
+    /// so many have left; one that is marked is taken only if it is `suspected` without reason.
+    pub fn evict(&self, me: usize, page: u64, suspected: bool, left: u64) -> bool {
         let kept = kept_if(suspected);
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if state_of(word) != State::Present || word & kept != 0 {
                 return false;
             }
-            let spared = word & (YOUNG | HEAT) != 0;
-            let next = if word & YOUNG != 0 {
+            let is_new = word & YOUNG != 0 && ago((word & LEFT) >> LEFT_SHIFT, left / NEWCOMERS) <= 1;
+            let spared = is_new || word & HEAT != 0;
+            let next = if is_new {
                 word & !YOUNG
             } else if spared {
-                word - (1 << HEAT_SHIFT)
+                (word & !YOUNG) - (1 << HEAT_SHIFT)
             } else {
-                with_state(word, must(State::Present, Event::Evict, page)) & !OWNER
+                with_state(word & !YOUNG, must(State::Present, Event::Evict, page)) & !OWNER
                     | (me as u64) << OWNER_SHIFT
             };
             match self.word.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::Acquire) {
@@ -146,18 +162,19 @@ impl Entry {
 
     /// It leaves in this round of the hand. The caller has it claimed.
     pub fn note_departure(&self, round: u64) {
-        let left = (round % 255 + 1) << LEFT_SHIFT;
+        let left = stamp(round) << LEFT_SHIFT;
         let _ =
             self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(word & !LEFT | left));
     }
 
-    /// It has come back in this round: soon after it left, or after long.
-    pub fn note_return(&self, round: u64) {
+    /// It comes in this round, perhaps back: soon after it left, or after long. So many have left until now.
+    pub fn note_arrival(&self, round: u64, departures: u64) {
         let _ = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-            let left = (word & LEFT) >> LEFT_SHIFT;
-            let ago = (round % 255 + 255 - left.saturating_sub(1)) % 255;
-            let heat = if left != 0 && ago <= ROUNDS_SOON { ((word & HEAT) >> HEAT_SHIFT) + 1 } else { 0 };
-            Some(word & !(LEFT | HEAT) | heat.min(3) << HEAT_SHIFT)
+            let (left, heat) = ((word & LEFT) >> LEFT_SHIFT, (word & HEAT) >> HEAT_SHIFT);
+            let is_soon = left != 0 && ago(left, round) <= ROUNDS_SOON;
+            let heat = if is_soon { (heat + HEAT_OF_A_RETURN).min(HEAT >> HEAT_SHIFT) } else { 0 };
+            let came = stamp(departures / NEWCOMERS) << LEFT_SHIFT;
+            Some(word & !(LEFT | HEAT) | came | heat << HEAT_SHIFT)
         });
     }
 

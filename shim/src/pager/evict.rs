@@ -208,6 +208,7 @@ impl<C: Board + Frames> Region<C> {
         let chunk = self.cache.chunk(pages.start / CHUNK_PAGES)?;
         let me = self.cache.me();
         let size = self.cache.size()?;
+        let departed = self.cache.control().departed.load(Ordering::Relaxed);
         // What a mapping stored behind the end of the file in its last page is never the file's, and is not sent.
         let end =
             pages.end.min(if send.is_some() { size / PAGE_SIZE as u64 } else { PageIndex::ceil(size).0 });
@@ -222,7 +223,7 @@ impl<C: Board + Frames> Region<C> {
             // A hole is never claimed: a page that is found leaving, and a hole, is out (E6).
             if entry.may_be_evicted(suspected)
                 && !self.cache.is_hole(page).unwrap_or(true)
-                && entry.evict(me, page, suspected)
+                && entry.evict(me, page, suspected, departed)
             {
                 leaving.pages.push((page, entry.sum.load(Ordering::Acquire)));
             }
@@ -244,7 +245,9 @@ impl<C: Board + Frames> Region<C> {
         if leaving.pages.is_empty() || !close(first, end) {
             return Ok(0);
         }
-        leaving.take_out()
+        let left = leaving.take_out()?;
+        self.cache.control().departed.fetch_add(left, Ordering::Relaxed);
+        Ok(left)
     }
 
     /// E4: a page that somebody stored into goes where it was, whatever it takes.

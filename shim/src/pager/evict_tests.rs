@@ -107,8 +107,8 @@ fn what_is_marked_without_reason_leaves_and_what_changed_stays_marked() {
 fn a_page_that_is_leaving_is_waited_for_and_takes_no_writer() {
     let (_, _, _, region) = full_host(2);
     let entry_of = |page: u64, what: fn(&super::entry::Entry) -> bool| region.with_entry(page, what).unwrap();
-    assert!(!entry_of(1, |entry| entry.evict(0, 1, false)), "it is young");
-    assert!(entry_of(1, |entry| entry.evict(0, 1, false)));
+    assert!(!entry_of(1, |entry| entry.evict(0, 1, false, 0)), "it is young");
+    assert!(entry_of(1, |entry| entry.evict(0, 1, false, 0)));
     assert_eq!(region.need(1), Ok(Need::Wait));
     assert!(!region.is_present(1) && !region.mark_writer(1, 1));
     // A suspicion that came meanwhile is answered by the look that follows.
@@ -123,7 +123,9 @@ fn what_a_dead_one_was_taking_out_is_what_the_file_says() {
     let (source, id, files, survivor) = full_host(4);
     let dying = files.attach(id, 1);
     for page in 0..3 {
-        dying.with_entry(page, |entry| entry.evict(1, page, false) || entry.evict(1, page, false)).unwrap();
+        dying
+            .with_entry(page, |entry| entry.evict(1, page, false, 0) || entry.evict(1, page, false, 0))
+            .unwrap();
     }
     // Page 0 was out; 1 was not yet; 2 had been made zeros by the program, and was not yet looked at.
     let mut out = [0; PAGE_SIZE];

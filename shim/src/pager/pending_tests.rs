@@ -140,7 +140,7 @@ fn what_a_dead_one_had_sent_and_taken_out_is_pending_and_what_it_had_not_is_here
     leave(&dying, &source).unwrap();
     dying.bring_in(&source, 0, 4, false, soon()).unwrap();
     for page in 1..4 {
-        let take = |entry: &super::entry::Entry| (0..8).any(|_| entry.evict(1, page, true));
+        let take = |entry: &super::entry::Entry| (0..8).any(|_| entry.evict(1, page, true, 0));
         assert_eq!(dying.with_entry(page, take), Ok(true));
     }
     // Page 1 was out; 2 was not; 3 had not even been sent.

@@ -232,10 +232,10 @@ impl<C: Board + Frames> Region<C> {
     /// Ends our claim on a page.
     pub fn settle(&self, page: u64, event: Event) {
         let _ = self.with_entry(page, |entry| {
-            let round = || self.cache.control().rounds.load(Ordering::Relaxed);
+            let control = self.cache.control();
             match event {
-                Event::Leave => entry.note_departure(round()),
-                Event::Install => entry.note_return(round()),
+                Event::Leave => entry.note_departure(control.rounds.load(Ordering::Relaxed)),
+                Event::Install => self.note_arrival(entry),
                 _ => {}
             }
             if entry.settle(event, page) {
@@ -245,6 +245,11 @@ impl<C: Board + Frames> Region<C> {
                 self.mark_window(page);
             }
         });
+    }
+
+    fn note_arrival(&self, entry: &Entry) {
+        let control = self.cache.control();
+        entry.note_arrival(control.rounds.load(Ordering::Relaxed), control.departed.load(Ordering::Relaxed));
     }
 
     /// Ends our claim on a page that is in its place now, with this checksum.
@@ -257,7 +262,7 @@ impl<C: Board + Frames> Region<C> {
     pub fn settle_home(&self, page: u64) {
         crate::stats::add(&crate::stats::PAGES_HOME, 1);
         let _ = self.with_entry(page, |entry| {
-            entry.note_return(self.cache.control().rounds.load(Ordering::Relaxed));
+            self.note_arrival(entry);
             if entry.settle_home(page) {
                 self.cache.wake(entry.word());
             }

@@ -12,7 +12,7 @@ pub use super::entry::{Claim, Entry};
 use crate::sys::errno::Errno;
 
 /// The version of everything in this file.
-pub const LAYOUT: u64 = 7;
+pub const LAYOUT: u64 = 8;
 /// The first word of a control file.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"netmctl\x01");
 /// Pages whose entries lie in one chunk: 1 GiB of region.
@@ -155,6 +155,7 @@ impl Default for Control {
             bytes: AtomicU64::new(0),
             hand: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
+            departed: AtomicU64::new(0),
             leaving: AtomicU64::new(0),
             leaving_pages: AtomicU64::new(0),
             pending: AtomicU64::new(0),
@@ -227,6 +228,8 @@ pub struct Control {
     pub hand: AtomicU64,
     /// How often that has come round.
     pub rounds: AtomicU64,
+    /// How many pages left.
+    pub departed: AtomicU64,
     /// 0, or who asks the others to close pages that are about to leave ([`hold_word`]).
     pub leaving: AtomicU64,
     /// Those pages, as in [`Slot::uses`].

@@ -135,7 +135,7 @@ fn a_page_that_a_dead_process_was_taking_out_is_settled_once() {
         let world = World::new(1);
         world.process(0).bring_in(&*world.server, 0, 1, false, soon()).expect("it comes");
         let entry = world.files.entry(0);
-        assert!(!entry.evict(DEAD, 0, false) && entry.evict(DEAD, 0, false));
+        assert!(!entry.evict(DEAD, 0, false, 0) && entry.evict(DEAD, 0, false, 0));
         world.files.schedule();
         let other = world.thread(1, |world, region| {
             region.bring_in(&*world.server, 0, 1, false, soon()).expect("it is here");
