@@ -165,6 +165,7 @@ mod tests {
                 "server" => "unix:/s",
                 "engine" => "uffd",
                 "log" => "info",
+                "compress" => "off",
                 "memory-full" => "enomem",
                 "disable" | "snapshot" => "",
                 "prefix" | "dir" | "stats" | "paths" => "/p",

@@ -19,7 +19,7 @@ pub struct Header {
     pub length: u32,
     /// The number of a [`crate::Kind`], with [`crate::message::ANSWER`] set in answers.
     pub kind: u16,
-    /// Zero; a receiver ignores bits it does not know.
+    /// [`crate::FLAG_PACKED`], or zero; a receiver ignores bits it does not know.
     pub flags: u16,
     /// Copied from the request into its answer.
     pub request: RequestId,

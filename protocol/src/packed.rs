@@ -36,6 +36,12 @@ impl core::fmt::Debug for Packer {
 }
 
 impl Packer {
+    /// Itself, or one without memory if it has more than frames of 64 pages take.
+    #[must_use]
+    pub fn if_small(self) -> Packer {
+        if self.block.len() <= get_maximum_output_size(64 * PAGE_SIZE) { self } else { Packer::default() }
+    }
+
     /// The block that stands for `pages`; `None` if it is not worth it.
     pub fn pack(&mut self, pages: &[u8]) -> Option<&[u8]> {
         let most = get_maximum_output_size(pages.len());
@@ -49,9 +55,10 @@ impl Packer {
 }
 
 /// Makes the page body again of which `packed` was made, in `out`, which keeps its memory and may be longer. Returns its length. Only the
-/// front and the length of the pages are checked: what it says is for [`PageBody::parse`].
+/// front and the length of the pages are checked: what it says is for [`PageBody::parse`]. Where there are checksums, a block that can't be
+/// unpacked is [`ProtocolError::Corrupt`], as a page with other bytes is.
 pub fn unpack(packed: &[u8], with_sums: bool, limit: u32, out: &mut Vec<u8>) -> Result<usize, ProtocolError> {
-    let (front, pages) = PageBody::front_of(packed, with_sums)?;
+    let (front, pages) = PageBody::front_and_pages(packed, with_sums)?;
     let length = front + pages as usize * PAGE_SIZE;
     let limit = limit.min(FRAME_BODY_MAX);
     if length > limit as usize {
@@ -64,6 +71,7 @@ pub fn unpack(packed: &[u8], with_sums: bool, limit: u32, out: &mut Vec<u8>) -> 
     out[..front].copy_from_slice(head);
     match decompress_into(block, &mut out[front..length]) {
         Ok(unpacked) if front + unpacked == length => Ok(length),
+        _ if with_sums => Err(ProtocolError::Corrupt { page: PageBody::front(packed, true)?.first_page() }),
         _ => Err(ProtocolError::Malformed { what: "packed pages" }),
     }
 }

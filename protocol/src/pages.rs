@@ -233,8 +233,19 @@ impl<'a> PageBody<'a> {
         Ok(Some((body, data_pages, front)))
     }
 
+    /// The front of a whole body, for its runs alone. What follows is not looked at.
+    pub fn front(body: &'a [u8], with_sums: bool) -> Result<Self, ProtocolError> {
+        let (front, _) = Self::parse_front(body, with_sums)?;
+        Ok(PageBody { data: &[], ..front })
+    }
+
+    /// The first page of its first run.
+    pub(crate) fn first_page(&self) -> u64 {
+        self.runs().next().map_or(0, |wire| wire.run.first.0)
+    }
+
     /// Of a whole body: how many bytes go before its pages, and how many pages follow. What follows is not looked at.
-    pub(crate) fn front_of(body: &'a [u8], with_sums: bool) -> Result<(usize, u32), ProtocolError> {
+    pub(crate) fn front_and_pages(body: &'a [u8], with_sums: bool) -> Result<(usize, u32), ProtocolError> {
         let (front, data_pages) = Self::parse_front(body, with_sums)?;
         Ok((body.len() - front.data.len(), data_pages))
     }

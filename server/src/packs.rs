@@ -26,12 +26,11 @@ pub struct Packs {
 }
 
 impl Packs {
-    /// Appends the block for these pages to `out`, if it is worth it.
-    pub fn pack<'a>(&mut self, pages: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) -> bool {
+    /// The block for these pages; `None` if it is not worth it.
+    pub fn pack<'a>(&mut self, pages: impl Iterator<Item = &'a [u8]>) -> Option<&[u8]> {
         self.pages.clear();
         pages.for_each(|page| self.pages.extend_from_slice(page));
-        let block = if self.pages.is_empty() { None } else { self.packer.pack(&self.pages) };
-        block.map(|block| out.extend_from_slice(block)).is_some()
+        if self.pages.is_empty() { None } else { self.packer.pack(&self.pages) }
     }
 
     /// The page body of which a packed one was made, if that is no longer than a frame may be.

@@ -1,7 +1,7 @@
 //! One connection, from after its hello to its end.
 //!
 //! Owns: its buffers and what it has staged. Called by: shards, in turns; listen, to open it. Must not: panic, whatever the peer
-//! sends; copy pages on their way out.
+//! sends; copy pages on their way out that are not packed; keep much memory while nothing is asked.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::Shutdown;
@@ -116,6 +116,7 @@ impl Session {
     pub fn serve(&mut self, turn: &mut Turn<'_, '_>) -> io::Result<Then> {
         let Some(mut reader) = self.reader.take() else { return Ok(Then::Ends) };
         let then = self.serve_from(&mut reader, turn);
+        reader.give_back();
         self.reader = Some(reader);
         if !matches!(then, Ok(Then::Waits)) && !self.staging.is_empty() {
             // What was staged goes with the connection, page by page.
@@ -253,7 +254,11 @@ impl Session {
     fn stage(&mut self, header: &Header, body: &[u8]) -> Next {
         let (with_sums, limit) = (self.with_sums, self.shared.limits.frame_body);
         let taken = if self.packs && header.flags & FLAG_PACKED != 0 {
-            packs::with(|packs| self.take_in(header, packs.unpack(body, with_sums, limit)?))
+            packs::with(|packs| match packs.unpack(body, with_sums, limit) {
+                Err(ProtocolError::Corrupt { .. }) => PageBody::front(body, with_sums)
+                    .map(|front| self.staging.add_unreadable(header.region, &front)),
+                unpacked => self.take_in(header, unpacked?),
+            })
         } else {
             self.take_in(header, body)
         };
@@ -351,13 +356,6 @@ impl Session {
         self.out.extend_from_slice(&answer.encode());
         let at = self.out.len();
         answer.length = self.builder.encode(CommitId(0), self.with_sums, &mut self.out);
-        let asks = self.packs && header.flags & FLAG_PACKED != 0;
-        let is_packed =
-            asks && packs::with(|packs| packs.pack(pages.iter().map(|page| &page[..]), &mut self.out));
-        if is_packed {
-            answer.flags = FLAG_PACKED;
-            answer.length = (self.out.len() - at) as u32;
-        }
         self.out[front..at].copy_from_slice(&answer.encode());
         if pages.is_empty() {
             return Ok(Ok(()));
@@ -365,12 +363,22 @@ impl Session {
         for counts in [&self.traffic.counts, &self.lane().traffic.counts, &region.counts] {
             stats::add(&counts.pages_sent, pages.len() as u64);
         }
-        if is_packed {
-            // A peer that does not read keeps neither pages nor their epoch.
-            drop((pages, contents));
-            drop(root);
-            self.flush(turn)?;
-            return Ok(Ok(()));
+        if self.packs && header.flags & FLAG_PACKED != 0 {
+            if pages.len() * PAGE_SIZE > SHORT_STAGE_BYTES as usize {
+                turn.may_take_long();
+            }
+            let packed = self.send_packed((answer, front, at), pages.iter().map(|page| &page[..]))?;
+            if let Some((bytes, rest)) = packed {
+                drop((pages, contents));
+                drop(root);
+                if !rest.is_empty() {
+                    turn.will_wait();
+                    self.socket.write_all(&mut [IoSlice::new(&rest)])?;
+                }
+                self.sent(bytes);
+                self.out.clear();
+                return Ok(Ok(()));
+            }
         }
         let bytes = self.out.len() + pages.len() * PAGE_SIZE;
         let written = self.socket.write_ready(&mut slices_of(&self.out, pages.iter().map(|page| &**page)))?;
@@ -387,6 +395,27 @@ impl Session {
         self.sent(bytes);
         self.out.clear();
         Ok(Ok(()))
+    }
+
+    /// Sends what waits, whose last part from `front` on is the header and from `at` on the front of an answer, with its pages packed, if that
+    /// is worth it: then how many bytes that is, and those that the peer does not take now.
+    fn send_packed<'a>(
+        &mut self,
+        (answer, front, at): (Header, usize, usize),
+        pages: impl Iterator<Item = &'a [u8]>,
+    ) -> io::Result<Option<(usize, Vec<u8>)>> {
+        packs::with(|packs| {
+            let Some(block) = packs.pack(pages) else { return Ok(None) };
+            let length = (self.out.len() - at + block.len()) as u32;
+            let answer = Header { flags: FLAG_PACKED, length, ..answer };
+            self.out[front..at].copy_from_slice(&answer.encode());
+            let bytes = self.out.len() + block.len();
+            let written = self.socket.write_ready(&mut [IoSlice::new(&self.out), IoSlice::new(block)])?;
+            // Copied, so that a peer that does not read keeps no thread's memory.
+            let rest =
+                if written < bytes { [&self.out, block].concat().split_off(written) } else { Vec::new() };
+            Ok(Some((bytes, rest)))
+        })
     }
 
     /// Pages to be sent. Those that are on a disk may take long.

@@ -129,6 +129,18 @@ impl Staging {
         self.add_pages((region, body), pages, region_pages_max, memory);
     }
 
+    /// Pages that came so that nobody can read them: the commit reports it.
+    pub fn add_unreadable(&mut self, region: RegionId, front: &PageBody<'_>) {
+        let staged = self.commits.entry((front.commit, region)).or_default();
+        let text = "packed pages were changed on their way here; send them again";
+        staged.error.get_or_insert_with(|| Refusal::new(ErrorCode::Corrupt, text));
+        staged.parts = Vec::new();
+        staged.pages += front.runs().map(|wire| u64::from(wire.run.count)).sum::<u64>();
+        if self.commits.len() > COMMITS_STAGED_MAX {
+            self.commits.pop_first();
+        }
+    }
+
     fn add_pages<'a>(
         &mut self,
         (region, body): (RegionId, &PageBody<'_>),

@@ -216,6 +216,13 @@ impl FrameReader {
         self.end > self.start
     }
 
+    /// Gives back the memory of a large frame, if nothing is here.
+    pub fn give_back(&mut self) {
+        if self.start == self.end && self.buffer.len() > 4 * READ_BYTES {
+            *self = FrameReader::new(self.parser.limit);
+        }
+    }
+
     /// Reads once, waiting or not. 0 is the end of the stream.
     pub fn fill(&mut self, socket: &Socket, wait: bool) -> io::Result<usize> {
         let have = self.end - self.start;

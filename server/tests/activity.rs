@@ -13,8 +13,8 @@ use netmem_protocol::activity::{
 use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::hello::HELLO_BYTES;
 use netmem_protocol::{
-    CAPABILITY_SUMS, CacheId, ClientHello, ClientId, FRAME_BODY_MAX, Header, Kind, RegionId, Run,
-    ServerHello, decode_body,
+    CAPABILITY_PACKED, CAPABILITY_SUMS, CacheId, ClientHello, ClientId, FRAME_BODY_MAX, Header, Kind,
+    RegionId, Run, ServerHello, decode_body,
 };
 
 fn whole(client: &mut Client) -> ServerActivity {
@@ -178,7 +178,7 @@ fn a_client_on_a_unix_socket_is_told_by_its_process_and_user() {
     // It answers the bits that both have.
     assert_eq!(
         ServerHello::decode(&theirs).expect("a hello").capabilities,
-        CAPABILITY_ACTIVITY | CAPABILITY_SUMS
+        CAPABILITY_ACTIVITY | CAPABILITY_SUMS | CAPABILITY_PACKED
     );
     // A ping's answer is behind the moment in which the server knows the client.
     let ping = Header {

@@ -127,7 +127,7 @@ fn what_does_not_shrink_and_what_is_zeros_comes_as_it_is() {
 }
 
 #[test]
-fn a_block_that_is_broken_ends_the_connection_and_one_with_other_pages_fails_its_commit() {
+fn a_block_that_is_broken_or_of_other_pages_fails_its_commit_and_is_sent_again() {
     let (_server, address) = server(&[]);
     let pages: Vec<(u64, Option<Vec<u8>>)> = (0..20).map(|at| (at, Some(content(at)))).collect();
     let (front, data) = body(1, &pages);
@@ -135,13 +135,21 @@ fn a_block_that_is_broken_ends_the_connection_and_one_with_other_pages_fails_its
     let block = packer.pack(&data).expect("worth it").to_vec();
     let mut longer = block.clone();
     longer.extend_from_slice(&[0; 20]);
-    for wrong in [&block[..block.len() - 1], &longer, &[], &[0xff; 300]] {
+    for (at, wrong) in [&block[..block.len() - 1], &longer, &[], &[0xff; 300]].into_iter().enumerate() {
         let mut client = packing(address);
-        let region = client.open("region").region;
-        let header = stage_packed(&mut client, region, &front, wrong);
-        assert_eq!(code(client.answer(header)), ErrorCode::Malformed);
-        assert!(client.try_receive().is_err(), "the connection is over");
+        let region = client.open(&format!("region{at}")).region;
+        stage_packed(&mut client, region, &front, wrong);
+        assert_eq!(code(client.finish(region, &commit_body(1, 20, 1))), ErrorCode::Corrupt);
+        assert_eq!(fetch(&mut client, region, 1, FLAG_PACKED).0, [None]);
+        stage_packed(&mut client, region, &front, &block);
+        client.finish(region, &commit_body(1, 20, 1)).expect("sent again");
     }
+    // A front that says nothing is the client's fault.
+    let mut client = packing(address);
+    let region = client.open("other").region;
+    let header = stage_packed(&mut client, region, &front[..15], &[]);
+    assert_eq!(code(client.answer(header)), ErrorCode::Malformed);
+    assert!(client.try_receive().is_err(), "the connection is over");
     let mut client = packing(address);
     let region = client.open("region").region;
     let mut others = data;

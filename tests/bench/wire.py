@@ -22,27 +22,38 @@ def ip(*words, netns=False):
     subprocess.run(command, check=True, capture_output=True, text=True)
 
 
+def lay(rate):
+    """Another host behind a wire of that rate."""
+    ip("ip", "netns", "add", NAME)
+    ip("ip", "link", "add", "netmem0", "type", "veth", "peer", "name", "netmem1", "netns", NAME)
+    ip("ip", "addr", "add", f"{OURS}/24", "dev", "netmem0")
+    ip("ip", "link", "set", "netmem0", "up")
+    ip("ip", "addr", "add", f"{THEIRS}/24", "dev", "netmem1", netns=True)
+    ip("ip", "link", "set", "netmem1", "up", netns=True)
+    if rate:
+        shape = ["root", "tbf", "rate", rate, "burst", "256k", "latency", "20ms"]
+        ip("tc", "qdisc", "add", "dev", "netmem0", *shape)
+        ip("tc", "qdisc", "add", "dev", "netmem1", *shape, netns=True)
+
+
+def take_up():
+    for command in (["link", "del", "netmem0"], ["netns", "del", NAME]):
+        with contextlib.suppress(OSError):
+            subprocess.run(["ip", *command], check=False, capture_output=True)
+
+
 @contextlib.contextmanager
 def behind(rate):
-    """Another host behind a wire of that rate: None, or why there is none."""
+    """With another host behind a wire: None, or why there is none."""
+    why = None
     try:
-        ip("ip", "netns", "add", NAME)
-        ip("ip", "link", "add", "netmem0", "type", "veth", "peer", "name", "netmem1", "netns", NAME)
-        ip("ip", "addr", "add", f"{OURS}/24", "dev", "netmem0")
-        ip("ip", "link", "set", "netmem0", "up")
-        ip("ip", "addr", "add", f"{THEIRS}/24", "dev", "netmem1", netns=True)
-        ip("ip", "link", "set", "netmem1", "up", netns=True)
-        if rate:
-            shape = ["root", "tbf", "rate", rate, "burst", "256k", "latency", "20ms"]
-            ip("tc", "qdisc", "add", "dev", "netmem0", *shape)
-            ip("tc", "qdisc", "add", "dev", "netmem1", *shape, netns=True)
-        yield None
-    except (OSError, subprocess.CalledProcessError) as error:
-        yield (getattr(error, "stderr", None) or str(error)).strip()
+        try:
+            lay(rate)
+        except (OSError, subprocess.CalledProcessError) as error:
+            why = (getattr(error, "stderr", None) or str(error)).strip()
+        yield why
     finally:
-        for command in (["link", "del", "netmem0"], ["netns", "del", NAME]):
-            with contextlib.suppress(OSError):
-                subprocess.run(["ip", *command], check=False, capture_output=True)
+        take_up()
 
 
 class Wire(Subject):

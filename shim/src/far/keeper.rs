@@ -147,15 +147,15 @@ impl Keeper {
             let longest = if self.family.has_others() { PAUSE_IN_COMPANY } else { PAUSE_MAX };
             return Ok(pause.clamp(PAUSE_MIN, longest));
         }
-        let far = match self.far {
-            Some(far) => far,
-            None => *self.far.insert(Far::begin(&self.settings, self.marks.room)?),
+        let (far, mut pages) = match self.far {
+            Some(far) => (far, pages),
+            // The program went on while the server was asked.
+            None => (*self.far.insert(Far::begin(&self.settings, self.marks.room)?), again()),
         };
         far.look_at_lent();
         if pages >= self.marks.low {
             self.register_all(far);
         }
-        let mut pages = pages;
         if far.full.is() && self.settings.when_full == WhenFull::Enomem {
             // No more can be allocated than is: mmap(2) and brk(2) say ENOMEM, malloc(3) gives NULL.
             limit::set((data() * PAGE) as u64);

@@ -19,6 +19,9 @@ use crate::stats;
 use crate::sys::mem::{self, PAGE};
 use crate::sys::uffd::MODE_MISSING;
 
+/// Pages in one frame at the most: it is put together in memory that counts.
+const STAGE_PAGES: u32 = 64;
+const _: () = assert!(STAGE_PAGES <= FRAME_PAGES_MAX);
 /// Blocks in one commit at the most.
 const BLOCKS_MAX: usize = 4;
 /// Runs of places that nobody needs any more, in one commit at the most.
@@ -212,11 +215,11 @@ fn stage<'p>(
     page_in: &impl Fn(u32) -> &'p [u8],
 ) -> Result<(), RemoteError> {
     let mut builder = PageBodyBuilder::default();
-    let mut data = Vec::with_capacity(FRAME_PAGES_MAX as usize * PAGE);
+    let mut data = Vec::with_capacity(sent.len().min(STAGE_PAGES as usize) * PAGE);
     for one in sent {
         builder.push_data(one.slot, one.sum);
         data.extend_from_slice(page_in(one.place));
-        if !builder.has_room() {
+        if builder.pages() == STAGE_PAGES {
             sink.stage(region, &builder, &data)?;
             builder.clear();
             data.clear();

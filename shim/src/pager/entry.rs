@@ -32,10 +32,10 @@ const OWNER: u64 = 0xffff << OWNER_SHIFT;
 const WRITER_SHIFT: u32 = 24;
 const WRITER: u64 = 0xffff << WRITER_SHIFT;
 /// Of a page that is not here the hand's round in which it left last, 1 to 255; 0: it never did, or that was forgotten. Of one that is here
-/// how many had left when it came, by [`NEWCOMERS`], likewise.
+/// how often pages had been taken out when it came or was put back, likewise.
 const LEFT_SHIFT: u32 = 40;
 const LEFT: u64 = 0xff << LEFT_SHIFT;
-/// Rounds for which it is spared, since it was wanted soon after it left.
+/// Rounds for which it is still spared, since it was wanted soon after it left.
 const HEAT_SHIFT: u32 = 48;
 const HEAT: u64 = 0b11 << HEAT_SHIFT;
 /// More than one process may store without a mark.
@@ -56,10 +56,8 @@ fn with_state(word: u64, state: State) -> u64 {
 
 /// Who comes back within so many rounds of the hand is wanted often.
 const ROUNDS_SOON: u64 = 1;
-/// Who has just come is spared until so many have left, and twice that at the most: it may not even have been touched yet.
-const NEWCOMERS: u64 = 16;
-/// Rounds more, each time, for who is wanted often.
-const HEAT_OF_A_RETURN: u64 = 2;
+/// For so many rounds more it is spared then.
+const HEAT_OF_A_RETURN: u64 = 3;
 
 /// A count as it is kept in an entry: 1 to 255.
 fn stamp(count: u64) -> u64 {
@@ -134,16 +132,17 @@ impl Entry {
         state_of(word) == State::Present && word & kept_if(suspected) == 0
     }
 
-    /// Takes a page that is here for process `me`, which alone says then whether it leaves (E1). One that has just come is spared once, now that
-    /// so many have left; one that is marked is taken only if it is `suspected` without reason.
-    pub fn evict(&self, me: usize, page: u64, suspected: bool, left: u64) -> bool {
+    /// Takes a page that is here for process `me`, which alone says then whether it leaves (E1). One that came since pages
+    /// were taken out last, `times` times until now, is spared once: it may not even have been touched yet. One that is marked is taken only if
+    /// it is `suspected` without reason.
+    pub fn evict(&self, me: usize, page: u64, suspected: bool, times: u64) -> bool {
         let kept = kept_if(suspected);
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if state_of(word) != State::Present || word & kept != 0 {
                 return false;
             }
-            let is_new = word & YOUNG != 0 && ago((word & LEFT) >> LEFT_SHIFT, left / NEWCOMERS) <= 1;
+            let is_new = word & YOUNG != 0 && ago((word & LEFT) >> LEFT_SHIFT, times) == 0;
             let spared = is_new || word & HEAT != 0;
             let next = if is_new {
                 word & !YOUNG
@@ -167,15 +166,20 @@ impl Entry {
             self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(word & !LEFT | left));
     }
 
-    /// It comes in this round, perhaps back: soon after it left, or after long. So many have left until now.
-    pub fn note_arrival(&self, round: u64, departures: u64) {
+    /// It comes in this round, perhaps back: soon after it left, or after long. So often pages were taken out until now.
+    pub fn note_arrival(&self, round: u64, times: u64) {
         let _ = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-            let (left, heat) = ((word & LEFT) >> LEFT_SHIFT, (word & HEAT) >> HEAT_SHIFT);
-            let is_soon = left != 0 && ago(left, round) <= ROUNDS_SOON;
-            let heat = if is_soon { (heat + HEAT_OF_A_RETURN).min(HEAT >> HEAT_SHIFT) } else { 0 };
-            let came = stamp(departures / NEWCOMERS) << LEFT_SHIFT;
-            Some(word & !(LEFT | HEAT) | came | heat << HEAT_SHIFT)
+            let is_soon = ago((word & LEFT) >> LEFT_SHIFT, round) <= ROUNDS_SOON;
+            let heat = if is_soon { HEAT_OF_A_RETURN } else { 0 };
+            Some(word & !(LEFT | HEAT) | stamp(times) << LEFT_SHIFT | heat << HEAT_SHIFT)
         });
+    }
+
+    /// It is put back: as one that comes, but for what was known of it.
+    pub fn note_stay(&self, times: u64) {
+        let came = stamp(times) << LEFT_SHIFT;
+        let _ =
+            self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(word & !LEFT | came));
     }
 
     /// Ends our claim. Returns whether someone waits.

@@ -136,8 +136,8 @@ impl<C: Board + Frames> Leaving<'_, C> {
 pub type Evict<'a> = dyn FnMut(u64, u64) -> Result<Option<u64>, PagerError> + 'a;
 
 impl<C: Board + Frames> Region<C> {
-    /// Goes around the region's pages from where the last one stopped, twice at the most: a young page is spared the first time. How many
-    /// left.
+    /// Goes around the region's pages from where the last one stopped, between two and three times at the most; some are spared more often.
+    /// How many left.
     pub fn take_out_round(&self, want: u64, evict: &mut Evict<'_>) -> u64 {
         let mut windows = Vec::new();
         self.each_resident_window(0..u64::MAX, |window| windows.push(window));
@@ -165,6 +165,9 @@ impl<C: Board + Frames> Region<C> {
                     break;
                 }
             }
+        }
+        if left > 0 {
+            control.takings.fetch_add(1, Ordering::Relaxed);
         }
         left
     }
@@ -208,7 +211,7 @@ impl<C: Board + Frames> Region<C> {
         let chunk = self.cache.chunk(pages.start / CHUNK_PAGES)?;
         let me = self.cache.me();
         let size = self.cache.size()?;
-        let departed = self.cache.control().departed.load(Ordering::Relaxed);
+        let takings = self.cache.control().takings.load(Ordering::Relaxed);
         // What a mapping stored behind the end of the file in its last page is never the file's, and is not sent.
         let end =
             pages.end.min(if send.is_some() { size / PAGE_SIZE as u64 } else { PageIndex::ceil(size).0 });
@@ -223,7 +226,7 @@ impl<C: Board + Frames> Region<C> {
             // A hole is never claimed: a page that is found leaving, and a hole, is out (E6).
             if entry.may_be_evicted(suspected)
                 && !self.cache.is_hole(page).unwrap_or(true)
-                && entry.evict(me, page, suspected, departed)
+                && entry.evict(me, page, suspected, takings)
             {
                 leaving.pages.push((page, entry.sum.load(Ordering::Acquire)));
             }
@@ -245,9 +248,7 @@ impl<C: Board + Frames> Region<C> {
         if leaving.pages.is_empty() || !close(first, end) {
             return Ok(0);
         }
-        let left = leaving.take_out()?;
-        self.cache.control().departed.fetch_add(left, Ordering::Relaxed);
-        Ok(left)
+        leaving.take_out()
     }
 
     /// E4: a page that somebody stored into goes where it was, whatever it takes.

@@ -18,8 +18,8 @@ const PAGES: u64 = 512;
 const TOUCHES: usize = 12_000;
 /// Pages that there is room for.
 const ROOM: u64 = 100;
-/// Pages that are taken out together, as with a budget of a few hundred.
-const BATCH: u64 = 4;
+/// Of those the part that is taken out together (host/room.rs).
+const SPARE_PART: u64 = 32;
 
 struct Dice(u64);
 
@@ -82,7 +82,7 @@ fn hits(touches: &[u64], room: u64) -> usize {
             continue;
         }
         if here >= room {
-            here -= region.take_out_round(BATCH, &mut |window, most| {
+            here -= region.take_out_round((room / SPARE_PART).max(1), &mut |window, most| {
                 let pages = window..(window / WINDOW_PAGES + 1) * WINDOW_PAGES;
                 region.evict(pages, most, false, &|_, _| true).map(Some)
             });

@@ -236,6 +236,7 @@ impl<C: Board + Frames> Region<C> {
             match event {
                 Event::Leave => entry.note_departure(control.rounds.load(Ordering::Relaxed)),
                 Event::Install => self.note_arrival(entry),
+                Event::Stay => entry.note_stay(control.takings.load(Ordering::Relaxed)),
                 _ => {}
             }
             if entry.settle(event, page) {
@@ -249,7 +250,7 @@ impl<C: Board + Frames> Region<C> {
 
     fn note_arrival(&self, entry: &Entry) {
         let control = self.cache.control();
-        entry.note_arrival(control.rounds.load(Ordering::Relaxed), control.departed.load(Ordering::Relaxed));
+        entry.note_arrival(control.rounds.load(Ordering::Relaxed), control.takings.load(Ordering::Relaxed));
     }
 
     /// Ends our claim on a page that is in its place now, with this checksum.

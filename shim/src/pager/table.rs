@@ -155,7 +155,7 @@ impl Default for Control {
             bytes: AtomicU64::new(0),
             hand: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
-            departed: AtomicU64::new(0),
+            takings: AtomicU64::new(0),
             leaving: AtomicU64::new(0),
             leaving_pages: AtomicU64::new(0),
             pending: AtomicU64::new(0),
@@ -228,8 +228,8 @@ pub struct Control {
     pub hand: AtomicU64,
     /// How often that has come round.
     pub rounds: AtomicU64,
-    /// How many pages left.
-    pub departed: AtomicU64,
+    /// How often pages were taken out, some or many.
+    pub takings: AtomicU64,
     /// 0, or who asks the others to close pages that are about to leave ([`hold_word`]).
     pub leaving: AtomicU64,
     /// Those pages, as in [`Slot::uses`].

@@ -134,7 +134,7 @@ impl CommitStream<'_> {
         let front = |out: &mut Vec<u8>| builder.encode(id, with_sums, out) - saved as u32;
         let (stage, to) = ((Kind::Stage, flags), (region, Epoch(0)));
         let sent = connection.send_raw(stage, to, front, block.unwrap_or(data), patience.deadline);
-        connection.packer = packer;
+        connection.packer = packer.if_small();
         match sent {
             Ok(_) => {
                 self.data_pages += u64::from(builder.data_pages());

@@ -6,19 +6,25 @@
 use netmem_protocol::codec::HEADER_BYTES;
 use netmem_protocol::control::ErrorBody;
 use netmem_protocol::hello::HELLO_BYTES;
+use netmem_protocol::pages::{PAGE_BODY_HEAD_BYTES, RUN_BYTES, SUM_BYTES};
 use netmem_protocol::{
     CAPABILITY_PACKED, CAPABILITY_SUMS, ClientHello, Epoch, ErrorCode, FLAG_PACKED, FRAME_BODY_MAX, Header,
-    HelloStatus, Kind, Packer, ProtocolError, REGION_BYTES_MAX, RegionId, RequestId, Run, ServerHello,
-    decode_body, encode_frame, unpack,
+    HelloStatus, Kind, PAGE_SIZE, Packer, ProtocolError, REGION_BYTES_MAX, RegionId, RequestId, Run,
+    ServerHello, decode_body, encode_frame, unpack,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::Why;
+use super::fetch::PACKED_FRAME_PAGES;
 use crate::sys::net::{Deadline, NetError, Socket};
 
 /// Bytes of the first receive of an answer: a page with its header (4,160 bytes) comes in one call.
 const FIRST_RECEIVE_BYTES: usize = 8 << 10;
+
+/// The longest page body that may come packed, each of its pages a run of its own.
+const UNPACKED_BYTES: usize =
+    PAGE_BODY_HEAD_BYTES + PACKED_FRAME_PAGES[1] as usize * (RUN_BYTES + SUM_BYTES + PAGE_SIZE);
 
 /// Characters of a server's refusal that are kept.
 const ERROR_TEXT_MAX: usize = 4096;
@@ -137,6 +143,10 @@ impl Connection {
         self.frame_body_max = server.frame_body_max;
         self.with_sums = server.capabilities & hello.capabilities & CAPABILITY_SUMS != 0;
         self.packs = server.capabilities & hello.capabilities & CAPABILITY_PACKED != 0;
+        if self.packs {
+            // Here, and not at the first body that comes packed: that may be one for which nobody may wait for the heap.
+            self.unpacked.reserve_exact(UNPACKED_BYTES);
+        }
         Ok(server)
     }
 
@@ -233,7 +243,7 @@ impl Connection {
         self.inbox.get(HEADER_BYTES..self.answer_bytes).unwrap_or(&[])
     }
 
-    /// The page body of the newest answer, and whether it came packed: then also how many bytes longer it is than it was on the wire.
+    /// The page body of the newest answer, and how many bytes longer it is than it was on the wire, packed.
     pub(super) fn pages_body(&mut self) -> Result<(&[u8], usize), ProtocolError> {
         if !self.packs || self.answer_flags & FLAG_PACKED == 0 {
             return Ok((self.body(), 0));

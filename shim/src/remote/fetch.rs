@@ -1,7 +1,7 @@
 //! Fetching pages: split into frames, several in flight, checked before a page is handed on.
 //!
 //! Owns: the order and completeness of what comes. Called by: the pager, in the faulting thread or a prefetcher. Must not:
-//! copy pages: the sink sees them where they were received.
+//! copy pages: the sink sees them where they were received, or unpacked.
 
 use core::sync::atomic::Ordering;
 use std::time::Instant;
@@ -149,7 +149,7 @@ impl Job<'_, '_> {
         while done.more(self.runs) {
             while in_flight < FRAMES_IN_FLIGHT_MAX && asked.more(self.runs) {
                 wanted.clear();
-                asked = asked.frame(self.runs, wanted);
+                asked = asked.frame(self.runs, self.packs, wanted);
                 let front = |out: &mut Vec<u8>| {
                     let start = out.len();
                     encode_fetch(wanted, out);
@@ -177,7 +177,7 @@ impl Job<'_, '_> {
                 }
             }
             wanted.clear();
-            let next = done.frame(self.runs, wanted);
+            let next = done.frame(self.runs, self.packs, wanted);
             let with_sums = connection.with_sums;
             let body = connection.pages_body().map_err(|error| (error.into(), in_flight))?;
             self.deliver(body, with_sums, wanted, remote).map_err(|error| (error.into(), in_flight))?;
@@ -225,6 +225,8 @@ impl Job<'_, '_> {
     }
 }
 
+/// Pages in the first frame of a fetch and in the others where they may come packed: they are unpacked in memory that far memory counts.
+pub(super) const PACKED_FRAME_PAGES: [u32; 2] = [16, 64];
 /// Pages in the first frame of a fetch, so that whoever waits has his soon, and in the others: few enough to be in the cache still
 /// when they are installed.
 const FRAME_PAGES: [u32; 2] = [16, 128];
@@ -246,8 +248,9 @@ impl Cursor {
     }
 
     /// Appends what the next frame asks for, and returns the place behind it.
-    fn frame(mut self, runs: &[Run], out: &mut Vec<Run>) -> Cursor {
-        let mut room = FRAME_PAGES[self.frames.min(1)];
+    fn frame(mut self, runs: &[Run], packs: bool, out: &mut Vec<Run>) -> Cursor {
+        let most = if packs { PACKED_FRAME_PAGES } else { FRAME_PAGES };
+        let mut room = most[self.frames.min(1)];
         self.frames += 1;
         let mut pieces = 0;
         while let Some(run) = runs.get(self.run) {
@@ -281,7 +284,7 @@ mod unit {
         let mut sizes = Vec::new();
         while cursor.more(&runs) {
             let mut frame = Vec::new();
-            cursor = cursor.frame(&runs, &mut frame);
+            cursor = cursor.frame(&runs, false, &mut frame);
             sizes.push(frame.iter().map(|run| run.count).sum::<u32>());
             pages.extend(frame.iter().flat_map(|run| run.first.0..run.end()));
         }

@@ -18,7 +18,7 @@ struct RawPages;
 
 /// Bytes kept for the moment in which the kernel gives the process no more mappings (vm.max_map_count) or addresses (RLIMIT_AS): a
 /// program survives that, and so must we. Reserved without access, so they cost nothing.
-const SPARE_BYTES: usize = 8 << 20;
+const SPARE_BYTES: usize = 24 << 20;
 /// Where they lie; 0 before there are any.
 static SPARE: AtomicUsize = AtomicUsize::new(0);
 /// Bytes of them that are in use.

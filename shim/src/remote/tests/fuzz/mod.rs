@@ -93,6 +93,9 @@ fn commit(remote: &Remote, regions: u64, pages: u64) -> Result<(), RemoteError> 
         let mut parts = Vec::new();
         for region in (7..7 + regions).map(RegionId) {
             sink.stage(region, &builder, &data)?;
+            if pages.is_multiple_of(3) {
+                sink.stage_from(region, RegionId(20), &[Run::new(400, 7), Run::new(5000, 1)])?;
+            }
             parts.push((region, empty_commit()));
         }
         Ok(parts)
@@ -117,7 +120,7 @@ fn possible(entry: &Entry) {
 fn ask(remote: &Remote, sums: bool, dice: &mut Dice) -> Result<(), RemoteError> {
     let (region, size) = (dice.region(), dice.number());
     let create = dice.pick([Create::Never, Create::IfMissing, Create::Exclusive]);
-    match dice.below(29) {
+    match dice.below(30) {
         0 => remote.ping(),
         1 => remote.lookup("a").map(|entry| possible(&entry)),
         2 => remote.open("a", create, 0o600).map(|entry| possible(&entry)),
@@ -165,6 +168,9 @@ fn ask(remote: &Remote, sums: bool, dice: &mut Dice) -> Result<(), RemoteError> 
         23 => remote.clone_unnamed(region).map(|entry| {
             possible(&entry);
             assert!(entry.region != region, "a region that is its own clone");
+        }),
+        24 => remote.keep(region, RegionId(dice.below(3))).map(|(place, _)| {
+            assert!(place != region, "what is pending would be committed");
         }),
         _ => fetch(remote, sums, region, &runs(dice)),
     }

@@ -115,7 +115,7 @@ fn serve(peer: &mut Peer, case: &Case) {
     }
     while let Some((header, body)) = peer.try_request() {
         let Some(kind) = Kind::from_request(header.kind) else { panic!("kind {:#x}", header.kind) };
-        if kind == Kind::Stage {
+        if matches!(kind, Kind::Stage | Kind::StageFrom) {
             // It has no answer; a lie is one that comes all the same.
             if let Some(mut dice) = case.lie(1) {
                 peer.send(&refusal(&mut dice, &header));
