@@ -52,8 +52,9 @@ pub struct Settings {
     /// Pages to fetch ahead: auto, off, or a count up to 256 [default: auto]
     #[arg(long, value_name = "PAGES", value_parser = parse_prefetch)]
     pub prefetch: Option<String>,
-    /// Whether pages are compressed on the wire; auto: where it was measured to pay [default: auto]
-    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "on", "off"]))]
+    /// Whether pages are compressed on the wire; measured: where it was measured to pay; auto: the same, and never to a server on
+    /// this machine [default: auto]
+    #[arg(long, value_parser = PossibleValuesParser::new(["auto", "measured", "on", "off"]))]
     pub compress: Option<String>,
     /// What the library writes to standard error [default: warn]
     #[arg(long, value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug"]))]

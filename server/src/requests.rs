@@ -11,7 +11,8 @@ use netmem_protocol::control::{
     Inherit, Keep, Reclaim, Resize, ServerStat,
 };
 use netmem_protocol::{
-    Epoch, ErrorCode, Header, Kind, PAGE_SIZE, ProtocolError, RegionId, decode_body, encode_frame,
+    Epoch, ErrorCode, FLAG_PACKED, Header, Kind, PAGE_SIZE, ProtocolError, RegionId, decode_body,
+    encode_frame,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,6 +78,21 @@ pub fn refuse(request: &Header, refusal: &Refusal, out: &mut Vec<u8>) {
     let body = ErrorBody { code: refusal.code as u16, text };
     if let Err(error) = encode_frame(header, &body, out) {
         tracing::error!("an error that does not encode: {error}");
+    }
+}
+
+/// Bytes of pages that are taken in while other connections wait.
+pub const SHORT_STAGE_BYTES: u32 = 64 << 10;
+/// Whether other connections should not have to wait for a request: all but those that are a look into memory.
+pub fn may_take_long(header: &Header, body: &[u8]) -> bool {
+    match Kind::from_request(header.kind) {
+        // What stands behind an @ may be an epoch that has to be kept first, and a commit be waited for.
+        Some(Kind::Lookup) if body.contains(&b'@') => true,
+        Some(
+            Kind::Fetch | Kind::Ping | Kind::View | Kind::Lookup | Kind::CommitStatus | Kind::ServerStat,
+        ) => false,
+        Some(Kind::Stage) => header.length > SHORT_STAGE_BYTES || header.flags & FLAG_PACKED != 0,
+        _ => true,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::greeting::greet;
 use crate::packs;
 use crate::refusal::{Answer, Refusal};
 use crate::region::Who;
-use crate::requests::{Asker, Next, Shared, malformed, refuse};
+use crate::requests::{Asker, Next, SHORT_STAGE_BYTES, Shared, malformed, may_take_long, refuse};
 use crate::shards::Turn;
 use crate::shutdown::Place;
 use crate::slab::PageRef;
@@ -33,8 +33,6 @@ const ANSWERS_HELD_MAX: usize = 64 << 10;
 const LINGER: Duration = Duration::from_millis(500);
 /// Bytes read on at the most then.
 const LINGER_BYTES: usize = 4 << 20;
-/// Bytes of pages that are taken in while other connections wait.
-const SHORT_STAGE_BYTES: u32 = 64 << 10;
 /// Milliseconds that a thread waits for the rest of a frame.
 const REST_OF_A_FRAME_MS: u8 = 2;
 
@@ -454,19 +452,6 @@ impl Session {
             left = left.saturating_sub(scratch.len());
         }
         Ok(Then::Ends)
-    }
-}
-
-/// Whether other connections should not have to wait for a request: all but those that are a look into memory.
-fn may_take_long(header: &Header, body: &[u8]) -> bool {
-    match Kind::from_request(header.kind) {
-        // What stands behind an @ may be an epoch that has to be kept first, and a commit be waited for.
-        Some(Kind::Lookup) if body.contains(&b'@') => true,
-        Some(
-            Kind::Fetch | Kind::Ping | Kind::View | Kind::Lookup | Kind::CommitStatus | Kind::ServerStat,
-        ) => false,
-        Some(Kind::Stage) => header.length > SHORT_STAGE_BYTES || header.flags & FLAG_PACKED != 0,
-        _ => true,
     }
 }
 

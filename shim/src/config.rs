@@ -74,8 +74,10 @@ pub enum Prefetch {
 /// Whether pages are compressed on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compress {
-    /// Where it was measured to pay.
+    /// Where it was measured to pay, if the server is not on this machine.
     Auto,
+    /// The same wherever it is: behind a tunnel it has an address of this machine.
+    Measured,
     /// Always.
     On,
     /// Never.
@@ -228,7 +230,7 @@ const TABLE: &[(&str, &str, Setter)] = &[
         set(&mut c.timeout, v.parse().ok().map(|ms: u64| (ms != 0).then(|| Duration::from_millis(ms))))
     }),
     ("NETMEM_PREFETCH", "auto, off, or 1 to 256 pages", |c, v| set(&mut c.prefetch, parse_prefetch(v))),
-    ("NETMEM_COMPRESS", "auto, on or off", |c, v| set(&mut c.compress, parse_compress(v))),
+    ("NETMEM_COMPRESS", "auto, measured, on or off", |c, v| set(&mut c.compress, parse_compress(v))),
     ("NETMEM_LOG", "off, error, warn, info or debug", |c, v| set(&mut c.log, parse_level(v))),
     ("NETMEM_STATS", "a path or -, and ,sites behind it", |c, v| {
         c.sites = v.ends_with(",sites");
@@ -313,6 +315,7 @@ fn parse_prefetch(v: &str) -> Option<Prefetch> {
 fn parse_compress(v: &str) -> Option<Compress> {
     Some(match v {
         "auto" => Compress::Auto,
+        "measured" => Compress::Measured,
         "on" => Compress::On,
         "off" => Compress::Off,
         _ => return None,

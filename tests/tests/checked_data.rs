@@ -3,11 +3,12 @@
 //! Owns: which bit changes when. Called by: `cargo test`. Must not: change more than one at a time.
 
 use netmem_tests::cli::{exported, import, netmem};
-use netmem_tests::{Agent, Engine, Host, Proxy, Server, on_each_rung};
+use netmem_tests::{Agent, Engine, Host, Proxy, Run, Server, on_each_rung};
 
 on_each_rung! {
     pages_that_change_on_their_way_here_are_asked_for_again
     pages_that_change_on_their_way_to_the_server_are_sent_again
+    packed_pages_that_change_on_their_way_are_asked_for_and_sent_again
 }
 
 const PAGES: usize = 32;
@@ -56,4 +57,38 @@ fn pages_that_change_on_their_way_to_the_server_are_sent_again(engine: Engine) {
         assert_eq!(netmem(&server, &["scrub"]).output().code(), 0);
         assert_eq!(agent.end("exit 0").code(), Some(0));
     }
+}
+
+/// Of words that compress to half: what is packed is still longer than a page.
+fn words() -> Vec<u8> {
+    let mut state = 88_172_645_463_325_252_u64;
+    let words = (0..BYTES / 8).map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state & 0xff_ffff
+    });
+    words.flat_map(u64::to_le_bytes).collect()
+}
+
+fn packed_pages_that_change_on_their_way_are_asked_for_and_sent_again(engine: Engine) {
+    let (server, host) = (Server::start(), Host::new(engine));
+    import(&server, "a", &words());
+    let proxy = Proxy::to(server.address());
+    let said = host.files().join("said");
+    let copy = |from: &str, to: &str, towards_server: bool| {
+        proxy.flip_a_bit(towards_server);
+        let run = Run::on(&host, proxy.url(), "cp").args([from, to]).env("NETMEM_COMPRESS", "on");
+        let output = run.env("NETMEM_STATS", &said).output();
+        assert_eq!(output.code(), 0, "{output}");
+        assert!(!proxy.is_to_flip(), "a bit was changed");
+        assert!(output.stderr.contains("changed on"), "{output}");
+        let told = std::fs::read_to_string(&said).expect("NETMEM_STATS");
+        assert!(!told.contains("pages_packed 0\n"), "{told}");
+    };
+    let local = host.files().join("local").display().to_string();
+    copy("/netmem/a", &local, false);
+    assert!(std::fs::read(&local).expect("a copy") == words());
+    copy(&local, "/netmem/b", true);
+    assert!(exported(&server, "b") == words());
 }

@@ -88,6 +88,7 @@ pub(super) fn run(settings: Settings, far: Option<&'static Far>, inherited: Opti
         far.into_iter().for_each(|far| far.inherit(memory));
         still::begun();
     }
+    thread::go_first();
     let budget = (settings.memory_bytes / PAGE as u64) as usize;
     let (Ok(resident), Ok(pagemap)) = (Resident::open(), Pagemap::open(None)) else {
         log::error!("NETMEM_MEMORY_BYTES is not kept: /proc can't be read");

@@ -94,6 +94,7 @@ pub(super) fn start(far: &'static Far) -> Result<(), Errno> {
 
 fn run(far: &'static Far, pagemap: Pagemap) {
     crate::sys::aside::begin();
+    crate::sys::thread::go_first();
     let mut monitor = Monitor {
         far,
         events: Vec::with_capacity(64),

@@ -13,18 +13,20 @@ use netmem_protocol::PAGE_SIZE;
 use super::{Handle, Runtime, closing, handle};
 use crate::pager::table::WINDOW_PAGES;
 use crate::stats;
-use crate::sys::clock::monotonic_ns;
+use crate::sys::clock::{monotonic_ns, thread_time};
 use crate::sys::{file, futex};
 
 /// How long somebody waits for others.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// For how long the budget may be exceeded after somebody waited that long: others may be slow, or stopped while they make room.
+const BUSY_REST: Duration = Duration::from_millis(100);
 /// How long what is dirty stays after the server did not take it.
 const SEND_PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks.
 const POLL: Duration = Duration::from_micros(300);
 /// What is taken out beyond what is wanted, as a part of the budget.
 const SPARE_PART: u64 = 32;
-/// After a round without a page to take out, the next one comes so many times later as it took.
+/// After a round without a page to take out, the next one comes so many times later as it took of a processor.
 const REST: u32 = 20;
 /// And at the latest then.
 const REST_LIMIT: Duration = Duration::from_millis(500);
@@ -59,12 +61,14 @@ pub fn make(runtime: &'static Runtime) {
     }
     let began = Instant::now();
     while budget.is_short() && monotonic_ns() >= budget.again_at.load(Ordering::Relaxed) {
-        let round = Instant::now();
+        let round = thread_time();
         let maker = Maker::begin(runtime);
         match maker.as_ref().map_or(Round::Busy, Maker::make) {
             Round::Done => {}
-            Round::Nothing => return budget.rest((round.elapsed() * REST).min(REST_LIMIT)),
-            Round::Busy if began.elapsed() > PATIENCE => return budget.rest(PATIENCE * 5),
+            Round::Nothing => {
+                return budget.rest((thread_time().saturating_sub(round) * REST).min(REST_LIMIT));
+            }
+            Round::Busy if began.elapsed() > PATIENCE => return budget.rest(BUSY_REST),
             Round::Busy => {
                 drop(maker);
                 futex::pause(POLL);
@@ -76,8 +80,8 @@ pub fn make(runtime: &'static Runtime) {
 /// The one thread of the host that makes room.
 struct Maker {
     runtime: &'static Runtime,
-    /// Some process did not close pages in time.
-    unanswered: Cell<bool>,
+    /// Some process did not close pages in time, or was committing when it was looked at.
+    others: Cell<bool>,
     _quiet: crate::sys::signal::SignalMask,
 }
 
@@ -101,7 +105,7 @@ impl Maker {
             maker.store(0, Ordering::SeqCst);
             return None;
         }
-        Some(Maker { runtime, unanswered: Cell::new(false), _quiet: quiet })
+        Some(Maker { runtime, others: Cell::new(false), _quiet: quiet })
     }
 
     /// One round over this process's regions: at first each gives its part of what is clean; then of what is marked, perhaps without reason;
@@ -136,9 +140,9 @@ impl Maker {
                 }
             }
         }
-        // What is flushing may leave when it is committed.
+        // What is flushing may leave when it is committed; and who was committing then may be done by now.
         let committing = || pinned().any(|(handle, _pin)| is_committing(handle));
-        if round == Round::Nothing && (self.unanswered.get() || committing()) {
+        if round == Round::Nothing && (self.others.get() || committing()) {
             round = Round::Busy;
         }
         round
@@ -167,7 +171,7 @@ impl Maker {
     fn take_from(&self, handle: &'static Handle, want: u64, which: Which) -> u64 {
         let close = |first: u64, end: u64| {
             let closed = closing::close(self.runtime, handle, first, end);
-            self.unanswered.set(self.unanswered.get() || !closed);
+            self.others.set(self.others.get() || !closed);
             closed
         };
         let region = &handle.region;
@@ -177,8 +181,10 @@ impl Maker {
                 return region.evict(pages, most, which == Which::Suspected, &close).map(Some);
             }
             let left = region.evict_pending(&self.runtime.remote, pages, most, &close);
-            if left.is_err() {
-                self.cannot_send();
+            match left {
+                Err(_) => self.cannot_send(),
+                Ok(None) => self.others.set(true),
+                Ok(Some(_)) => {}
             }
             left
         });

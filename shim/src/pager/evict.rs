@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 
 use netmem_protocol::{PAGE_SIZE, PageIndex};
 
+use super::entry::SPARED_MOST;
 use super::page::Event;
 use super::region::{PagerError, Region, runs_of};
 use super::table::{
@@ -136,8 +137,8 @@ impl<C: Board + Frames> Leaving<'_, C> {
 pub type Evict<'a> = dyn FnMut(u64, u64) -> Result<Option<u64>, PagerError> + 'a;
 
 impl<C: Board + Frames> Region<C> {
-    /// Goes around the region's pages from where the last one stopped, between two and three times at the most; some are spared more often.
-    /// How many left.
+    /// Goes around the region's pages from where the last one stopped, until so many left, and at the most often enough for who is spared as
+    /// often as one can be. How many left.
     pub fn take_out_round(&self, want: u64, evict: &mut Evict<'_>) -> u64 {
         let mut windows = Vec::new();
         self.each_resident_window(0..u64::MAX, |window| windows.push(window));
@@ -146,7 +147,8 @@ impl<C: Board + Frames> Region<C> {
         let start = windows.partition_point(|window| *window + WINDOW_PAGES <= hand);
         let mut left = 0;
         let mut last = hand;
-        for window in windows[start..].iter().chain(&windows).chain(&windows) {
+        let rounds = (0..=SPARED_MOST).flat_map(|_| &windows);
+        for window in windows[start..].iter().chain(rounds) {
             if left >= want {
                 break;
             }

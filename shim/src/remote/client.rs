@@ -343,9 +343,6 @@ impl Remote {
     ) -> Result<(Lease<'a>, ServerHello), Trouble> {
         let broken = |why| Trouble::Broken { sent: false, why };
         let client = self.identity.lock().client;
-        let packs = if self.config.compress == Compress::Off { 0 } else { CAPABILITY_PACKED };
-        let capabilities = CAPABILITY_SUMS | packs;
-        let hello = ClientHello { capabilities, ..ClientHello::new(client, self.cache) };
         let mut last = Why::NoAddress;
         for endpoint in resolve(&self.config.address).map_err(broken)? {
             let socket = match Socket::new(&endpoint, self.config.timeout) {
@@ -363,6 +360,14 @@ impl Remote {
                 continue;
             }
             let mut connection = Connection::new(socket, place.slot());
+            let packs = match self.config.compress {
+                Compress::Off => false,
+                // What is here has no wire, and memory and processors are shared with it.
+                Compress::Auto => !endpoint.is_here(),
+                Compress::Measured | Compress::On => true,
+            };
+            let capabilities = CAPABILITY_SUMS | if packs { CAPABILITY_PACKED } else { 0 };
+            let hello = ClientHello { capabilities, ..ClientHello::new(client, self.cache) };
             return match connection.greet(&hello, greeting) {
                 Ok(hello) => Ok((place.fill(connection), hello)),
                 Err(trouble) => {

@@ -179,8 +179,13 @@ impl Job<'_, '_> {
             wanted.clear();
             let next = done.frame(self.runs, self.packs, wanted);
             let with_sums = connection.with_sums;
-            let body = connection.pages_body().map_err(|error| (error.into(), in_flight))?;
-            self.deliver(body, with_sums, wanted, remote).map_err(|error| (error.into(), in_flight))?;
+            let body = connection.pages_body();
+            body.and_then(|body| self.deliver(body, with_sums, wanted, remote)).map_err(|error| {
+                if let ProtocolError::Corrupt { .. } = error {
+                    crate::log::error!("{}: {error}; it is asked for again", remote.server());
+                }
+                (error.into(), in_flight)
+            })?;
             *done = next;
             oldest = RequestId(oldest.0 + 1);
             in_flight -= 1;
@@ -206,10 +211,7 @@ impl Job<'_, '_> {
                 what: "answer to a fetch: not the pages that were asked for",
             });
         }
-        if let Err(error) = pages.verify() {
-            crate::log::error!("{}: {error}; it is asked for again", remote.server());
-            return Err(error);
-        }
+        pages.verify()?;
         // Counted first: whoever waits for a page may be gone when the sink returns.
         let count: u64 = wanted.iter().map(|run| u64::from(run.count)).sum();
         remote.pool.stats.pages_fetched.fetch_add(count, Ordering::Relaxed);

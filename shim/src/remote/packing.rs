@@ -146,7 +146,7 @@ impl Packing {
         match self.setting {
             Compress::Off => false,
             Compress::On => true,
-            Compress::Auto => {
+            Compress::Auto | Compress::Measured => {
                 let choice = self.choice(transfer);
                 let quickest = if transfer == Transfer::Commit { &choice.page_ns[0] } else { &self.quickest };
                 choice.next(quickest.load(Ordering::Relaxed))
@@ -157,7 +157,8 @@ impl Packing {
     /// It began then and is done, and moved so many pages with content.
     pub(super) fn took(&self, transfer: Transfer, packed: bool, pages: u64, began: Instant) {
         let says_something = transfer != Transfer::Commit || pages >= COMMIT_PAGES_LEAST;
-        if self.setting == Compress::Auto && says_something && pages > 0 {
+        let measures = matches!(self.setting, Compress::Auto | Compress::Measured);
+        if measures && says_something && pages > 0 {
             let page_ns = began.elapsed().as_nanos() as u64 / pages;
             self.choice(transfer).note(packed, page_ns);
             if matches!(transfer, Transfer::Fetch(MANY..)) && !packed {

@@ -82,6 +82,15 @@ impl Endpoint {
     pub fn unix(path: &str) -> Result<Self, Errno> {
         SocketAddrUnix::new(path).map(Endpoint::Unix)
     }
+
+    /// Whether it is on this machine, as far as its address says.
+    pub fn is_here(&self) -> bool {
+        match self {
+            Endpoint::V4(address) => address.ip().is_loopback(),
+            Endpoint::V6(address) => address.ip().is_loopback(),
+            Endpoint::Unix(_) => true,
+        }
+    }
 }
 
 /// Why a socket did not do as it was told.
