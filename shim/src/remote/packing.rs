@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use crate::config::Compress;
 
-/// Transfers that go as they are before the other way is first tried: the first ones pay for what is made once.
-const WARM_UP: u32 = 16;
+/// Transfers that go as they are before the other way is first tried, of few pages and of many: the first ones pay for what is made once.
+const WARM_UP: [u32; 2] = [16, 3];
 /// So many packed ones are timed before it is decided: these, too, pay for what is made once.
 const FIRST_TRIES: u32 = 3;
 /// The other way is tried once in so many transfers that were timed,
@@ -56,13 +56,13 @@ impl Choice {
     }
 
     /// Whether the next transfer is to be packed. `quickest`: nanoseconds in which a page went as it is.
-    fn next(&self, quickest: u64) -> bool {
+    fn next(&self, quickest: u64, warm_up: u32) -> bool {
         if (1..LZ4_NS).contains(&quickest) {
             return false;
         }
         let timed = self.timed.load(Ordering::Relaxed);
         if self.tries.load(Ordering::Relaxed) < FIRST_TRIES {
-            return timed >= WARM_UP;
+            return timed >= warm_up;
         }
         let (packs, every) = self.known();
         // A try that could not be timed is made again.
@@ -148,8 +148,11 @@ impl Packing {
             Compress::On => true,
             Compress::Auto | Compress::Measured => {
                 let choice = self.choice(transfer);
-                let quickest = if transfer == Transfer::Commit { &choice.page_ns[0] } else { &self.quickest };
-                choice.next(quickest.load(Ordering::Relaxed))
+                let (quickest, warm_up) = match transfer {
+                    Transfer::Commit => (&choice.page_ns[0], WARM_UP[1]),
+                    Transfer::Fetch(pages) => (&self.quickest, WARM_UP[usize::from(pages >= MANY)]),
+                };
+                choice.next(quickest.load(Ordering::Relaxed), warm_up)
             }
         }
     }
@@ -217,7 +220,7 @@ mod unit {
         let choice = packing.choice(Transfer::Fetch(32));
         let mut first = true;
         for _ in 0..200 {
-            let packs = choice.next(0);
+            let packs = choice.next(0, WARM_UP[0]);
             let ns = if packs && first {
                 500_000
             } else if packs {
@@ -237,7 +240,7 @@ mod unit {
         let choice = &packing.commits;
         let (mut small_tries, mut large_tries) = (0, 0);
         for turn in 0..2_000 {
-            let packs = choice.next(0);
+            let packs = choice.next(0, WARM_UP[0]);
             // Each second one is too small to be timed.
             if turn % 2 == 0 {
                 small_tries += u32::from(packs);
