@@ -7,7 +7,7 @@
 //! that came, and is set right when somebody looks at the file: pages of zeros may take no room. What is coming is counted apart, by process,
 //! since a process may be killed before it comes.
 
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 
 use netmem_protocol::PAGE_SIZE;
@@ -72,6 +72,8 @@ pub struct Budget {
     pub(super) again_at: AtomicU64,
     /// When what is dirty is sent to the server again: likewise.
     pub(super) send_again_at: AtomicU64,
+    /// How often in a row that did not go.
+    pub(super) send_failures: AtomicU32,
     /// Since when it has been exceeded with nothing to take out: nanoseconds of the monotonic clock, 0 if it is not.
     over_since: AtomicU64,
     /// It was said that there is nothing to take out.
@@ -126,6 +128,7 @@ impl Budget {
             maker: AtomicI32::new(0),
             again_at: AtomicU64::new(0),
             send_again_at: AtomicU64::new(0),
+            send_failures: AtomicU32::new(0),
             over_since: AtomicU64::new(0),
             told: AtomicBool::new(false),
             works,

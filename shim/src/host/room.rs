@@ -11,6 +11,7 @@ use std::time::Instant;
 use netmem_protocol::PAGE_SIZE;
 
 use super::{Handle, Runtime, closing, handle};
+use crate::log;
 use crate::pager::table::WINDOW_PAGES;
 use crate::stats;
 use crate::sys::clock::{monotonic_ns, thread_time};
@@ -20,8 +21,8 @@ use crate::sys::{file, futex};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// For how long the budget may be exceeded after somebody waited that long: others may be slow, or stopped while they make room.
 const BUSY_REST: Duration = Duration::from_millis(100);
-/// How long what is dirty stays after the server did not take it.
-const SEND_PAUSE: Duration = Duration::from_secs(1);
+/// How long what is dirty stays after the server did not take it, the first time, and at the most; each time it is twice as long.
+const SEND_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 /// Between two looks.
 const POLL: Duration = Duration::from_micros(300);
 /// What is taken out beyond what is wanted, as a part of the budget.
@@ -163,8 +164,10 @@ impl Maker {
     }
 
     fn cannot_send(&self) {
-        let then = monotonic_ns().saturating_add(SEND_PAUSE.as_nanos() as u64);
-        self.runtime.budget.send_again_at.store(then, Ordering::Relaxed);
+        let budget = &self.runtime.budget;
+        let failed = budget.send_failures.fetch_add(1, Ordering::Relaxed).min(10);
+        let pause = (SEND_PAUSES[0] * (1 << failed)).min(SEND_PAUSES[1]);
+        budget.send_again_at.store(monotonic_ns().saturating_add(pause.as_nanos() as u64), Ordering::Relaxed);
     }
 
     /// Takes so many pages out of a region.
@@ -181,10 +184,16 @@ impl Maker {
                 return region.evict(pages, most, which == Which::Suspected, &close).map(Some);
             }
             let left = region.evict_pending(&self.runtime.remote, pages, most, &close);
-            match left {
-                Err(_) => self.cannot_send(),
+            match &left {
+                Err(error) => {
+                    log::error!(
+                        "region {}: what is not committed stays in the page cache: {error}",
+                        region.id
+                    );
+                    self.cannot_send();
+                }
                 Ok(None) => self.others.set(true),
-                Ok(Some(_)) => {}
+                Ok(Some(_)) => self.runtime.budget.send_failures.store(0, Ordering::Relaxed),
             }
             left
         });
