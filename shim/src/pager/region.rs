@@ -236,7 +236,6 @@ impl<C: Board + Frames> Region<C> {
             match event {
                 Event::Leave => entry.note_departure(control.rounds.load(Ordering::Relaxed)),
                 Event::Install => self.note_arrival(entry),
-                Event::Stay => entry.note_stay(control.takings.load(Ordering::Relaxed)),
                 _ => {}
             }
             if entry.settle(event, page) {
