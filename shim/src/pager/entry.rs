@@ -5,7 +5,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::page::{Event, State, must};
-use super::table::SUM_ZERO;
+use super::table::{SUM_ZERO, TAKING};
 
 /// What is known of one page.
 #[repr(C)]
@@ -169,7 +169,8 @@ impl Entry {
     }
 
     /// It comes in this round, perhaps back: soon after it left, or after long. So often pages were taken out until now.
-    pub fn note_arrival(&self, round: u64, times: u64) {
+    pub fn note_arrival(&self, clock: u64) {
+        let (round, times) = (clock % TAKING, clock / TAKING);
         let _ = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
             let is_soon = ago((word & LEFT) >> LEFT_SHIFT, round) <= ROUNDS_SOON;
             let heat = if is_soon { HEAT_OF_A_RETURN } else { 0 };

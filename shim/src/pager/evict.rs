@@ -12,7 +12,7 @@ use super::entry::SPARED_MOST;
 use super::page::Event;
 use super::region::{PagerError, Region, runs_of};
 use super::table::{
-    Board, CHUNK_PAGES, Entry, Frames, InUse, SUM_ZERO, WINDOW_PAGES, page_sum, window_in_chunk,
+    Board, CHUNK_PAGES, Entry, Frames, InUse, SUM_ZERO, TAKING, WINDOW_PAGES, page_sum, window_in_chunk,
 };
 use crate::sys::errno::Errno;
 
@@ -153,7 +153,7 @@ impl<C: Board + Frames> Region<C> {
                 break;
             }
             if *window < last {
-                control.rounds.fetch_add(1, Ordering::Relaxed);
+                control.clock.fetch_add(1, Ordering::Relaxed);
             }
             // Within the first window from where it stopped.
             let from = if last == hand { hand.max(*window) } else { *window };
@@ -169,7 +169,7 @@ impl<C: Board + Frames> Region<C> {
             }
         }
         if left > 0 {
-            control.takings.fetch_add(1, Ordering::Relaxed);
+            control.clock.fetch_add(TAKING, Ordering::Relaxed);
         }
         left
     }
@@ -213,7 +213,7 @@ impl<C: Board + Frames> Region<C> {
         let chunk = self.cache.chunk(pages.start / CHUNK_PAGES)?;
         let me = self.cache.me();
         let size = self.cache.size()?;
-        let takings = self.cache.control().takings.load(Ordering::Relaxed);
+        let takings = self.cache.control().clock.load(Ordering::Relaxed) / TAKING;
         // What a mapping stored behind the end of the file in its last page is never the file's, and is not sent.
         let end =
             pages.end.min(if send.is_some() { size / PAGE_SIZE as u64 } else { PageIndex::ceil(size).0 });

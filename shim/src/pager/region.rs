@@ -10,7 +10,7 @@ use netmem_protocol::{Epoch, ErrorCode, PAGE_SIZE, RegionId, Run};
 use thiserror::Error;
 
 use super::page::{Event, State};
-use super::table::{Board, CHUNK_PAGES, Claim, Entry, Frames, InUse, SUM_ZERO, page_sum, window_bit};
+use super::table::{Board, CHUNK_PAGES, Claim, Entry, Frames, InUse, SUM_ZERO, TAKING, page_sum, window_bit};
 use crate::remote::RemoteError;
 use crate::sync::QuietMutex;
 use crate::sys::clock::Deadline;
@@ -234,7 +234,7 @@ impl<C: Board + Frames> Region<C> {
         let _ = self.with_entry(page, |entry| {
             let control = self.cache.control();
             match event {
-                Event::Leave => entry.note_departure(control.rounds.load(Ordering::Relaxed)),
+                Event::Leave => entry.note_departure(control.clock.load(Ordering::Relaxed) % TAKING),
                 Event::Install => self.note_arrival(entry),
                 _ => {}
             }
@@ -248,8 +248,7 @@ impl<C: Board + Frames> Region<C> {
     }
 
     fn note_arrival(&self, entry: &Entry) {
-        let control = self.cache.control();
-        entry.note_arrival(control.rounds.load(Ordering::Relaxed), control.takings.load(Ordering::Relaxed));
+        entry.note_arrival(self.cache.control().clock.load(Ordering::Relaxed));
     }
 
     /// Ends our claim on a page that is in its place now, with this checksum.

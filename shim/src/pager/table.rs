@@ -13,6 +13,8 @@ use crate::sys::errno::Errno;
 
 /// The version of everything in this file.
 pub const LAYOUT: u64 = 8;
+/// One more time that pages were taken out, in [`Control::clock`].
+pub const TAKING: u64 = 1 << 32;
 /// The first word of a control file.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"netmctl\x01");
 /// Pages whose entries lie in one chunk: 1 GiB of region.
@@ -154,8 +156,8 @@ impl Default for Control {
             hold: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             hand: AtomicU64::new(0),
-            rounds: AtomicU64::new(0),
-            takings: AtomicU64::new(0),
+            clock: AtomicU64::new(0),
+            unused: AtomicU64::new(0),
             leaving: AtomicU64::new(0),
             leaving_pages: AtomicU64::new(0),
             pending: AtomicU64::new(0),
@@ -226,10 +228,10 @@ pub struct Control {
     pub bytes: AtomicU64,
     /// The page at which the next look for pages to evict begins.
     pub hand: AtomicU64,
-    /// How often that has come round.
-    pub rounds: AtomicU64,
-    /// How often pages were taken out, some or many.
-    pub takings: AtomicU64,
+    /// How often that has come round, and by [`TAKING`] how often pages were taken out, some or many.
+    pub clock: AtomicU64,
+    /// Always 0.
+    pub unused: AtomicU64,
     /// 0, or who asks the others to close pages that are about to leave ([`hold_word`]).
     pub leaving: AtomicU64,
     /// Those pages, as in [`Slot::uses`].
