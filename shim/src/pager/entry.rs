@@ -32,7 +32,7 @@ const OWNER: u64 = 0xffff << OWNER_SHIFT;
 const WRITER_SHIFT: u32 = 24;
 const WRITER: u64 = 0xffff << WRITER_SHIFT;
 /// Of a page that is not here the hand's round in which it left last, 1 to 255; 0: it never did, or that was forgotten. Of one that is here
-/// how often pages had been taken out when it came, likewise.
+/// how often pages had been taken out when it came or was put back, likewise.
 const LEFT_SHIFT: u32 = 40;
 const LEFT: u64 = 0xff << LEFT_SHIFT;
 /// Rounds for which it is still spared, since it was wanted soon after it left.
@@ -176,6 +176,13 @@ impl Entry {
             let heat = if is_soon { HEAT_OF_A_RETURN } else { 0 };
             Some(word & !(LEFT | HEAT) | stamp(times) << LEFT_SHIFT | heat << HEAT_SHIFT)
         });
+    }
+
+    /// It is put back: as one that comes, but for what was known of it.
+    pub fn note_stay(&self, clock: u64) {
+        let came = stamp(clock / TAKING) << LEFT_SHIFT;
+        let _ =
+            self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(word & !LEFT | came));
     }
 
     /// Ends our claim. Returns whether someone waits.

@@ -236,6 +236,8 @@ impl<C: Board + Frames> Region<C> {
             match event {
                 Event::Leave => entry.note_departure(control.clock.load(Ordering::Relaxed) % TAKING),
                 Event::Install => self.note_arrival(entry),
+                // Or it would be sent again and again in one round.
+                Event::Stay => entry.note_stay(control.clock.load(Ordering::Relaxed)),
                 _ => {}
             }
             if entry.settle(event, page) {
