@@ -253,8 +253,11 @@ impl Session {
         let (with_sums, limit) = (self.with_sums, self.shared.limits.frame_body);
         let taken = if self.packs && header.flags & FLAG_PACKED != 0 {
             packs::with(|packs| match packs.unpack(body, with_sums, limit) {
-                Err(ProtocolError::Corrupt { .. }) => PageBody::front(body, with_sums)
-                    .map(|front| self.staging.add_unreadable(header.region, &front)),
+                Err(ProtocolError::Corrupt { .. }) => {
+                    let front = named(PageBody::front(body, with_sums)?)?;
+                    self.staging.add_unreadable(header.region, &front);
+                    Ok(())
+                }
                 unpacked => self.take_in(header, unpacked?),
             })
         } else {
@@ -270,10 +273,7 @@ impl Session {
     }
 
     fn take_in(&mut self, header: &Header, body: &[u8]) -> Result<(), ProtocolError> {
-        let body = PageBody::parse(body, self.with_sums)?;
-        if body.commit == CommitId(0) {
-            return Err(ProtocolError::Malformed { what: "Stage: commit 0" });
-        }
+        let body = named(PageBody::parse(body, self.with_sums)?)?;
         self.staging.add(header.region, &body, self.shared.region_pages_max(), &self.shared.memory);
         Ok(())
     }
@@ -452,6 +452,15 @@ impl Session {
             left = left.saturating_sub(scratch.len());
         }
         Ok(Then::Ends)
+    }
+}
+
+/// The body of a `Stage`, if it names a commit.
+fn named(body: PageBody<'_>) -> Result<PageBody<'_>, ProtocolError> {
+    if body.commit == CommitId(0) {
+        Err(ProtocolError::Malformed { what: "Stage: commit 0" })
+    } else {
+        Ok(body)
     }
 }
 

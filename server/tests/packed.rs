@@ -144,7 +144,11 @@ fn a_block_that_is_broken_or_of_other_pages_fails_its_commit_and_is_sent_again()
         stage_packed(&mut client, region, &front, &block);
         client.finish(region, &commit_body(1, 20, 1)).expect("sent again");
     }
-    // A front that says nothing is the client's fault.
+    // A front that says nothing, or names no commit, is the client's fault.
+    let mut client = packing(address);
+    let region = client.open("another").region;
+    let header = stage_packed(&mut client, region, &body(0, &pages).0, &[]);
+    assert_eq!(code(client.answer(header)), ErrorCode::Malformed);
     let mut client = packing(address);
     let region = client.open("other").region;
     let header = stage_packed(&mut client, region, &front[..15], &[]);

@@ -12,6 +12,7 @@ use netmem_protocol::PAGE_SIZE;
 
 use super::{Handle, Runtime, closing, handle};
 use crate::log;
+use crate::pager::entry::SPARED_MOST;
 use crate::pager::table::WINDOW_PAGES;
 use crate::stats;
 use crate::sys::clock::{monotonic_ns, thread_time};
@@ -27,6 +28,10 @@ const SEND_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_se
 const POLL: Duration = Duration::from_micros(300);
 /// What is taken out beyond what is wanted, as a part of the budget.
 const SPARE_PART: u64 = 32;
+/// Of what is dirty so many pages are taken out at the least, or this part of the budget: to send few costs as much as to send many, and
+/// whoever needs room waits meanwhile.
+const DIRTY_PAGES: u64 = 32;
+const DIRTY_PART: u64 = 8;
 /// After a round without a page to take out, the next one comes so many times later as it took of a processor.
 const REST: u32 = 20;
 /// And at the latest then.
@@ -135,7 +140,13 @@ impl Maker {
                     return Round::Done;
                 }
                 let want = over.div_ceil(PAGE_SIZE as u64);
-                let want = if turn == 0 { want.div_ceil(regions) } else { want };
+                let want = match (turn, which) {
+                    (0, _) => want.div_ceil(regions),
+                    (_, Which::Dirty) => {
+                        want.max((budget.limit() / DIRTY_PART / PAGE_SIZE as u64).min(DIRTY_PAGES))
+                    }
+                    _ => want,
+                };
                 if self.take_from(handle, want, which) > 0 {
                     round = Round::Done;
                 }
@@ -178,7 +189,9 @@ impl Maker {
             closed
         };
         let region = &handle.region;
-        let left = region.take_out_round(want, &mut |window, most| {
+        // What is clean has two turns, and goes with the others at last.
+        let times = if which == Which::Clean { 2 } else { SPARED_MOST + 1 };
+        let left = region.take_out_round(want, times, &mut |window, most| {
             let pages = window..(window / WINDOW_PAGES + 1) * WINDOW_PAGES;
             if which != Which::Dirty {
                 return region.evict(pages, most, which == Which::Suspected, &close).map(Some);

@@ -58,7 +58,7 @@ fn with_state(word: u64, state: State) -> u64 {
 const ROUNDS_SOON: u64 = 1;
 /// For so many rounds more it is spared then.
 const HEAT_OF_A_RETURN: u64 = 3;
-/// How often the hand passes a page over at the most.
+/// How often the hand passes over a page that may leave, at the most.
 pub const SPARED_MOST: u64 = 1 + HEAT_OF_A_RETURN;
 
 /// A count as it is kept in an entry: 1 to 255.

@@ -8,7 +8,6 @@ use core::sync::atomic::Ordering;
 
 use netmem_protocol::{PAGE_SIZE, PageIndex};
 
-use super::entry::SPARED_MOST;
 use super::page::Event;
 use super::region::{PagerError, Region, runs_of};
 use super::table::{
@@ -137,9 +136,8 @@ impl<C: Board + Frames> Leaving<'_, C> {
 pub type Evict<'a> = dyn FnMut(u64, u64) -> Result<Option<u64>, PagerError> + 'a;
 
 impl<C: Board + Frames> Region<C> {
-    /// Goes around the region's pages from where the last one stopped, until so many left, and at the most often enough for who is spared as
-    /// often as one can be. How many left.
-    pub fn take_out_round(&self, want: u64, evict: &mut Evict<'_>) -> u64 {
+    /// Goes around the region's pages from where the last one stopped, until so many left, and so often at the most. How many left.
+    pub fn take_out_round(&self, want: u64, times: u64, evict: &mut Evict<'_>) -> u64 {
         let mut windows = Vec::new();
         self.each_resident_window(0..u64::MAX, |window| windows.push(window));
         let control = self.cache.control();
@@ -147,8 +145,7 @@ impl<C: Board + Frames> Region<C> {
         let start = windows.partition_point(|window| *window + WINDOW_PAGES <= hand);
         let mut left = 0;
         let mut last = hand;
-        let rounds = (0..=SPARED_MOST).flat_map(|_| &windows);
-        for window in windows[start..].iter().chain(rounds) {
+        for window in windows[start..].iter().chain((0..times).flat_map(|_| &windows)) {
             if left >= want {
                 break;
             }

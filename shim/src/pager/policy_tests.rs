@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use netmem_protocol::PAGE_SIZE;
 
 use super::Region;
+use super::entry::SPARED_MOST;
 use super::fake::{FakeCache, FakeFiles};
 use super::table::{Frames, WINDOW_PAGES};
 use crate::remote::fake::FakeSource;
@@ -82,10 +83,11 @@ fn hits(touches: &[u64], room: u64) -> usize {
             continue;
         }
         if here >= room {
-            here -= region.take_out_round((room / SPARE_PART).max(1), &mut |window, most| {
-                let pages = window..(window / WINDOW_PAGES + 1) * WINDOW_PAGES;
-                region.evict(pages, most, false, &|_, _| true).map(Some)
-            });
+            here -=
+                region.take_out_round((room / SPARE_PART).max(1), SPARED_MOST + 1, &mut |window, most| {
+                    let pages = window..(window / WINDOW_PAGES + 1) * WINDOW_PAGES;
+                    region.evict(pages, most, false, &|_, _| true).map(Some)
+                });
         }
         region.bring_in(&source, *page, *page + 1, false, Deadline::after(None)).unwrap();
         here += u64::from(!region.cache.is_hole(*page).unwrap());

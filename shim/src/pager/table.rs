@@ -157,7 +157,6 @@ impl Default for Control {
             bytes: AtomicU64::new(0),
             hand: AtomicU64::new(0),
             clock: AtomicU64::new(0),
-            unused: AtomicU64::new(0),
             leaving: AtomicU64::new(0),
             leaving_pages: AtomicU64::new(0),
             pending: AtomicU64::new(0),
@@ -230,8 +229,6 @@ pub struct Control {
     pub hand: AtomicU64,
     /// How often that has come round, and by [`TAKING`] how often pages were taken out, some or many.
     pub clock: AtomicU64,
-    /// Always 0.
-    pub unused: AtomicU64,
     /// 0, or who asks the others to close pages that are about to leave ([`hold_word`]).
     pub leaving: AtomicU64,
     /// Those pages, as in [`Slot::uses`].
