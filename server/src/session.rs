@@ -130,10 +130,10 @@ impl Session {
                 Ok(read) => self.received(read),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     // The rest of a frame is on its way: who has a thread to himself may keep it a little longer.
-                    let soon = turn.is_alone()
+                    if turn.is_alone()
                         && self.is_within_a_frame(reader)
-                        && self.socket.readable_within(REST_OF_A_FRAME_MS.into());
-                    if soon {
+                        && self.socket.readable_within(REST_OF_A_FRAME_MS.into())
+                    {
                         continue;
                     }
                     return Ok(Then::Waits);

@@ -16,8 +16,7 @@ use crate::skip::skip;
 
 /// What is resident and never leaves, whatever the budget: stacks, the variables of libraries, what the library itself needs.
 pub const FLOOR: u64 = 8 << 20;
-/// What a program fills beyond its budget before the first page leaves, where the keeper waits for a CPU and for its first connection: nobody
-/// slows it down until then (DESIGN.md, Open).
+/// What a program fills beyond its budget where the keeper waits for a CPU: nobody slows it down until then (DESIGN.md, Open).
 const BEGINNING: u64 = 64 << 20;
 
 /// A machine on which memory may leave.

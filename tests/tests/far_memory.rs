@@ -21,12 +21,13 @@ const MIB: u64 = 1 << 20;
 /// On a loaded machine with two processors.
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn stress(seconds: u64) {
+fn stress(seconds: u64, compress: &str) {
     let Some(far) = Far::new() else { return };
     let seed = seeded().below(u64::from(u32::MAX));
     let program = compile("tests/far/stress.c", &[]);
     // Of two processes, and of the children that they fork.
     let run = far.run(12 * MIB, program).args([seed.to_string(), seconds.to_string()]);
+    let run = run.env("NETMEM_COMPRESS", compress);
     let output = run.limit(Duration::from_secs(seconds * 2 + 60)).output();
     print!("{}", output.stdout);
     assert_eq!((output.code(), output.stderr.as_str()), (0, ""), "seed {seed}: {output}");
@@ -35,13 +36,14 @@ fn stress(seconds: u64) {
 
 #[test]
 fn two_processes_of_eight_threads_find_every_byte_whatever_they_do_to_their_memory() {
-    stress(20);
+    stress(20, "auto");
 }
 
 #[test]
 #[ignore = "long: make test-long"]
 fn two_processes_of_eight_threads_find_every_byte_for_an_hour() {
-    stress(3600);
+    // Nothing is compressed for a server on this machine, unless one asks.
+    stress(3600, "on");
 }
 
 /// A program that fills so many MiB, goes over them, and checks them all; its last argument is where it stops for a line.

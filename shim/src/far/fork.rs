@@ -16,7 +16,7 @@ use netmem_protocol::RegionId;
 
 use super::areas::{self, Area};
 use super::table::{Kept, Place, Table};
-use super::{FAR, Far, STARTED, Settings, far_if_started, still};
+use super::{FAR, Far, SERVED, STARTED, Settings, State, far_if_started, still};
 use crate::log;
 use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::errno::Errno;
@@ -171,7 +171,7 @@ pub(super) fn begin(far: &'static Far) {
         IS_OPEN.store(true, Ordering::SeqCst);
         state.table.is_empty()
     };
-    let region = if is_empty { far.remote.create_unnamed(0) } else { far.remote.clone_unnamed(far.region) };
+    let region = if is_empty { far.remote.create_unnamed(0) } else { far.remote.clone_unnamed(far.region()) };
     let region = region.map(|entry| entry.region).map_err(|error| {
         log::error!("far memory: a forked child can't have what is on the server: {error}");
         Errno(error.errno())
@@ -207,6 +207,15 @@ pub(super) fn begin(far: &'static Far) {
 pub(super) fn end(far: &Far) {
     let state = far.state.lock();
     IS_OPEN.store(false, Ordering::SeqCst);
+    keep_registered(&state);
+}
+
+/// Pages may be away from now on, and no fork is under way: nothing that is registered is copied to a child that a clone makes past us.
+pub(super) fn keep_all_from_children(far: &Far) {
+    keep_registered(&far.state.lock());
+}
+
+fn keep_registered(state: &State) {
     for (start, end) in state.registered.iter() {
         let _ = mem::set_fork(start, end - start, false);
     }
@@ -252,6 +261,11 @@ impl Forking {
         // The threads that are made now are noted, too.
         drop(self.controls.take());
         FAR.store(core::ptr::null_mut(), Ordering::Release);
+        let served = SERVED.swap(core::ptr::null_mut(), Ordering::AcqRel);
+        if heir.is_none() {
+            // SAFETY: null, or a leaked box.
+            unsafe { served.as_ref() }.into_iter().for_each(Far::forget_after_fork);
+        }
         IS_OPEN.store(false, Ordering::Release);
         thread::forget_controls_after_fork();
         // SAFETY: the settings are set once, at the start, and never given up.
@@ -268,8 +282,7 @@ impl Forking {
 /// The child's far memory, and the mappings of which something is away.
 fn begin_again(settings: &Settings, heir: Heir) -> Result<(&'static Far, Vec<Area>), Errno> {
     // Its connections and its userfaultfd are the parent's.
-    heir.far.remote.forget_connections(super::random_client()?, Vec::new(), Vec::new());
-    heir.far.uffd.close_in_child();
+    heir.far.forget_after_fork();
     let region = heir.region?;
     let mapped = areas::anonymous()?;
     let area_of = |page: usize| {
@@ -287,7 +300,8 @@ fn begin_again(settings: &Settings, heir: Heir) -> Result<(&'static Far, Vec<Are
         }
     }
     let kept = table.kept();
-    let far = Far::begin_with(settings, heir.far.blocks, (table, Some(region)))?;
+    let far = Far::begin_with(settings, heir.far.blocks, table)?;
+    far.connect(Some(region))?;
     far.begins();
     if let Some(taken) = heir.taken {
         taken.store(1, Ordering::Release);
@@ -299,6 +313,14 @@ fn begin_again(settings: &Settings, heir: Heir) -> Result<(&'static Far, Vec<Are
 }
 
 impl Far {
+    /// In a child: its connections and its userfaultfd are the parent's.
+    fn forget_after_fork(&self) {
+        if let Ok(client) = super::random_client() {
+            self.remote.forget_connections(client, Vec::new(), Vec::new());
+        }
+        self.uffd.close_in_child();
+    }
+
     /// Everybody in the waiting room goes back into the program's memory, unless there is no memory for that. The keeper stands still.
     fn nobody_waits(&self) -> bool {
         let since = Instant::now();

@@ -13,7 +13,7 @@ use super::areas::{self, Area, Resident};
 use super::family::Family;
 use super::fork::{self, is_control};
 use super::table::{Entry, Place, WINDOW_PAGES};
-use super::{Far, KICK, Settings, State, counters, still};
+use super::{Far, KICK, Settings, State, counters, is_started, still};
 use crate::config::WhenFull;
 use crate::log;
 use crate::stats;
@@ -132,7 +132,7 @@ impl Keeper {
     /// Does what the number asks for, and says when to look again.
     fn look(
         &mut self,
-        pages: usize,
+        mut pages: usize,
         again: impl Fn() -> usize,
         data: impl Fn() -> usize,
     ) -> Result<Duration, Errno> {
@@ -148,11 +148,15 @@ impl Keeper {
             let longest = if self.family.has_others() { PAUSE_IN_COMPANY } else { PAUSE_MAX };
             return Ok(pause.clamp(PAUSE_MIN, longest));
         }
-        let (far, mut pages) = match self.far {
-            Some(far) => (far, pages),
-            // The program went on while the server was asked.
-            None => (*self.far.insert(Far::begin(&self.settings, self.marks.room)?), again()),
+        let far = match self.far {
+            Some(far) => far,
+            None => self.far.insert(Far::begin(&self.settings, self.marks.room)?),
         };
+        if !far.is_connected() {
+            self.connect(far, pages)?;
+            // The program went on while the server was asked.
+            pages = again();
+        }
         far.look_at_lent();
         if pages >= self.marks.low {
             self.register_all(far);
@@ -171,6 +175,18 @@ impl Keeper {
         }
         far.allow(self.marks.high as i64 - pages as i64);
         Ok(PAUSE_MIN)
+    }
+
+    /// A8. Looks for the server, and slows down first touches meanwhile, but not for long. Without one the program goes on as it likes.
+    fn connect(&mut self, far: &'static Far, pages: usize) -> Result<(), Errno> {
+        far.allow(self.marks.high as i64 - pages as i64);
+        self.register_all(far);
+        far.connect(None).inspect_err(|_| far.allow(i64::MAX / 2))?;
+        // A fork that has begun without it ends without it.
+        let _no_fork = fork::FORKS.lock();
+        far.begins();
+        fork::keep_all_from_children(far);
+        Ok(())
     }
 
     /// For as long as a fork takes.
@@ -319,7 +335,7 @@ impl Far {
         if self.uffd.is_changing() || self.uffd.register(start, end - start, MODE_MISSING).is_err() {
             return false;
         }
-        if !fork::is_under_way() {
+        if is_started() && !fork::is_under_way() {
             let _ = mem::set_fork(start, end - start, false);
         }
         state.registered.add(start, end);

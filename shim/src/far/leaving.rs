@@ -172,9 +172,9 @@ impl Far {
         let commit =
             Commit { commit: CommitId(0), staged_pages: 0, base, strict: false, cut: None, size: None };
         let committed = self.remote.commit(&mut |sink| {
-            stage(sink, self.region, sent, page_in)?;
-            stage_zeros(sink, self.region, emptied)?;
-            Ok(vec![(self.region, commit.clone())])
+            stage(sink, self.region(), sent, page_in)?;
+            stage_zeros(sink, self.region(), emptied)?;
+            Ok(vec![(self.region(), commit.clone())])
         });
         match committed {
             Ok(done) => {
@@ -193,7 +193,7 @@ impl Far {
                     self.full.say(&failure.error);
                 }
                 // It may have happened all the same: then what comes next has to begin there. What it sent counts as unknown (A7).
-                if let Ok(entry) = self.remote.open_id(self.region) {
+                if let Ok(entry) = self.remote.open_id(self.region()) {
                     self.epoch.store(entry.epoch.0, Ordering::Relaxed);
                 }
                 Err(())

@@ -21,6 +21,8 @@ mod table;
 
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use netmem_protocol::{CacheId, ClientId, RegionId};
 
@@ -42,6 +44,10 @@ use going::Going;
 use room::{BLOCK_PAGES, Room};
 use table::Table;
 
+/// Waits for room in vain, 20 ms each, after which new memory comes as fast as if there were some.
+const VAIN_MAX: u32 = 50;
+/// How long new memory waits for the first answer of a server.
+const PATIENCE_AT_FIRST: Duration = Duration::from_secs(1);
 /// Pages beyond the budget and a twentieth of it that new memory may take while the server is full.
 const SLACK_PAGES: i64 = 1024;
 
@@ -96,7 +102,9 @@ pub struct Far {
     /// Where pages are, in truth.
     pagemap: Pagemap,
     remote: Remote,
-    region: RegionId,
+    /// Known once the server has made it.
+    region: OnceLock<RegionId>,
+    begun: Instant,
     /// Blocks in the waiting room.
     blocks: usize,
     /// Lock order: a leaf. Held by whoever moves or installs pages, while he does, and while messages are read (A2).
@@ -111,6 +119,8 @@ pub struct Far {
     full: Full,
     /// Changes when the keeper has made room.
     made_room: AtomicU32,
+    /// How often in a row pages came in although it was waited for room.
+    vain: AtomicU32,
     /// Of a forked child: mappings that it got from its parent and that are registered.
     inherited: AtomicUsize,
 }
@@ -123,6 +133,9 @@ struct State {
     going: Going,
 }
 
+/// Far memory whose monitor serves touches. Null, or as [`FAR`] will be.
+static SERVED: AtomicPtr<Far> = AtomicPtr::new(core::ptr::null_mut());
+/// The same once pages may be away.
 static FAR: AtomicPtr<Far> = AtomicPtr::new(core::ptr::null_mut());
 /// What [`start`] was given; null before.
 static STARTED: AtomicPtr<Settings> = AtomicPtr::new(core::ptr::null_mut());
@@ -171,11 +184,14 @@ pub fn is_started() -> bool {
 /// Before mremap(2) of a range. The kernel moves no range of which a part is registered, and its first mapping alone if that is not. So all
 /// of it is; the keeper will find it so. Without the state's lock: the thread's stack may have to grow.
 pub fn before_move(at: usize, length: usize) {
-    let Some(far) = far_if_started() else { return };
+    // SAFETY: null, or a leaked box.
+    let Some(far) = (unsafe { SERVED.load(Ordering::Acquire).as_ref() }) else { return };
     let end = at.saturating_add(length).next_multiple_of(PAGE);
     if at.is_multiple_of(PAGE) && at < end && far.uffd.covers(at, end - at) == Some(false) {
         let _ = far.uffd.register(at, end - at, MODE_MISSING);
-        fork::keep_from_children(at, end);
+        if is_started() {
+            fork::keep_from_children(at, end);
+        }
     }
 }
 
@@ -203,39 +219,22 @@ pub fn told() -> Vec<(&'static str, u64)> {
 }
 
 impl Far {
-    /// Takes a userfaultfd, a region and a waiting room of so many pages, and starts the monitor.
+    /// Takes a userfaultfd and a waiting room of so many pages, and starts the monitor. The server is not asked yet.
     fn begin(settings: &Settings, room_pages: usize) -> Result<&'static Far, Errno> {
         let blocks = room_pages.div_ceil(BLOCK_PAGES).max(2);
-        let far = Self::begin_with(settings, blocks, (Table::default(), None))?;
-        // A fork that has begun without it ends without it.
-        let _no_fork = fork::FORKS.lock();
-        far.begins();
+        let far = Self::begin_with(settings, blocks, Table::default())?;
+        SERVED.store(core::ptr::from_ref(far).cast_mut(), Ordering::Release);
         Ok(far)
     }
 
-    /// The same with what a parent left: its table, and a copy of its region.
-    fn begin_with(
-        settings: &Settings,
-        blocks: usize,
-        (table, region): (Table, Option<RegionId>),
-    ) -> Result<&'static Far, Errno> {
-        static WAS_TOLD: AtomicBool = AtomicBool::new(false);
-        let say = |why: &dyn core::fmt::Display| {
-            if !WAS_TOLD.swap(true, Ordering::Relaxed) {
-                log::error!("NETMEM_MEMORY_BYTES is not kept: {why}");
-            }
-        };
+    /// The same with the table that a parent left.
+    fn begin_with(settings: &Settings, blocks: usize, table: Table) -> Result<&'static Far, Errno> {
         let uffd = Uffd::open_for_memory().inspect_err(|errno| {
-            say(&format_args!(
+            say_once(&format_args!(
                 "it wants a userfaultfd with kernel faults and Linux 6.8 ({errno}); see netmem doctor"
             ));
         })?;
         let remote = Remote::new(settings.remote.clone(), random_client()?, CacheId(random_client()?.0));
-        let entry = region.map_or_else(|| remote.create_unnamed(0), |region| remote.open_id(region));
-        let entry = entry.map_err(|error| {
-            say(&error);
-            Errno(error.errno())
-        })?;
         let room_bytes = blocks * BLOCK_PAGES * PAGE;
         let at = mem::reserve(room_bytes)?;
         mem::no_huge_pages(at, room_bytes);
@@ -249,24 +248,55 @@ impl Far {
             uffd,
             pagemap: Pagemap::open(None)?,
             remote,
-            region: entry.region,
+            region: OnceLock::new(),
+            begun: Instant::now(),
             blocks,
             state: QuietMutex::new(state),
             lent: QuietMutex::new(Vec::new()),
-            epoch: AtomicU64::new(entry.epoch.0),
+            epoch: AtomicU64::new(0),
             allowance: AtomicI64::new(0),
             full: Full::default(),
             made_room: AtomicU32::new(0),
+            vain: AtomicU32::new(0),
             inherited: AtomicUsize::new(0),
         }));
         monitor::start(far)?;
-        log::info!("far memory: pages beyond {} bytes go to {}", settings.memory_bytes, far.remote.server());
         Ok(far)
+    }
+
+    /// Has the server make a region, or opens the one that a parent had it clone.
+    fn connect(&self, region: Option<RegionId>) -> Result<(), Errno> {
+        let entry =
+            region.map_or_else(|| self.remote.create_unnamed(0), |region| self.remote.open_id(region));
+        let entry = entry.map_err(|error| {
+            say_once(&error);
+            Errno(error.errno())
+        })?;
+        self.epoch.store(entry.epoch.0, Ordering::Relaxed);
+        let _ = self.region.set(entry.region);
+        log::info!(
+            "far memory: pages beyond {} bytes go to {}",
+            self.settings.memory_bytes,
+            self.remote.server()
+        );
+        Ok(())
+    }
+
+    /// Whether the server has made the region.
+    fn is_connected(&self) -> bool {
+        self.region.get().is_some()
+    }
+
+    /// The region; before there is one, nothing is away that could be in it.
+    fn region(&self) -> RegionId {
+        self.region.get().copied().unwrap_or(RegionId(0))
     }
 
     /// From now on pages may be away.
     fn begins(&'static self) {
-        FAR.store(core::ptr::from_ref(self).cast_mut(), Ordering::Release);
+        let this = core::ptr::from_ref(self).cast_mut();
+        SERVED.store(this, Ordering::Release);
+        FAR.store(this, Ordering::Release);
     }
 
     /// Moves pages, all of them to places that are empty. The kernel can say less than it did: where a try that it repeats had to wait for
@@ -293,15 +323,27 @@ impl Far {
     /// Pages are about to come in. Waits for the keeper if the budget is spent, but not for ever: he may wait for the server.
     fn spend(&self, pages: usize) {
         const PATIENCE: Duration = Duration::from_millis(5);
-        for _ in 0..4 {
+        let mut tries = 0;
+        while tries < 4 {
             let seen = self.made_room.load(Ordering::Acquire);
-            if self.allowance.load(Ordering::Relaxed) > 0 {
+            let asks = !self.is_connected();
+            if self.allowance.load(Ordering::Relaxed) > 0
+                || (asks && self.begun.elapsed() > PATIENCE_AT_FIRST)
+            {
                 break;
             }
             kick();
             futex::wait(&self.made_room, seen, Some(PATIENCE));
+            // Nothing can leave before the server has answered for the first time: that counts as no try.
+            tries += u32::from(!asks);
         }
+        self.vain.store(if tries < 4 { 0 } else { self.vain.load(Ordering::Relaxed) + 1 }, Ordering::Relaxed);
         self.allowance.fetch_sub(pages as i64, Ordering::Relaxed);
+    }
+
+    /// Whether new memory may come in more than a page at a time: there is room, or long was none, and so will not be.
+    fn is_generous(&self) -> bool {
+        self.allowance.load(Ordering::Relaxed) > 0 || self.vain.load(Ordering::Relaxed) > VAIN_MAX
     }
 
     /// The same of memory that is new. False: neither the budget nor the server has room for it (F1).
@@ -320,6 +362,14 @@ impl Far {
         }
         self.spend(pages);
         true
+    }
+}
+
+/// Says why the budget is not kept, the first time.
+fn say_once(why: &dyn core::fmt::Display) {
+    static WAS_TOLD: AtomicBool = AtomicBool::new(false);
+    if !WAS_TOLD.swap(true, Ordering::Relaxed) {
+        log::error!("NETMEM_MEMORY_BYTES is not kept: {why}");
     }
 }
 

@@ -284,7 +284,7 @@ impl Monitor {
     /// A first touch. Whoever goes through new memory gets more at once each time.
     fn show_zeros(&mut self, touch: Touch) {
         let Touch { page, store, .. } = touch;
-        let goes_on = self.fresh.0 == page && !self.far.full.is();
+        let goes_on = self.fresh.0 == page && !self.far.full.is() && self.far.is_generous();
         let count = if goes_on { (self.fresh.1 * 2).min(ZERO_PAGES_MAX) } else { 1 };
         if !self.far.spend_on_new(if store { count } else { 0 }) {
             log::error!(
@@ -372,7 +372,7 @@ impl Monitor {
             }
         }
         let mut came = 0;
-        let result = far.remote.fetch(far.region, Epoch(0), &runs, &mut |span, _| {
+        let result = far.remote.fetch(far.region(), Epoch(0), &runs, &mut |span, _| {
             let count = span.run.count as usize;
             self.install(&wanted[came..came + count], span);
             came += count;
