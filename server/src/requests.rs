@@ -108,6 +108,11 @@ pub fn malformed(error: &ProtocolError) -> Refusal {
     Refusal::new(ErrorCode::Malformed, format!("{error}; this is a fault in the client"))
 }
 
+/// The refusal of a frame that is larger than one may be.
+pub fn too_long(error: &ProtocolError) -> Refusal {
+    Refusal::new(ErrorCode::Malformed, format!("{error} (--max-frame); send smaller frames"))
+}
+
 /// What a served request gives: the region and epoch for the header, and the body.
 struct Reply<'a> {
     header: &'a Header,

@@ -19,7 +19,7 @@ use crate::greeting::greet;
 use crate::packs;
 use crate::refusal::{Answer, Refusal};
 use crate::region::Who;
-use crate::requests::{Asker, Next, SHORT_STAGE_BYTES, Shared, malformed, may_take_long, refuse};
+use crate::requests::{Asker, Next, SHORT_STAGE_BYTES, Shared, malformed, may_take_long, refuse, too_long};
 use crate::shards::Turn;
 use crate::shutdown::Place;
 use crate::slab::PageRef;
@@ -494,8 +494,4 @@ fn read_some(socket: &Socket, bytes: &mut [u8], deadline: Instant) -> io::Result
     }
     socket.set_read_timeout(Some(left))?;
     socket.read(bytes, true)
-}
-
-fn too_long(error: &ProtocolError) -> Refusal {
-    Refusal::new(ErrorCode::Malformed, format!("{error} (--max-frame); send smaller frames"))
 }
