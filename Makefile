@@ -59,7 +59,7 @@ demo: all
 test: build test-install
 	@.ci/test $(BIN)
 
-## make test-long    the same, and those that take minutes
+## make test-long    the same, and those that take minutes, or an hour
 test-long: build test-install
 	@.ci/test $(BIN) --long
 
