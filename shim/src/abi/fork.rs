@@ -155,7 +155,7 @@ pub fn cloned(
     argument: *mut c_void,
     make: impl FnOnce(extern "C" fn(*mut c_void) -> c_int, *mut c_void) -> c_int,
 ) -> c_int {
-    let nothing_to_do = runtime_if_started().is_none() && !crate::far::is_started();
+    let nothing_to_do = runtime_if_started().is_none() && !crate::far::has_begun();
     if flags & libc::CLONE_VM != 0 || nothing_to_do || process::in_shared_memory_child() {
         return make(function, argument);
     }

@@ -7,7 +7,7 @@
 //! each page is written down. The child begins with that, before anything of the program runs in it. The monitor goes on meanwhile: what
 //! libc does around a fork may touch pages that are away.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -16,13 +16,12 @@ use netmem_protocol::RegionId;
 
 use super::areas::{self, Area};
 use super::table::{Kept, Place, Table};
-use super::{FAR, Far, SERVED, STARTED, Settings, State, far_if_started, still};
+use super::{BEGUN, FAR, Far, STARTED, Settings, far_if_started, journal, still};
 use crate::log;
 use crate::sync::{QuietGuard, QuietMutex};
 use crate::sys::errno::Errno;
 use crate::sys::mem::{self, PAGE};
 use crate::sys::signal::SignalMask;
-use crate::sys::uffd::memory::Event;
 use crate::sys::{futex, shm, thread};
 
 /// How long a parent keeps a clone for a child that does not take it.
@@ -30,6 +29,9 @@ const CHILD_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long it is tried to bring everybody back from the waiting room.
 const BACK_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long it is waited for a moment in which nobody changes addresses, after a fork: the monitor may wait for us.
+const CHANGING_LIMIT: Duration = Duration::from_millis(100);
 
 /// What a fork needs of far memory, from before it until after it.
 pub struct Forking {
@@ -53,18 +55,11 @@ pub(super) struct Lent {
     since: Instant,
 }
 
-/// Messages that a fork can wait through.
-const JOURNAL_MAX: usize = 4096;
 /// Bytes of a thread's control block that libc looks at in a forked child: glibc's struct pthread.
 const CONTROL_BYTES: usize = 2304;
 /// Bytes before it that are touched by every thread: libc's own thread-locals.
 const LOCALS_BYTES: usize = 2048;
 
-/// What the program did to its addresses after a fork wrote down what is known of each page. The child has as much of it as had happened
-/// when it was made: memory is copied with the stores of each thread up to one of them.
-static JOURNAL: [[AtomicUsize; 4]; JOURNAL_MAX] = [const { [const { AtomicUsize::new(0) }; 4] }; JOURNAL_MAX];
-static JOURNALED: AtomicUsize = AtomicUsize::new(0);
-static IS_OPEN: AtomicBool = AtomicBool::new(false);
 /// Threads that are in [`keep_from_children`].
 static SETTING: AtomicU32 = AtomicU32::new(0);
 /// Held by the thread that forks. Lock order: before everything of far memory.
@@ -107,42 +102,6 @@ pub(super) fn is_control(page: usize) -> bool {
     CONTROLS.try_lock().is_none_or(|controls| controls.range(near).next_back().is_some())
 }
 
-/// Whether memory is to be copied to a child that is being made; with the state locked.
-pub(super) fn is_under_way() -> bool {
-    IS_OPEN.load(Ordering::Acquire)
-}
-
-/// With the state locked.
-pub(super) fn record(event: Event) {
-    if !IS_OPEN.load(Ordering::Acquire) {
-        return;
-    }
-    let count = JOURNALED.load(Ordering::Relaxed);
-    let words = match event {
-        Event::Fault { .. } => return,
-        Event::Removed { start, end } | Event::Unmapped { start, end } => [1, start, end, 0],
-        Event::Moved { from, to, length } => [2, from, to, length],
-    };
-    if let Some(place) = JOURNAL.get(count) {
-        place.iter().zip(words).for_each(|(place, word)| place.store(word, Ordering::Relaxed));
-    }
-    JOURNALED.store(count + 1, Ordering::Release);
-}
-
-/// In the child: what had happened. An error if it was too much.
-fn journal() -> Result<impl Iterator<Item = Event>, Errno> {
-    let count = JOURNALED.load(Ordering::Acquire);
-    let entries = JOURNAL.get(..count).ok_or(Errno(libc::EAGAIN))?;
-    Ok(entries.iter().map(|words| {
-        let [kind, a, b, c] = words.each_ref().map(|word| word.load(Ordering::Relaxed));
-        if kind == 1 {
-            Event::Unmapped { start: a, end: b }
-        } else {
-            Event::Moved { from: a, to: b, length: c }
-        }
-    }))
-}
-
 /// What libc touches in the child before its threads are there comes in now, and stays, since the keeper stands still: the control blocks
 /// of all threads.
 fn bring_controls() {
@@ -168,7 +127,7 @@ pub(super) fn begin(far: &'static Far) {
     let all_are_back = far.nobody_waits();
     let is_empty = {
         let state = far.state.lock();
-        IS_OPEN.store(true, Ordering::SeqCst);
+        journal::open();
         state.table.is_empty()
     };
     let region = if is_empty { far.remote.create_unnamed(0) } else { far.remote.clone_unnamed(far.region()) };
@@ -196,7 +155,7 @@ pub(super) fn begin(far: &'static Far) {
     // The clone has all of it: nothing is sent meanwhile.
     let kept = {
         let state = far.state.lock();
-        JOURNALED.store(0, Ordering::Relaxed);
+        journal::begin();
         state.table.kept()
     };
     let region = if all_are_back { region } else { Err(Errno(libc::ENOMEM)) };
@@ -205,17 +164,17 @@ pub(super) fn begin(far: &'static Far) {
 
 /// The keeper's part after it, in the parent.
 pub(super) fn end(far: &Far) {
-    let state = far.state.lock();
-    IS_OPEN.store(false, Ordering::SeqCst);
-    keep_registered(&state);
-}
-
-/// Pages may be away from now on, and no fork is under way: nothing that is registered is copied to a child that a clone makes past us.
-pub(super) fn keep_all_from_children(far: &Far) {
-    keep_registered(&far.state.lock());
-}
-
-fn keep_registered(state: &State) {
+    let since = Instant::now();
+    let state = loop {
+        let state = far.state.lock();
+        // What has just changed could be another mapping by now, which children would lack.
+        if !far.uffd.is_changing() || since.elapsed() > CHANGING_LIMIT {
+            break state;
+        }
+        drop(state);
+        futex::pause(Duration::from_micros(20));
+    };
+    journal::close();
     for (start, end) in state.registered.iter() {
         let _ = mem::set_fork(start, end - start, false);
     }
@@ -226,7 +185,7 @@ pub(super) fn keep_from_children(start: usize, end: usize) {
     // A handler may fork, which waits for who is here.
     let _quiet = SignalMask::block_all();
     SETTING.fetch_add(1, Ordering::SeqCst);
-    if !IS_OPEN.load(Ordering::SeqCst) {
+    if !journal::is_open() {
         let _ = mem::set_fork(start, end - start, false);
     }
     SETTING.fetch_sub(1, Ordering::SeqCst);
@@ -261,12 +220,12 @@ impl Forking {
         // The threads that are made now are noted, too.
         drop(self.controls.take());
         FAR.store(core::ptr::null_mut(), Ordering::Release);
-        let served = SERVED.swap(core::ptr::null_mut(), Ordering::AcqRel);
+        let begun = BEGUN.swap(core::ptr::null_mut(), Ordering::AcqRel);
         if heir.is_none() {
             // SAFETY: null, or a leaked box.
-            unsafe { served.as_ref() }.into_iter().for_each(Far::forget_after_fork);
+            unsafe { begun.as_ref() }.into_iter().for_each(Far::forget_after_fork);
         }
-        IS_OPEN.store(false, Ordering::Release);
+        journal::close();
         thread::forget_controls_after_fork();
         // SAFETY: the settings are set once, at the start, and never given up.
         let Some(settings) = (unsafe { STARTED.load(Ordering::Acquire).as_ref() }) else { return Ok(()) };
@@ -291,7 +250,7 @@ fn begin_again(settings: &Settings, heir: Heir) -> Result<(&'static Far, Vec<Are
         mapped.get(index).copied().filter(|area| area.start <= at)
     };
     let mut table = Table::of_kept(&heir.kept);
-    for event in journal()? {
+    for event in journal::events(&mapped)? {
         table.follow(event, |_, _| {});
     }
     for Kept { page, .. } in table.kept() {

@@ -29,7 +29,7 @@ pub(super) struct Full {
     said: AtomicU64,
 }
 
-fn has_passed(since: u64, time: Duration) -> bool {
+pub(super) fn has_passed(since: u64, time: Duration) -> bool {
     monotonic_ns().saturating_sub(since) >= time.as_nanos() as u64
 }
 

@@ -9,11 +9,11 @@
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
-use super::areas::{self, Area, Resident};
+use super::areas::{self, Area, Ranges, Resident};
 use super::family::Family;
 use super::fork::{self, is_control};
 use super::table::{Entry, Place, WINDOW_PAGES};
-use super::{Far, KICK, Settings, State, counters, is_started, still};
+use super::{Far, KICK, MISSED, Settings, State, counters, is_started, journal, still};
 use crate::config::WhenFull;
 use crate::log;
 use crate::stats;
@@ -102,7 +102,11 @@ pub(super) fn run(settings: Settings, far: Option<&'static Far>, inherited: Opti
         let all = resident.pages();
         counters::RESIDENT_MAX.fetch_max(all as u64, Ordering::Relaxed);
         let pages = keeper.count(all);
-        let again = || resident.pages().saturating_sub(all - pages);
+        let again = || {
+            let now = resident.pages();
+            counters::RESIDENT_MAX.fetch_max(now as u64, Ordering::Relaxed);
+            now.saturating_sub(all - pages)
+        };
         let pause = match keeper.look(pages, again, || resident.data()) {
             Ok(pause) => pause,
             // It was said why.
@@ -152,7 +156,7 @@ impl Keeper {
             Some(far) => far,
             None => self.far.insert(Far::begin(&self.settings, self.marks.room)?),
         };
-        if !far.is_connected() {
+        if !is_started() {
             self.connect(far, pages)?;
             // The program went on while the server was asked.
             pages = again();
@@ -179,13 +183,30 @@ impl Keeper {
 
     /// A8. Looks for the server, and slows down first touches meanwhile, but not for long. Without one the program goes on as it likes.
     fn connect(&mut self, far: &'static Far, pages: usize) -> Result<(), Errno> {
+        // What the server says is nothing that would end the keeper.
+        let none = Errno(libc::EIO);
+        if MISSED.load(Ordering::Relaxed) {
+            far.connect(None).map_err(|_| none)?;
+        } else {
+            far.allow(self.marks.high as i64 - pages as i64);
+            far.serve_new();
+            self.register_all(far);
+            far.connect(None).map_err(|_| {
+                MISSED.store(true, Ordering::Relaxed);
+                far.let_go();
+                none
+            })?;
+        }
+        MISSED.store(false, Ordering::Relaxed);
+        {
+            // A fork that has begun without it ends without it.
+            let _no_fork = fork::FORKS.lock();
+            far.begins();
+        }
         far.allow(self.marks.high as i64 - pages as i64);
+        // What was registered is looked up again, and not copied any more to a child that a clone makes past us.
+        far.state.lock().registered = Ranges::default();
         self.register_all(far);
-        far.connect(None).inspect_err(|_| far.allow(i64::MAX / 2))?;
-        // A fork that has begun without it ends without it.
-        let _no_fork = fork::FORKS.lock();
-        far.begins();
-        fork::keep_all_from_children(far);
         Ok(())
     }
 
@@ -197,24 +218,10 @@ impl Keeper {
         );
     }
 
-    /// Looks again at what is mapped, and registers it, so that all touches of missing pages come to the monitor. What lies side by side is
-    /// registered in one step: a program may be about to move two mappings that have become one.
+    /// Looks again at what is mapped, and registers it, so that all touches of missing pages come to the monitor.
     fn register_all(&mut self, far: &Far) {
         self.find_areas();
-        let mut runs = self.areas.iter().map(|area| (area.start, area.end)).peekable();
-        while let Some((start, mut end)) = runs.next() {
-            while let Some(next) = runs.next_if(|next| next.0 == end) {
-                end = next.1;
-            }
-            for _ in 0..TRIES {
-                let mut state = far.state.lock();
-                if state.registered.covers(start, end) || far.register(&mut state, (start, end)) {
-                    break;
-                }
-                drop(state);
-                futex::pause(Duration::from_micros(20));
-            }
-        }
+        far.register_areas(&self.areas);
     }
 
     fn find_areas(&mut self) {
@@ -236,6 +243,7 @@ impl Keeper {
                 Ok(None) => break,
                 Ok(Some(sent)) => {
                     out += sent;
+                    far.vain.store(0, Ordering::Relaxed);
                     far.allowance.fetch_add(sent as i64, Ordering::Relaxed);
                     far.made_room.fetch_add(1, Ordering::Release);
                     futex::wake(&far.made_room, i32::MAX);
@@ -328,14 +336,48 @@ impl Far {
         }
     }
 
+    /// There is no server: touches of missing pages come to us no more, but where addresses have just changed.
+    fn let_go(&self) {
+        let mut state = self.state.lock();
+        self.serves.store(false, Ordering::Release);
+        self.allow(i64::MAX / 2);
+        let all: Vec<(usize, usize)> = state.registered.iter().collect();
+        for (start, end) in all {
+            if self.uffd.unregister(start, end - start).is_ok() {
+                state.registered.remove(start, end);
+            }
+        }
+    }
+
+    /// What lies side by side is registered in one step: a program may be about to move two mappings that have become one.
+    fn register_areas(&self, areas: &[Area]) {
+        let mut runs = areas.iter().map(|area| (area.start, area.end)).peekable();
+        while let Some((start, mut end)) = runs.next() {
+            while let Some(next) = runs.next_if(|next| next.0 == end) {
+                end = next.1;
+            }
+            for _ in 0..TRIES {
+                let mut state = self.state.lock();
+                if state.registered.covers(start, end) || self.register(&mut state, (start, end)) {
+                    break;
+                }
+                drop(state);
+                futex::pause(Duration::from_micros(20));
+            }
+        }
+    }
+
     /// Touches of missing pages come to us from now on; false if the kernel says no, or while a message about addresses is on its way: what is
     /// new where something was moved away must not have messages that overtake that one (A2). Not copied to a child that a clone makes past
     /// us: it would read zeros there. One that we know of gets it, and the parent's are set back afterwards.
     fn register(&self, state: &mut State, (start, end): (usize, usize)) -> bool {
-        if self.uffd.is_changing() || self.uffd.register(start, end - start, MODE_MISSING).is_err() {
+        if !self.serves.load(Ordering::Acquire)
+            || self.uffd.is_changing()
+            || self.uffd.register(start, end - start, MODE_MISSING).is_err()
+        {
             return false;
         }
-        if is_started() && !fork::is_under_way() {
+        if is_started() && !journal::is_open() {
             let _ = mem::set_fork(start, end - start, false);
         }
         state.registered.add(start, end);

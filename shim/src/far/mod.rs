@@ -11,6 +11,7 @@ mod family;
 pub mod fork;
 mod full;
 mod going;
+mod journal;
 mod keeper;
 mod leaving;
 mod monitor;
@@ -22,7 +23,6 @@ mod table;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::sync::OnceLock;
-use std::time::Instant;
 
 use netmem_protocol::{CacheId, ClientId, RegionId};
 
@@ -31,6 +31,7 @@ use crate::log;
 use crate::remote::{Remote, RemoteConfig};
 use crate::sync::QuietMutex;
 use crate::sys::apart;
+use crate::sys::clock::monotonic_ns;
 use crate::sys::errno::Errno;
 use crate::sys::futex;
 use crate::sys::limit;
@@ -39,15 +40,15 @@ use crate::sys::pagemap::Pagemap;
 use crate::sys::uffd::memory::Event;
 use crate::sys::uffd::{MODE_MISSING, Uffd};
 use areas::{Area, Ranges};
-use full::Full;
+use full::{Full, has_passed};
 use going::Going;
 use room::{BLOCK_PAGES, Room};
 use table::Table;
 
-/// Waits for room in vain, 20 ms each, after which new memory comes as fast as if there were some.
-const VAIN_MAX: u32 = 50;
-/// How long new memory waits for the first answer of a server.
-const PATIENCE_AT_FIRST: Duration = Duration::from_secs(1);
+/// How long new memory is slowed down while nothing leaves.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it waits for the first answer of a server, which has to write to its disk for that.
+const PATIENCE_AT_FIRST: Duration = Duration::from_secs(5);
 /// Pages beyond the budget and a twentieth of it that new memory may take while the server is full.
 const SLACK_PAGES: i64 = 1024;
 
@@ -104,7 +105,12 @@ pub struct Far {
     remote: Remote,
     /// Known once the server has made it.
     region: OnceLock<RegionId>,
-    begun: Instant,
+    /// When the server was asked first, on the monotonic clock, in nanoseconds.
+    asked: AtomicU64,
+    /// Whether what is new is registered: not before there is an answer, where there was none.
+    serves: AtomicBool,
+    /// Whose memory it is.
+    owner: rustix::process::Pid,
     /// Blocks in the waiting room.
     blocks: usize,
     /// Lock order: a leaf. Held by whoever moves or installs pages, while he does, and while messages are read (A2).
@@ -119,8 +125,8 @@ pub struct Far {
     full: Full,
     /// Changes when the keeper has made room.
     made_room: AtomicU32,
-    /// How often in a row pages came in although it was waited for room.
-    vain: AtomicU32,
+    /// Since when nothing has left although it was waited for, on the monotonic clock, in nanoseconds; 0: something has.
+    vain: AtomicU64,
     /// Of a forked child: mappings that it got from its parent and that are registered.
     inherited: AtomicUsize,
 }
@@ -133,10 +139,12 @@ struct State {
     going: Going,
 }
 
-/// Far memory whose monitor serves touches. Null, or as [`FAR`] will be.
-static SERVED: AtomicPtr<Far> = AtomicPtr::new(core::ptr::null_mut());
+/// Far memory that has a userfaultfd and a monitor. Null, or as [`FAR`] will be.
+static BEGUN: AtomicPtr<Far> = AtomicPtr::new(core::ptr::null_mut());
 /// The same once pages may be away.
 static FAR: AtomicPtr<Far> = AtomicPtr::new(core::ptr::null_mut());
+/// There was no server when it was looked for last, by this process or its parent: it is not waited for any more.
+static MISSED: AtomicBool = AtomicBool::new(false);
 /// What [`start`] was given; null before.
 static STARTED: AtomicPtr<Settings> = AtomicPtr::new(core::ptr::null_mut());
 /// Changes when the keeper should look.
@@ -181,11 +189,19 @@ pub fn is_started() -> bool {
     far_if_started().is_some()
 }
 
+/// Whether a child has something to forget.
+pub fn has_begun() -> bool {
+    !BEGUN.load(Ordering::Acquire).is_null()
+}
+
 /// Before mremap(2) of a range. The kernel moves no range of which a part is registered, and its first mapping alone if that is not. So all
 /// of it is; the keeper will find it so. Without the state's lock: the thread's stack may have to grow.
 pub fn before_move(at: usize, length: usize) {
     // SAFETY: null, or a leaked box.
-    let Some(far) = (unsafe { SERVED.load(Ordering::Acquire).as_ref() }) else { return };
+    let Some(far) = (unsafe { BEGUN.load(Ordering::Acquire).as_ref() }) else { return };
+    if !far.serves.load(Ordering::Acquire) || far.owner != rustix::process::getpid() {
+        return;
+    }
     let end = at.saturating_add(length).next_multiple_of(PAGE);
     if at.is_multiple_of(PAGE) && at < end && far.uffd.covers(at, end - at) == Some(false) {
         let _ = far.uffd.register(at, end - at, MODE_MISSING);
@@ -223,7 +239,7 @@ impl Far {
     fn begin(settings: &Settings, room_pages: usize) -> Result<&'static Far, Errno> {
         let blocks = room_pages.div_ceil(BLOCK_PAGES).max(2);
         let far = Self::begin_with(settings, blocks, Table::default())?;
-        SERVED.store(core::ptr::from_ref(far).cast_mut(), Ordering::Release);
+        BEGUN.store(core::ptr::from_ref(far).cast_mut(), Ordering::Release);
         Ok(far)
     }
 
@@ -249,7 +265,9 @@ impl Far {
             pagemap: Pagemap::open(None)?,
             remote,
             region: OnceLock::new(),
-            begun: Instant::now(),
+            asked: AtomicU64::new(0),
+            serves: AtomicBool::new(false),
+            owner: rustix::process::getpid(),
             blocks,
             state: QuietMutex::new(state),
             lent: QuietMutex::new(Vec::new()),
@@ -257,7 +275,7 @@ impl Far {
             allowance: AtomicI64::new(0),
             full: Full::default(),
             made_room: AtomicU32::new(0),
-            vain: AtomicU32::new(0),
+            vain: AtomicU64::new(0),
             inherited: AtomicUsize::new(0),
         }));
         monitor::start(far)?;
@@ -282,6 +300,17 @@ impl Far {
         Ok(())
     }
 
+    /// New memory is served from now on, and waits for the first answer.
+    fn serve_new(&self) {
+        self.asked.store(monotonic_ns(), Ordering::Relaxed);
+        self.serves.store(true, Ordering::Release);
+    }
+
+    /// Whether it has been waited long enough for the first answer.
+    fn was_patient(&self) -> bool {
+        has_passed(self.asked.load(Ordering::Relaxed), PATIENCE_AT_FIRST)
+    }
+
     /// Whether the server has made the region.
     fn is_connected(&self) -> bool {
         self.region.get().is_some()
@@ -295,7 +324,8 @@ impl Far {
     /// From now on pages may be away.
     fn begins(&'static self) {
         let this = core::ptr::from_ref(self).cast_mut();
-        SERVED.store(this, Ordering::Release);
+        self.serves.store(true, Ordering::Release);
+        BEGUN.store(this, Ordering::Release);
         FAR.store(this, Ordering::Release);
     }
 
@@ -321,33 +351,38 @@ impl Far {
     }
 
     /// Pages are about to come in. Waits for the keeper if the budget is spent, but not for ever: he may wait for the server.
-    fn spend(&self, pages: usize) {
-        const PATIENCE: Duration = Duration::from_millis(5);
+    fn wait_for_room(&self) {
+        const PAUSE: Duration = Duration::from_millis(5);
         let mut tries = 0;
-        while tries < 4 {
+        while self.allowance.load(Ordering::Relaxed) <= 0 {
             let seen = self.made_room.load(Ordering::Acquire);
+            // Nothing can leave before the first answer. Meanwhile whoever changes addresses waits for the monitor to hear of it.
             let asks = !self.is_connected();
-            if self.allowance.load(Ordering::Relaxed) > 0
-                || (asks && self.begun.elapsed() > PATIENCE_AT_FIRST)
-            {
-                break;
+            let is_vain = if asks { self.was_patient() || self.uffd.is_changing() } else { tries == 4 };
+            if is_vain {
+                let _ = self.vain.compare_exchange(0, monotonic_ns(), Ordering::Relaxed, Ordering::Relaxed);
+                return;
             }
             kick();
-            futex::wait(&self.made_room, seen, Some(PATIENCE));
-            // Nothing can leave before the server has answered for the first time: that counts as no try.
+            futex::wait(&self.made_room, seen, Some(PAUSE));
             tries += u32::from(!asks);
         }
-        self.vain.store(if tries < 4 { 0 } else { self.vain.load(Ordering::Relaxed) + 1 }, Ordering::Relaxed);
+        self.vain.store(0, Ordering::Relaxed);
+    }
+
+    /// So many of them come in.
+    fn spend(&self, pages: usize) {
         self.allowance.fetch_sub(pages as i64, Ordering::Relaxed);
     }
 
     /// Whether new memory may come in more than a page at a time: there is room, or long was none, and so will not be.
     fn is_generous(&self) -> bool {
-        self.allowance.load(Ordering::Relaxed) > 0 || self.vain.load(Ordering::Relaxed) > VAIN_MAX
+        let vain = self.vain.load(Ordering::Relaxed);
+        self.allowance.load(Ordering::Relaxed) > 0 || (vain != 0 && has_passed(vain, PATIENCE))
     }
 
     /// The same of memory that is new. False: neither the budget nor the server has room for it (F1).
-    fn spend_on_new(&self, pages: usize) -> bool {
+    fn wait_for_new(&self) -> bool {
         let beyond = (self.settings.memory_bytes / PAGE as u64 / 20) as i64 + SLACK_PAGES;
         while self.full.is() && self.allowance.load(Ordering::Relaxed) < -beyond {
             if self.full.is_for_good() {
@@ -360,7 +395,7 @@ impl Far {
             kick();
             futex::pause(Duration::from_millis(5));
         }
-        self.spend(pages);
+        self.wait_for_room();
         true
     }
 }
@@ -389,7 +424,7 @@ fn kick() {
 impl State {
     /// Does what a message about addresses says. A fault is not one.
     fn follow(&mut self, event: Event) {
-        fork::record(event);
+        journal::follow(event);
         let room = &mut self.room;
         self.table.follow(event, |place, page| room.set(place, page));
         match event {
@@ -402,7 +437,7 @@ impl State {
             Event::Moved { from, to, length } => {
                 // Where it was is told of by itself, if it ends.
                 self.registered.add(to, to + length);
-                if fork::is_under_way() {
+                if journal::is_open() {
                     // It may have been given its flag, or not.
                     let _ = mem::set_fork(to, length, true);
                 }

@@ -14,7 +14,7 @@ use netmem_protocol::{Epoch, PageSpan, Run};
 
 use super::order::{Changing, Told};
 use super::table::Place;
-use super::{Far, State, counters};
+use super::{Far, State, counters, journal};
 use crate::log;
 use crate::pager::prefetch::Detector;
 use crate::remote::PageSource;
@@ -132,7 +132,7 @@ impl Monitor {
         let since = Instant::now();
         super::still::let_pass();
         loop {
-            while self.far.uffd.read_events(&mut self.events).is_ok() {
+            while journal::read_events(&self.far.uffd, &mut self.events).is_ok() {
                 for event in self.events.drain(..) {
                     match event {
                         Event::Fault { address, store } => {
@@ -143,7 +143,7 @@ impl Monitor {
                 }
             }
             if self.follow(state, since) == Ok(()) {
-                return;
+                return journal::all_followed();
             }
             futex::pause(Duration::from_micros(5));
         }
@@ -284,15 +284,17 @@ impl Monitor {
     /// A first touch. Whoever goes through new memory gets more at once each time.
     fn show_zeros(&mut self, touch: Touch) {
         let Touch { page, store, .. } = touch;
-        let goes_on = self.fresh.0 == page && !self.far.full.is() && self.far.is_generous();
-        let count = if goes_on { (self.fresh.1 * 2).min(ZERO_PAGES_MAX) } else { 1 };
-        if !self.far.spend_on_new(if store { count } else { 0 }) {
+        if !self.far.wait_for_new() {
             log::error!(
                 "far memory: the server is full, and NETMEM_MEMORY_BYTES is used up: there is no page for {:#x}",
                 page * PAGE
             );
             return self.poison(page);
         }
+        let (fresh_at, fresh_count) = self.fresh;
+        let grows = if fresh_at == page { (fresh_count * 2).min(ZERO_PAGES_MAX) } else { 1 };
+        let is_generous = !self.far.full.is() && self.far.is_generous();
+        let count = if is_generous { grows } else { 1 };
         let mut state = self.far.state.lock();
         // The keeper may have been at work meanwhile.
         if state.table.get(page).place != Place::Here {
@@ -315,7 +317,11 @@ impl Monitor {
         });
         match put {
             Put::Pages(done) => {
-                self.fresh = (page + done, done);
+                if store {
+                    self.far.spend(done);
+                }
+                // Whoever had to wait for a page goes on as he was when there is room.
+                self.fresh = (page + done, if is_generous { done } else { grows.div_ceil(2) });
                 stats::add(&counters::FAULTS_NEW, 1);
             }
             Put::Changed => self.touches.push(touch),
@@ -360,6 +366,7 @@ impl Monitor {
         }
         let far = self.far;
         let mut wanted = core::mem::take(&mut self.wanted);
+        far.wait_for_room();
         far.spend(wanted.len());
         wanted.sort_unstable_by_key(|wanted| wanted.slot);
         // Nothing is allocated on this way: around a fork the heap is locked, and libc may touch pages that are away.

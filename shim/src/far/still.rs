@@ -8,12 +8,13 @@ use core::time::Duration;
 use std::time::Instant;
 
 use super::{far_if_started, kick};
-use crate::sys::futex;
+use crate::sys::{futex, proc, signal};
 
 /// How long a fork waits for a moment in which nobody changes addresses.
 const STILL_LIMIT: Duration = Duration::from_secs(1);
-/// How long the monitor waits for a fork.
+/// How often the monitor looks what a fork waits for, and how long it waits for one that waits for a CPU, or for nothing that it can see.
 const PASSING: Duration = Duration::from_micros(500);
+const PASSING_MAX: Duration = Duration::from_secs(1);
 
 /// Nobody forks.
 const IDLE: u32 = 0;
@@ -27,7 +28,7 @@ const OVER: u32 = 3;
 static STEP: AtomicU32 = AtomicU32::new(IDLE);
 /// Whether there is a keeper who could answer.
 static RUNS: AtomicBool = AtomicBool::new(false);
-/// 1 from [`nobody_hears`] until the fork is over.
+/// The thread that forks, from [`nobody_hears`] until the fork is over; 0: nobody does.
 static PASSES: AtomicU32 = AtomicU32::new(0);
 
 fn set(step: u32) {
@@ -118,7 +119,7 @@ pub fn nobody_hears() {
     loop {
         let state = far.state.lock();
         if !far.uffd.is_changing() || since.elapsed() > STILL_LIMIT {
-            return PASSES.store(1, Ordering::SeqCst);
+            return PASSES.store(signal::thread_number().cast_unsigned(), Ordering::SeqCst);
         }
         drop(state);
         futex::pause(Duration::from_micros(20));
@@ -127,14 +128,32 @@ pub fn nobody_hears() {
 
 /// After it, the monitor hears again.
 pub fn has_passed() {
-    if PASSES.swap(0, Ordering::SeqCst) == 1 {
+    if PASSES.swap(0, Ordering::SeqCst) != 0 {
         futex::wake(&PASSES, i32::MAX);
     }
 }
 
-/// The monitor, before it hears of anything. Not for long: the fork may wait for a lock of libc's, whose holder waits for us.
+/// The monitor, before it hears of anything. Not if the fork waits for a lock of libc's, whose holder may wait for us. One that is in the
+/// kernel may wait for a moment in which nobody changes addresses, or for a page.
 pub fn let_pass() {
-    if PASSES.load(Ordering::SeqCst) == 1 {
-        futex::wait(&PASSES, 1, Some(PASSING));
+    let since = Instant::now();
+    let mut in_the_kernel = 0;
+    loop {
+        let forks = PASSES.load(Ordering::SeqCst);
+        if forks == 0 {
+            return;
+        }
+        futex::wait(&PASSES, forks, Some(PASSING));
+        if PASSES.load(Ordering::SeqCst) != forks {
+            continue;
+        }
+        match proc::thread_state(forks.cast_signed()) {
+            Some('R') => in_the_kernel = 0,
+            Some('D') => in_the_kernel += 1,
+            _ => return,
+        }
+        if in_the_kernel > 4 || since.elapsed() > PASSING_MAX {
+            return;
+        }
     }
 }

@@ -92,10 +92,14 @@ pub fn pid_of(pidfd: i32) -> Option<i32> {
 
 /// Whether a thread of this process is there and has not ended.
 pub fn thread_lives(thread: i32) -> bool {
+    !matches!(thread_state(thread), None | Some('Z' | 'X'))
+}
+
+/// What a thread of this process does, by its letter in proc(5).
+pub fn thread_state(thread: i32) -> Option<char> {
     let stat = file::read_whole(&format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
     let text = String::from_utf8_lossy(&stat);
-    let state = text.rsplit_once(')').and_then(|(_, behind)| behind.trim_start().chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    text.rsplit_once(')').and_then(|(_, behind)| behind.trim_start().chars().next())
 }
 
 /// The path behind a descriptor of this process.

@@ -115,6 +115,14 @@ impl Uffd {
         told(arg[3] as i64, length, result)
     }
 
+    /// Whether there is something to read.
+    pub fn has_events(&self) -> bool {
+        let fd = crate::sys::fd::borrow(self.fd.raw());
+        let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+        let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
+    }
+
     /// What has arrived; EAGAIN for nothing.
     pub fn read_events(&self, into: &mut Vec<Event>) -> Result<(), Errno> {
         let mut buffer = [0u8; MESSAGE_BYTES * MESSAGES_MAX];
