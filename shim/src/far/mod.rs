@@ -49,6 +49,8 @@ use table::Table;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long it waits for the first answer of a server, which has to write to its disk for that.
 const PATIENCE_AT_FIRST: Duration = Duration::from_secs(5);
+/// Pages beyond the budget from which on new memory comes page by page.
+const LITTLE_PAGES: i64 = 256;
 /// Pages beyond the budget and a twentieth of it that new memory may take while the server is full.
 const SLACK_PAGES: i64 = 1024;
 
@@ -375,10 +377,12 @@ impl Far {
         self.allowance.fetch_sub(pages as i64, Ordering::Relaxed);
     }
 
-    /// Whether new memory may come in more than a page at a time: there is room, or long was none, and so will not be.
+    /// Whether new memory may come in more than a page at a time: the budget is not exceeded by much, or nothing has left for long, and so
+    /// will not.
     fn is_generous(&self) -> bool {
+        let little = (self.settings.memory_bytes / PAGE as u64 / 32) as i64 + LITTLE_PAGES;
         let vain = self.vain.load(Ordering::Relaxed);
-        self.allowance.load(Ordering::Relaxed) > 0 || (vain != 0 && has_passed(vain, PATIENCE))
+        self.allowance.load(Ordering::Relaxed) > -little || (vain != 0 && has_passed(vain, PATIENCE))
     }
 
     /// The same of memory that is new. False: neither the budget nor the server has room for it (F1).
