@@ -4,11 +4,15 @@
 //! that had nothing to move.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, Write};
+use std::process::Child;
 use std::time::Duration;
 
 use nix::sys::utsname::uname;
 
 use crate::engine::Engine;
+use crate::hang::wait;
 use crate::host::Host;
 use crate::run::{Output, Run};
 use crate::server::Server;
@@ -18,6 +22,9 @@ use crate::skip::skip;
 pub const FLOOR: u64 = 8 << 20;
 /// What a program fills beyond its budget where the keeper waits for a CPU: nobody slows it down until then (DESIGN.md, Open).
 const BEGINNING: u64 = 64 << 20;
+
+/// For a program to end, on a loaded machine with two processors.
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A machine on which memory may leave.
 #[derive(Debug)]
@@ -97,4 +104,29 @@ impl Far {
             "{most} bytes were resident with {budget}: {told:?}"
         );
     }
+}
+
+/// Bytes of memory that a program has resident, of all kinds.
+pub fn resident(program: &Child) -> u64 {
+    let path = format!("/proc/{}/statm", program.id());
+    let statm = fs::read_to_string(path).expect("a program that lives");
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number") * 4096
+}
+
+/// The program's next line is this.
+pub fn hears(said: &mut impl BufRead, what: &str) {
+    let mut line = String::new();
+    said.read_line(&mut line).expect("its line");
+    assert_eq!(line, what);
+}
+
+/// Gives a program the line for which it waits.
+pub fn go_on(program: &mut Child) {
+    program.stdin.as_mut().expect("its input").write_all(b"\n").expect("a program that listens");
+}
+
+/// A program ends by itself, with 0.
+pub fn ends_well(program: Child) {
+    let status = wait(program, LIMIT).unwrap_or_else(|hang| panic!("{hang}"));
+    assert!(status.success(), "{status}");
 }

@@ -2,41 +2,17 @@
 //!
 //! Owns: nothing. Called by: `cargo test`. Must not: ask how long a program takes: only whether it waits while nothing can leave.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::BufReader;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use netmem_tests::built::compile;
-use netmem_tests::far::can_move;
-use netmem_tests::hang::wait;
+use netmem_tests::far::{can_move, ends_well, go_on, hears, resident};
 use netmem_tests::{Host, Proxy, Run, Server};
 
 const MIB: u64 = 1 << 20;
-/// On a loaded machine with two processors.
-const LIMIT: Duration = Duration::from_secs(60);
 /// What a program with 16 MiB may have beyond them before the keeper has a CPU.
 const LATE: u64 = 32 * MIB;
-
-fn resident(program: &Child) -> u64 {
-    let statm =
-        std::fs::read_to_string(format!("/proc/{}/statm", program.id())).expect("a program that lives");
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number") * 4096
-}
-
-fn hears(said: &mut impl BufRead, what: &str) {
-    let mut line = String::new();
-    said.read_line(&mut line).expect("its line");
-    assert_eq!(line, what);
-}
-
-fn go_on(program: &mut Child) {
-    program.stdin.as_mut().expect("its input").write_all(b"\n").expect("a program that listens");
-}
-
-fn ends_well(program: Child) {
-    let status = wait(program, LIMIT).unwrap_or_else(|hang| panic!("{hang}"));
-    assert!(status.success(), "{status}");
-}
 
 /// A program with 16 MiB, whose server hears it and does not answer yet.
 fn unanswered(source: &str, arguments: &[&str]) -> Option<(Server, Host, Proxy, Child)> {

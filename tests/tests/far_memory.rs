@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use netmem_tests::built::{built, compile};
 use netmem_tests::dice::seeded;
-use netmem_tests::far::{FLOOR, can_move};
+use netmem_tests::far::{FLOOR, LIMIT, can_move, ends_well, go_on, hears, resident};
 use netmem_tests::hang::wait;
 use netmem_tests::skip::skip;
 use netmem_tests::{Engine, Far, Host, Run, Server};
@@ -18,8 +18,6 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 const MIB: u64 = 1 << 20;
-/// On a loaded machine with two processors.
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn stress(seconds: u64, compress: &str) {
     let Some(far) = Far::new() else { return };
@@ -149,16 +147,6 @@ fn stopped(run: Run) -> (Child, BufReader<ChildStdout>) {
     (program, said)
 }
 
-fn hears(said: &mut impl BufRead, what: &str) {
-    let mut line = String::new();
-    said.read_line(&mut line).expect("its line");
-    assert_eq!(line, what);
-}
-
-fn go_on(program: &mut Child) {
-    program.stdin.as_mut().expect("its input").write_all(b"\n").expect("a program that listens");
-}
-
 /// What it said on standard error, of a program that ended by SIGBUS.
 fn ends_by_sigbus(mut program: Child) -> String {
     let mut errors = program.stderr.take().expect("its errors");
@@ -167,11 +155,6 @@ fn ends_by_sigbus(mut program: Child) -> String {
     errors.read_to_string(&mut text).expect("what it said");
     assert_eq!(status.signal(), Some(Signal::SIGBUS as i32), "{status} {text}");
     text
-}
-
-fn ends_well(program: Child) {
-    let status = wait(program, LIMIT).unwrap_or_else(|hang| panic!("{hang}"));
-    assert!(status.success(), "{status}");
 }
 
 #[test]
@@ -221,12 +204,8 @@ fn a_server_that_comes_later_is_found() {
     assert!(line.contains("NETMEM_MEMORY_BYTES is not kept"), "{line}");
     far.server.restart();
     let start = Instant::now();
-    let resident = |pid: u32| {
-        let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("a program that lives");
-        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number") * 4096
-    };
-    while resident(program.id()) > 48 * MIB {
-        assert!(start.elapsed() < LIMIT, "{} bytes are resident", resident(program.id()));
+    while resident(&program) > 48 * MIB {
+        assert!(start.elapsed() < LIMIT, "{} bytes are resident", resident(&program));
         std::thread::yield_now();
     }
     go_on(&mut program);

@@ -385,7 +385,7 @@ impl Far {
         self.allowance.load(Ordering::Relaxed) > -little || (vain != 0 && has_passed(vain, PATIENCE))
     }
 
-    /// The same of memory that is new. False: neither the budget nor the server has room for it (F1).
+    /// Before memory that is new comes in: the same. False: neither the budget nor the server has room for it (F1).
     fn wait_for_new(&self) -> bool {
         let beyond = (self.settings.memory_bytes / PAGE as u64 / 20) as i64 + SLACK_PAGES;
         while self.full.is() && self.allowance.load(Ordering::Relaxed) < -beyond {
