@@ -11,8 +11,8 @@ use netmem_tests::far::{can_move, ends_well, go_on, hears, resident};
 use netmem_tests::{Host, Proxy, Run, Server};
 
 const MIB: u64 = 1 << 20;
-/// What a program with 16 MiB may have beyond them before the keeper has a CPU.
-const LATE: u64 = 32 * MIB;
+/// What a program with 16 MiB may have beyond them, its files and libraries among it.
+const LATE: u64 = 12 * MIB;
 
 /// A program with 16 MiB, whose server hears it and does not answer yet.
 fn unanswered(source: &str, arguments: &[&str]) -> Option<(Server, Host, Proxy, Child)> {

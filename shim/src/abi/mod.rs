@@ -15,6 +15,13 @@ mod exports;
 mod file;
 mod follow;
 mod fork;
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+mod inner;
+#[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
+mod inner {
+    //! Of another libc, or on another machine, nothing is heard of what malloc takes.
+    pub fn divert() {}
+}
 mod links;
 mod loader;
 mod lock;

@@ -25,7 +25,9 @@ fn raw_pid() -> i32 {
 /// Before main, after every constructor: a program with a budget for its memory is watched from here on.
 pub fn before_main() {
     if crate::sys::env::has("NETMEM_MEMORY_BYTES") {
-        crate::host::keep_budget();
+        // What our threads say in their last moment must not need what the loader knows: that may be away.
+        super::resolve::all();
+        crate::host::keep_budget(super::inner::divert);
     }
 }
 

@@ -141,7 +141,7 @@ pub(super) fn begin(far: &'static Far) {
     // Mappings grow where they are, and nobody tells. What grew since it was looked up, or was given its flag, is seen the second time.
     for _ in 0..2 {
         let mapped = areas::anonymous().unwrap_or_default();
-        let mut state = far.state.lock();
+        let mut state = far.lock();
         for Area { start, end, .. } in mapped {
             if state.registered.meets(start, end) {
                 state.registered.add(start, end);
@@ -166,7 +166,7 @@ pub(super) fn begin(far: &'static Far) {
 pub(super) fn end(far: &Far) {
     let since = Instant::now();
     let state = loop {
-        let state = far.state.lock();
+        let state = far.lock();
         // What has just changed could be another mapping by now, which children would lack.
         if !far.uffd.is_changing() || since.elapsed() > CHANGING_LIMIT {
             break state;

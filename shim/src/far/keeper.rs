@@ -12,8 +12,9 @@ use core::time::Duration;
 use super::areas::{self, Area, Ranges, Resident};
 use super::family::Family;
 use super::fork::{self, is_control};
+use super::growth;
 use super::table::{Entry, Place, WINDOW_PAGES};
-use super::{Far, KICK, MISSED, Settings, State, counters, is_started, journal, still};
+use super::{Far, KICK, MISSED, Settings, State, counters, is_started, journal, say_once, still};
 use crate::config::WhenFull;
 use crate::log;
 use crate::stats;
@@ -46,7 +47,9 @@ const BATCH_PAGES: usize = 32;
 
 /// Amounts of resident memory, in pages, at which something happens.
 struct Marks {
-    /// A userfaultfd and a region are taken.
+    /// A userfaultfd, a monitor and a waiting room are taken, so that nothing has to be made when it counts.
+    prepare: usize,
+    /// The server is asked for a region.
     begin: usize,
     /// Where leaving ends; from here on first touches come to the monitor, who can slow them down.
     low: usize,
@@ -59,6 +62,7 @@ struct Marks {
 impl Marks {
     fn of(budget: usize) -> Marks {
         Marks {
+            prepare: budget / 2,
             begin: budget - budget / 8,
             low: budget - budget / 16,
             high: budget - budget / 32,
@@ -77,6 +81,8 @@ struct Keeper {
     marks: Marks,
     pagemap: Pagemap,
     far: Option<&'static Far>,
+    /// Whether it was tried to have it in time.
+    tried: bool,
     areas: Vec<Area>,
     /// Where the hand stands: an area, and an address in it.
     hand: (usize, usize),
@@ -95,8 +101,9 @@ pub(super) fn run(settings: Settings, far: Option<&'static Far>, inherited: Opti
         return still::nobody_answers();
     };
     let marks = Marks::of(budget);
-    let (family, areas, hand) = (Family::join(), Vec::new(), (0, 0));
-    let mut keeper = Keeper { settings, budget, share: budget, family, marks, pagemap, far, areas, hand };
+    let (family, tried, areas, hand) = (Family::join(), false, Vec::new(), (0, 0));
+    let mut keeper =
+        Keeper { settings, budget, share: budget, family, marks, pagemap, far, tried, areas, hand };
     loop {
         let seen = KICK.load(Ordering::Acquire);
         let all = resident.pages();
@@ -140,6 +147,13 @@ impl Keeper {
         again: impl Fn() -> usize,
         data: impl Fn() -> usize,
     ) -> Result<Duration, Errno> {
+        let soon = pages + growth::wanted();
+        if (pages >= self.marks.prepare || soon >= self.marks.begin) && self.far.is_none() && !self.tried {
+            self.tried = true;
+            // If it can't be had, that is nobody's concern before it is needed.
+            self.far = Far::begin(&self.settings, self.marks.room).ok();
+        }
+        growth::looked(self.marks.begin as i64 - pages as i64);
         if pages < self.marks.begin {
             let room = self.marks.begin - pages;
             let pause = Duration::from_micros((room * 1_000_000 / PAGES_A_SECOND) as u64);
@@ -154,7 +168,11 @@ impl Keeper {
         }
         let far = match self.far {
             Some(far) => far,
-            None => self.far.insert(Far::begin(&self.settings, self.marks.room)?),
+            None => self.far.insert(Far::begin(&self.settings, self.marks.room).inspect_err(|errno| {
+                say_once(&format_args!(
+                    "it wants a userfaultfd with kernel faults and Linux 6.8 ({errno}); see netmem doctor"
+                ));
+            })?),
         };
         if !is_started() {
             self.connect(far, pages)?;
@@ -189,7 +207,7 @@ impl Keeper {
             far.connect(None).map_err(|_| none)?;
         } else {
             far.allow(self.marks.high as i64 - pages as i64);
-            far.serve_new();
+            far.serves.store(true, Ordering::Release);
             self.register_all(far);
             far.connect(None).map_err(|_| {
                 MISSED.store(true, Ordering::Relaxed);
@@ -338,8 +356,8 @@ impl Far {
 
     /// There is no server: touches of missing pages come to us no more, but where addresses have just changed.
     fn let_go(&self) {
-        let mut state = self.state.lock();
         self.serves.store(false, Ordering::Release);
+        let mut state = self.lock();
         self.allow(i64::MAX / 2);
         let all: Vec<(usize, usize)> = state.registered.iter().collect();
         for (start, end) in all {
@@ -357,7 +375,7 @@ impl Far {
                 end = next.1;
             }
             for _ in 0..TRIES {
-                let mut state = self.state.lock();
+                let mut state = self.lock();
                 if state.registered.covers(start, end) || self.register(&mut state, (start, end)) {
                     break;
                 }

@@ -7,10 +7,12 @@
 //! and follows what the program does to its address space. The rules A1 to A7 are in docs/DESIGN.md, "Far memory".
 
 pub mod areas;
+mod arriving;
 mod family;
 pub mod fork;
 mod full;
 mod going;
+pub mod growth;
 mod journal;
 mod keeper;
 mod leaving;
@@ -30,6 +32,7 @@ use crate::config::{Prefetch, WhenFull};
 use crate::log;
 use crate::remote::{Remote, RemoteConfig};
 use crate::sync::QuietMutex;
+use crate::sys::alloc;
 use crate::sys::apart;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::errno::Errno;
@@ -42,12 +45,13 @@ use crate::sys::uffd::{MODE_MISSING, Uffd};
 use areas::{Area, Ranges};
 use full::{Full, has_passed};
 use going::Going;
+use growth::News;
 use room::{BLOCK_PAGES, Room};
 use table::Table;
 
 /// How long new memory is slowed down while nothing leaves.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long it waits for the first answer of a server, which has to write to its disk for that.
+/// The same before the first answer of a server, which has to write to its disk for that.
 const PATIENCE_AT_FIRST: Duration = Duration::from_secs(5);
 /// Pages beyond the budget from which on new memory comes page by page.
 const LITTLE_PAGES: i64 = 256;
@@ -107,14 +111,16 @@ pub struct Far {
     remote: Remote,
     /// Known once the server has made it.
     region: OnceLock<RegionId>,
-    /// When the server was asked first, on the monotonic clock, in nanoseconds.
-    asked: AtomicU64,
     /// Whether what is new is registered: not before there is an answer, where there was none.
     serves: AtomicBool,
     /// Whose memory it is.
     owner: rustix::process::Pid,
     /// Blocks in the waiting room.
     blocks: usize,
+    /// What the program's threads registered themselves.
+    news: News,
+    /// Whether something was told of addresses, or is about to be read, that is not followed yet.
+    hears: AtomicBool,
     /// Lock order: a leaf. Held by whoever moves or installs pages, while he does, and while messages are read (A2).
     state: QuietMutex<State>,
     /// Clones that forked children have not taken yet. Lock order: a leaf, held for a copy.
@@ -196,23 +202,6 @@ pub fn has_begun() -> bool {
     !BEGUN.load(Ordering::Acquire).is_null()
 }
 
-/// Before mremap(2) of a range. The kernel moves no range of which a part is registered, and its first mapping alone if that is not. So all
-/// of it is; the keeper will find it so. Without the state's lock: the thread's stack may have to grow.
-pub fn before_move(at: usize, length: usize) {
-    // SAFETY: null, or a leaked box.
-    let Some(far) = (unsafe { BEGUN.load(Ordering::Acquire).as_ref() }) else { return };
-    if !far.serves.load(Ordering::Acquire) || far.owner != rustix::process::getpid() {
-        return;
-    }
-    let end = at.saturating_add(length).next_multiple_of(PAGE);
-    if at.is_multiple_of(PAGE) && at < end && far.uffd.covers(at, end - at) == Some(false) {
-        let _ = far.uffd.register(at, end - at, MODE_MISSING);
-        if is_started() {
-            fork::keep_from_children(at, end);
-        }
-    }
-}
-
 /// What the statistics say of it: name and value.
 pub fn told() -> Vec<(&'static str, u64)> {
     let Some(far) = far_if_started() else { return Vec::new() };
@@ -247,11 +236,8 @@ impl Far {
 
     /// The same with the table that a parent left.
     fn begin_with(settings: &Settings, blocks: usize, table: Table) -> Result<&'static Far, Errno> {
-        let uffd = Uffd::open_for_memory().inspect_err(|errno| {
-            say_once(&format_args!(
-                "it wants a userfaultfd with kernel faults and Linux 6.8 ({errno}); see netmem doctor"
-            ));
-        })?;
+        let uffd = Uffd::open_for_memory()?;
+        alloc::open_spare_room();
         let remote = Remote::new(settings.remote.clone(), random_client()?, CacheId(random_client()?.0));
         let room_bytes = blocks * BLOCK_PAGES * PAGE;
         let at = mem::reserve(room_bytes)?;
@@ -267,10 +253,11 @@ impl Far {
             pagemap: Pagemap::open(None)?,
             remote,
             region: OnceLock::new(),
-            asked: AtomicU64::new(0),
             serves: AtomicBool::new(false),
             owner: rustix::process::getpid(),
             blocks,
+            news: News::new(),
+            hears: AtomicBool::new(false),
             state: QuietMutex::new(state),
             lent: QuietMutex::new(Vec::new()),
             epoch: AtomicU64::new(0),
@@ -300,17 +287,6 @@ impl Far {
             self.remote.server()
         );
         Ok(())
-    }
-
-    /// New memory is served from now on, and waits for the first answer.
-    fn serve_new(&self) {
-        self.asked.store(monotonic_ns(), Ordering::Relaxed);
-        self.serves.store(true, Ordering::Release);
-    }
-
-    /// Whether it has been waited long enough for the first answer.
-    fn was_patient(&self) -> bool {
-        has_passed(self.asked.load(Ordering::Relaxed), PATIENCE_AT_FIRST)
     }
 
     /// Whether the server has made the region.
@@ -352,22 +328,21 @@ impl Far {
         futex::wake(&self.made_room, i32::MAX);
     }
 
-    /// Pages are about to come in. Waits for the keeper if the budget is spent, but not for ever: he may wait for the server.
+    /// Pages are about to come in. Waits for the keeper if the budget is spent, but not for long: he may wait for the server, or for a lock
+    /// of who waits for us.
     fn wait_for_room(&self) {
         const PAUSE: Duration = Duration::from_millis(5);
+        const TRIES: u32 = 4;
         let mut tries = 0;
         while self.allowance.load(Ordering::Relaxed) <= 0 {
             let seen = self.made_room.load(Ordering::Acquire);
-            // Nothing can leave before the first answer. Meanwhile whoever changes addresses waits for the monitor to hear of it.
-            let asks = !self.is_connected();
-            let is_vain = if asks { self.was_patient() || self.uffd.is_changing() } else { tries == 4 };
-            if is_vain {
+            if tries == TRIES {
                 let _ = self.vain.compare_exchange(0, monotonic_ns(), Ordering::Relaxed, Ordering::Relaxed);
                 return;
             }
             kick();
             futex::wait(&self.made_room, seen, Some(PAUSE));
-            tries += u32::from(!asks);
+            tries += 1;
         }
         self.vain.store(0, Ordering::Relaxed);
     }
@@ -380,9 +355,18 @@ impl Far {
     /// Whether new memory may come in more than a page at a time: the budget is not exceeded by much, or nothing has left for long, and so
     /// will not.
     fn is_generous(&self) -> bool {
+        self.room_ahead() > 0
+    }
+
+    /// How many pages may come in for whom nobody waits.
+    fn room_ahead(&self) -> usize {
         let little = (self.settings.memory_bytes / PAGE as u64 / 32) as i64 + LITTLE_PAGES;
         let vain = self.vain.load(Ordering::Relaxed);
-        self.allowance.load(Ordering::Relaxed) > -little || (vain != 0 && has_passed(vain, PATIENCE))
+        let patience = if self.is_connected() { PATIENCE } else { PATIENCE_AT_FIRST };
+        if vain != 0 && has_passed(vain, patience) {
+            return usize::MAX;
+        }
+        (self.allowance.load(Ordering::Relaxed) + little).max(0) as usize
     }
 
     /// Before memory that is new comes in: the same. False: neither the budget nor the server has room for it (F1).

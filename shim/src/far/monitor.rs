@@ -6,18 +6,18 @@
 //! A2. Messages are read with the lock held, and the kernel moves and installs nothing (EAGAIN) while one about addresses is unread. So what
 //! the table says of an address is true of it for as long as the lock is held and the kernel does not say EAGAIN.
 
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::time::Instant;
 
-use netmem_protocol::pages::page_sum;
-use netmem_protocol::{Epoch, PageSpan, Run};
+use netmem_protocol::Run;
 
+use super::arriving::{HEAL_PAUSE, Wanted};
 use super::order::{Changing, Told};
 use super::table::Place;
 use super::{Far, State, counters, journal};
 use crate::log;
 use crate::pager::prefetch::Detector;
-use crate::remote::PageSource;
 use crate::stats;
 use crate::sync::QuietGuard;
 use crate::sys::apart;
@@ -33,31 +33,20 @@ const ZERO_PAGES_MAX: usize = 64;
 static ZEROS: [u8; ZERO_PAGES_MAX * PAGE] = [0; ZERO_PAGES_MAX * PAGE];
 /// How long it is waited for a moment in which nobody changes addresses.
 const ORDER_LIMIT: Duration = Duration::from_secs(10);
-/// How often what was lost is tried again.
-const HEAL_PAUSE: Duration = Duration::from_millis(500);
 /// Pages asked for together at the most.
-const BATCH_PAGES_MAX: usize = 1024;
+pub(super) const BATCH_PAGES_MAX: usize = 1024;
 
 /// A page that a thread waits for.
 #[derive(Clone, Copy)]
-struct Touch {
-    page: usize,
+pub(super) struct Touch {
+    pub(super) page: usize,
     store: bool,
     /// When we heard of it.
-    since: Instant,
-}
-
-/// A page on its way in.
-#[derive(Clone, Copy)]
-struct Wanted {
-    slot: u64,
-    page: usize,
-    /// When we heard that somebody waits for it, if one does.
-    since: Option<Instant>,
+    pub(super) since: Instant,
 }
 
 /// What became of pages that were to be installed.
-enum Put {
+pub(super) enum Put {
     /// So many are there now.
     Pages(usize),
     /// The first one was there already.
@@ -69,21 +58,21 @@ enum Put {
 }
 
 /// The thread.
-struct Monitor {
-    far: &'static Far,
+pub(super) struct Monitor {
+    pub(super) far: &'static Far,
     events: Vec<Event>,
     told: Told,
     touches: Vec<Touch>,
-    wanted: Vec<Wanted>,
-    runs: Vec<Run>,
-    detector: Detector,
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) runs: Vec<Run>,
+    pub(super) detector: Detector,
     pagemap: Pagemap,
     /// Where first touches would go on, and how many pages they got last.
     fresh: (usize, usize),
     /// Pages that can't be had now.
-    lost: Vec<usize>,
+    pub(super) lost: Vec<usize>,
     /// When they were tried last.
-    healed: Instant,
+    pub(super) healed: Instant,
 }
 
 /// Starts the thread.
@@ -131,6 +120,7 @@ impl Monitor {
     fn hear(&mut self, state: &mut State) {
         let since = Instant::now();
         super::still::let_pass();
+        self.far.hears.store(true, Ordering::SeqCst);
         loop {
             while journal::read_events(&self.far.uffd, &mut self.events).is_ok() {
                 for event in self.events.drain(..) {
@@ -142,7 +132,9 @@ impl Monitor {
                     }
                 }
             }
+            self.far.news.take(&mut state.registered);
             if self.follow(state, since) == Ok(()) {
+                self.far.hears.store(false, Ordering::SeqCst);
                 return journal::all_followed();
             }
             futex::pause(Duration::from_micros(5));
@@ -191,7 +183,7 @@ impl Monitor {
                 }
             }
             drop(state);
-            self.bring();
+            self.bring(false);
         }
     }
 
@@ -215,7 +207,7 @@ impl Monitor {
     }
 
     /// Installs up to `count` pages by `step`, which is given how many.
-    fn put(
+    pub(super) fn put(
         &mut self,
         state: &mut QuietGuard<'_, State>,
         (page, count): (usize, usize),
@@ -327,172 +319,5 @@ impl Monitor {
             Put::Changed => self.touches.push(touch),
             Put::There | Put::Nowhere => {}
         }
-    }
-
-    /// Notes a page that has to come from the server, with those that the program will touch next.
-    fn want(&mut self, state: &State, touch: Touch) {
-        let page = touch.page;
-        let Some(slot) = state.table.get(page).slot() else { return };
-        let since = Some(touch.since);
-        stats::add(&counters::FAULTS_FAR, 1);
-        if let Some(wanted) = self.wanted.iter_mut().find(|wanted| wanted.page == page) {
-            wanted.since = since;
-            return;
-        }
-        let before = self.wanted.len();
-        self.wanted.push(Wanted { slot, page, since });
-        let least = self.far.remote.pages_in_a_round_trip();
-        let plan = self.detector.plan(page as u64, self.far.settings.prefetch, least);
-        let count = if self.far.full.is() { 1 } else { plan.count as i64 };
-        for step in 1..count {
-            let next = (page as u64).wrapping_add_signed(plan.stride * step) as usize;
-            let entry = state.table.get(next);
-            let Some(slot) = entry.slot().filter(|_| entry.place == Place::Far) else { continue };
-            if self.wanted.len() >= BATCH_PAGES_MAX {
-                return;
-            }
-            // Those of this plan differ from each other; and who else is wanted was touched.
-            if !self.wanted[..before].iter().any(|wanted| wanted.page == next) {
-                self.wanted.push(Wanted { slot, page: next, since: None });
-                stats::add(&counters::PAGES_AHEAD, 1);
-            }
-        }
-    }
-
-    /// Fetches what is wanted and installs it as it comes.
-    fn bring(&mut self) {
-        if self.wanted.is_empty() {
-            return;
-        }
-        let far = self.far;
-        let mut wanted = core::mem::take(&mut self.wanted);
-        far.wait_for_room();
-        far.spend(wanted.len());
-        wanted.sort_unstable_by_key(|wanted| wanted.slot);
-        // Nothing is allocated on this way: around a fork the heap is locked, and libc may touch pages that are away.
-        let mut runs = core::mem::take(&mut self.runs);
-        runs.clear();
-        for Wanted { slot, .. } in &wanted {
-            match runs.last_mut() {
-                Some(last) if last.end() == *slot => last.count += 1,
-                _ => runs.push(Run::new(*slot, 1)),
-            }
-        }
-        let mut came = 0;
-        let result = far.remote.fetch(far.region(), Epoch(0), &runs, &mut |span, _| {
-            let count = span.run.count as usize;
-            self.install(&wanted[came..came + count], span);
-            came += count;
-        });
-        if let Err(error) = result {
-            if wanted.iter().any(|wanted| wanted.since.is_some()) {
-                log::error!("far memory: pages can't be had: {error}");
-            }
-            wanted[came..].iter().for_each(|wanted| self.give_up(wanted));
-        }
-        for since in wanted.iter().filter_map(|wanted| wanted.since) {
-            stats::add(&counters::WAITED_NS, since.elapsed().as_nanos() as u64);
-        }
-        wanted.clear();
-        (self.wanted, self.runs) = (wanted, runs);
-    }
-
-    /// Puts pages where they belong, if they still do.
-    fn install(&mut self, wanted: &[Wanted], span: PageSpan<'_>) {
-        let far = self.far;
-        let data = span.data.unwrap_or(&[]);
-        let mut state = far.state.lock();
-        let mut at = 0;
-        while at < wanted.len() {
-            let Wanted { slot, page, .. } = wanted[at];
-            let is_far = |state: &State, page: usize, slot: u64| {
-                let entry = state.table.get(page);
-                entry.place == Place::Far && entry.slot() == Some(slot)
-            };
-            if !is_far(&state, page, slot) {
-                // Given up, or moved: who waits there has to look again.
-                let _ = far.uffd.wake(page * PAGE, PAGE);
-                at += 1;
-                continue;
-            }
-            // Never anything else than what was sent: a server that has forgotten it shows zeros.
-            let is_right = |state: &State, at: usize, page: usize| {
-                let data = data.get(at * PAGE..(at + 1) * PAGE);
-                let sum = data.map(|data| span.sum(at).unwrap_or_else(|| page_sum(data)));
-                sum == Some(state.table.get(page).sum)
-            };
-            if !is_right(&state, at, page) {
-                log::error!("far memory: the server has something else for page {:#x}", page * PAGE);
-                self.poison(page);
-                at += 1;
-                continue;
-            }
-            let mut count = 1;
-            while let Some(next) = wanted.get(at + count)
-                && next.page == page + count
-                && is_far(&state, next.page, next.slot)
-                && is_right(&state, at + count, next.page)
-            {
-                count += 1;
-            }
-            let from = data[at * PAGE..].as_ptr() as usize;
-            let put =
-                self.put(&mut state, (page, count), |uffd, count| uffd.fill(page * PAGE, from, count * PAGE));
-            let here = match put {
-                Put::Pages(done) => {
-                    stats::add(&counters::PAGES_IN, done as u64);
-                    done
-                }
-                Put::There => 1,
-                Put::Nowhere => 0,
-                Put::Changed => continue,
-            };
-            (page..page + here).for_each(|page| state.table.note(page, |entry| entry.place = Place::Here));
-            at += here.max(1);
-        }
-    }
-
-    /// A touch of this page ends as on a disk that fails.
-    fn poison(&self, page: usize) {
-        let _ = self.far.uffd.poison(page * PAGE, PAGE);
-        let _ = self.far.uffd.wake(page * PAGE, PAGE);
-        stats::add(&stats::GIVEN_UP, 1);
-    }
-
-    /// Until the server is there again.
-    fn give_up(&mut self, wanted: &Wanted) {
-        let page = wanted.page;
-        let state = self.far.state.lock();
-        let entry = state.table.get(page);
-        if entry.place == Place::Far && entry.slot() == Some(wanted.slot) {
-            self.poison(page);
-            self.lost.push(page);
-        } else {
-            let _ = self.far.uffd.wake(page * PAGE, PAGE);
-        }
-    }
-
-    /// Brings what was given up, once the server is there again; what is brought replaces what fails.
-    fn heal(&mut self) {
-        if self.lost.is_empty() || self.healed.elapsed() < HEAL_PAUSE {
-            return;
-        }
-        self.healed = Instant::now();
-        if !self.far.remote.is_there() {
-            return;
-        }
-        {
-            let state = self.far.state.lock();
-            let first = self.lost.len().saturating_sub(BATCH_PAGES_MAX);
-            for page in self.lost.drain(first..) {
-                let entry = state.table.get(page);
-                if let Some(slot) = entry.slot().filter(|_| entry.place == Place::Far)
-                    && !self.wanted.iter().any(|wanted| wanted.page == page)
-                {
-                    self.wanted.push(Wanted { slot, page, since: None });
-                }
-            }
-        }
-        self.bring();
     }
 }

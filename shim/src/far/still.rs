@@ -47,6 +47,11 @@ pub fn somebody_answers() {
     RUNS.store(true, Ordering::SeqCst);
 }
 
+/// Whether there is one.
+pub fn is_answered() -> bool {
+    RUNS.load(Ordering::SeqCst)
+}
+
 /// The keeper ends.
 pub fn nobody_answers() {
     RUNS.store(false, Ordering::SeqCst);

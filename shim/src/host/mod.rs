@@ -204,8 +204,9 @@ const BUDGET: &str = "NETMEM_MEMORY_BYTES";
 /// Whether it was said that it can't be read.
 static BUDGET_TOLD: AtomicBool = AtomicBool::new(false);
 
-/// From now on NETMEM_MEMORY_BYTES is kept, if it says anything. Called by the main thread.
-pub fn keep_budget() {
+/// From now on NETMEM_MEMORY_BYTES is kept, if it says anything; `first` is called before a thread is made for that. Called by the main
+/// thread.
+pub fn keep_budget(first: impl FnOnce()) {
     let config = config();
     if let Some((name, value, allowed)) = config.errors.iter().find(|(name, ..)| *name == BUDGET) {
         BUDGET_TOLD.store(true, Ordering::Relaxed);
@@ -215,6 +216,7 @@ pub fn keep_budget() {
         let remote = config.into();
         let (memory_bytes, prefetch, when_full) = (config.memory_bytes, config.prefetch, config.memory_full);
         let family = config.family.clone();
+        first();
         crate::far::start(crate::far::Settings { memory_bytes, remote, prefetch, when_full, family });
     }
 }

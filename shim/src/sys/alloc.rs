@@ -19,6 +19,8 @@ struct RawPages;
 /// Bytes kept for the moment in which the kernel gives the process no more mappings (vm.max_map_count) or addresses (RLIMIT_AS): a
 /// program survives that, and so must we. Reserved without access, so they cost nothing.
 const SPARE_BYTES: usize = 24 << 20;
+/// Of these, what far memory needs when pages come in: frames of a thousand pages.
+const OPEN_BYTES: usize = 8 << 20;
 /// Where they lie; 0 before there are any.
 static SPARE: AtomicUsize = AtomicUsize::new(0);
 /// Bytes of them that are in use.
@@ -33,6 +35,17 @@ pub fn keep_spare_room() {
             SPARE_USED.store(super::mem::PAGE, Ordering::Relaxed);
             SPARE.store(at, Ordering::Release);
         }
+    }
+}
+
+/// Has some of them where the program's own limit of its data (RLIMIT_DATA) is reached, too: they count from now on, as if they were used.
+pub fn open_spare_room() {
+    if SPARE.load(Ordering::Acquire) == 0 {
+        keep_spare_room();
+    }
+    let at = SPARE.load(Ordering::Acquire);
+    if at != 0 {
+        let _ = super::mem::mprotect(at, OPEN_BYTES, libc::PROT_READ | libc::PROT_WRITE);
     }
 }
 

@@ -9,6 +9,7 @@ pub mod apart;
 pub mod app;
 pub mod aside;
 pub mod clock;
+pub mod divert;
 pub mod env;
 pub mod errno;
 pub mod fd;

@@ -17,10 +17,17 @@ pub unsafe extern "C" fn mmap(
 ) -> *mut c_void {
     let request = Request { at: at as usize, length, prot, flags, number, offset };
     let args = [at as usize, length, prot as usize, flags as usize, number as usize, offset as usize];
+    let plain = || {
+        let mapped = raw6(libc::SYS_mmap, args) as *mut c_void;
+        if mapped != libc::MAP_FAILED {
+            crate::far::growth::mapped(mapped as usize, length, prot, flags);
+        }
+        mapped
+    };
     if map::is_plain(&request) {
-        return raw6(libc::SYS_mmap, args) as *mut c_void;
+        return plain();
     }
-    finish(map::map(&request).map(|at| at as *mut c_void), || raw6(libc::SYS_mmap, args) as *mut c_void)
+    finish(map::map(&request).map(|at| at as *mut c_void), plain)
 }
 
 #[unsafe(no_mangle)]
@@ -62,7 +69,7 @@ pub unsafe extern "C" fn mremap(
         crate::host::locked::moved((at as usize, end(at as usize, old)), (*now, end(*now, new)));
     });
     finish(moved.map(|at| at as *mut c_void), || {
-        crate::far::before_move(at as usize, old);
+        crate::far::growth::before_move(at as usize, old);
         raw6(libc::SYS_mremap, [at as usize, old, new, flags as usize, to as usize, 0]) as *mut c_void
     })
 }
