@@ -37,6 +37,11 @@ fn a_threads_arena_stays_within_the_budget() {
 }
 
 #[test]
+fn memory_that_is_read_before_it_is_filled_stays_within_the_budget() {
+    grows("reads");
+}
+
+#[test]
 fn what_the_kernel_refuses_malloc_and_brk_refuse_as_without_us() {
     let Some(far) = Far::new() else { return };
     let program = compile("tests/far/grow.c", &[]);

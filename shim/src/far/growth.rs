@@ -21,10 +21,13 @@ use crate::sys::uffd::MODE_MISSING;
 
 /// Mappings that can wait to be known.
 const NEWS_MAX: usize = 64;
-/// How long a thread waits for a moment in which all that was told is known; then the keeper registers what is new with its next look.
+/// How long a thread waits for a moment in which all that was told is known, beside as long as it takes to fill what is new; then the keeper
+/// registers that with its next look.
 const FOLLOWED_LIMIT: Duration = Duration::from_millis(5);
-/// How long a thread that maps much waits for the keeper to look.
-const LOOK_LIMIT: Duration = Duration::from_millis(20);
+/// What can be filled.
+const BYTES_A_MICROSECOND: usize = 2048;
+/// How long a thread that maps much waits for the keeper to look: he may just have been made, in a forked child.
+const LOOK_LIMIT: Duration = Duration::from_millis(100);
 /// A look that is not older says enough.
 const LOOK_AGE: Duration = Duration::from_millis(1);
 /// Somebody writes there.
@@ -134,7 +137,7 @@ pub fn appeared(start: usize, end: usize, fills: bool) {
         return;
     }
     if let Some(far) = begun()
-        && far.waits_until_followed()
+        && far.waits_until_followed(end - start)
     {
         register(far, start, end);
     }
@@ -176,10 +179,11 @@ fn register(far: &Far, start: usize, end: usize) {
 impl Far {
     /// All is known that was told of addresses before this was called; false if it took too long. What was there before had its end, and a
     /// message that comes behind the new mapping's first touch would be taken for its end (A2).
-    fn waits_until_followed(&self) -> bool {
+    fn waits_until_followed(&self, bytes: usize) -> bool {
+        let limit = FOLLOWED_LIMIT + Duration::from_micros((bytes / BYTES_A_MICROSECOND) as u64);
         let mut since = None;
         while self.uffd.is_changing() || self.hears.load(Ordering::SeqCst) {
-            if since.get_or_insert_with(Instant::now).elapsed() > FOLLOWED_LIMIT {
+            if since.get_or_insert_with(Instant::now).elapsed() > limit {
                 return false;
             }
             futex::pause(Duration::from_micros(10));

@@ -40,7 +40,6 @@ pub(super) const BATCH_PAGES_MAX: usize = 1024;
 #[derive(Clone, Copy)]
 pub(super) struct Touch {
     pub(super) page: usize,
-    store: bool,
     /// When we heard of it.
     pub(super) since: Instant,
 }
@@ -125,9 +124,7 @@ impl Monitor {
             while journal::read_events(&self.far.uffd, &mut self.events).is_ok() {
                 for event in self.events.drain(..) {
                     match event {
-                        Event::Fault { address, store } => {
-                            self.touches.push(Touch { page: address / PAGE, store, since })
-                        }
+                        Event::Fault { address } => self.touches.push(Touch { page: address / PAGE, since }),
                         event => self.told.add(event),
                     }
                 }
@@ -273,9 +270,10 @@ impl Monitor {
         }
     }
 
-    /// A first touch. Whoever goes through new memory gets more at once each time.
+    /// A first touch. Whoever goes through new memory gets more at once each time. Also who only reads gets a page of his own: nobody would
+    /// hear of a store into the kernel's page of zeros.
     fn show_zeros(&mut self, touch: Touch) {
-        let Touch { page, store, .. } = touch;
+        let page = touch.page;
         if !self.far.wait_for_new() {
             log::error!(
                 "far memory: the server is full, and NETMEM_MEMORY_BYTES is used up: there is no page for {:#x}",
@@ -300,18 +298,12 @@ impl Monitor {
             entry.place == Place::Here && entry.slot().is_none()
         });
         let count = fresh.count().max(1);
-        let put = self.put(&mut state, (page, count), |uffd, count| {
-            if store {
-                uffd.fill(page * PAGE, ZEROS.as_ptr() as usize, count * PAGE)
-            } else {
-                uffd.fill_zeros(page * PAGE, count * PAGE)
-            }
-        });
+        let zeros = ZEROS.as_ptr() as usize;
+        let put =
+            self.put(&mut state, (page, count), |uffd, count| uffd.fill(page * PAGE, zeros, count * PAGE));
         match put {
             Put::Pages(done) => {
-                if store {
-                    self.far.spend(done);
-                }
+                self.far.spend(done);
                 // Whoever had to wait for a page goes on as he was when there is room.
                 self.fresh = (page + done, if is_generous { done } else { grows.div_ceil(2) });
                 stats::add(&counters::FAULTS_NEW, 1);

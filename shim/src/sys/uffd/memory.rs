@@ -18,7 +18,6 @@ const FEATURE_EVENT_UNMAP: u64 = 1 << 6;
 /// Linux 6.8.
 const FEATURE_MOVE: u64 = 1 << 16;
 
-const IOCTL_ZEROPAGE: usize = 0xc020_aa04;
 const IOCTL_MOVE: usize = 0xc028_aa05;
 const IOCTL_CONTINUE: usize = 0xc020_aa07;
 
@@ -33,8 +32,6 @@ pub enum Event {
     Fault {
         /// The page, rounded down.
         address: usize,
-        /// Whether to store into it.
-        store: bool,
     },
     /// The program gives up what the range holds, and is about to drop it (MADV_DONTNEED, MADV_FREE).
     Removed {
@@ -108,13 +105,6 @@ impl Uffd {
         }
     }
 
-    /// Shows zeros, which take no memory until somebody stores there.
-    pub fn fill_zeros(&self, at: usize, length: usize) -> (usize, Option<Errno>) {
-        let mut arg = [at as u64, length as u64, 0, 0];
-        let result = ioctl(&self.fd, IOCTL_ZEROPAGE, &mut arg);
-        told(arg[3] as i64, length, result)
-    }
-
     /// Whether there is something to read.
     pub fn has_events(&self) -> bool {
         let fd = crate::sys::fd::borrow(self.fd.raw());
@@ -140,7 +130,7 @@ impl Uffd {
                 u64::from_ne_bytes(word) as usize
             };
             into.push(match message[0] {
-                EVENT_PAGEFAULT => Event::Fault { address: word(16) & !4095, store: word(8) & 1 != 0 },
+                EVENT_PAGEFAULT => Event::Fault { address: word(16) & !4095 },
                 EVENT_REMOVE => Event::Removed { start: word(8), end: word(16) },
                 EVENT_UNMAP => Event::Unmapped { start: word(8), end: word(16) },
                 EVENT_REMAP => Event::Moved { from: word(8), to: word(16), length: word(24) },
