@@ -175,8 +175,14 @@ pub(super) fn end(far: &Far) {
         futex::pause(Duration::from_micros(20));
     };
     journal::close();
-    for (start, end) in state.registered.iter() {
-        let _ = mem::set_fork(start, end - start, false);
+    drop(state);
+    // What is registered from here on has its flag from who does it. Only what is memory: what was told may be something else by now.
+    let mapped = areas::anonymous().unwrap_or_default();
+    let state = far.lock();
+    for Area { start, end, .. } in mapped {
+        if state.registered.meets(start, end) {
+            let _ = mem::set_fork(start, end - start, false);
+        }
     }
 }
 
@@ -217,6 +223,8 @@ impl Forking {
     pub fn in_child(mut self) -> Result<(), Errno> {
         let heir = self.heir.take();
         still::forget_after_fork(heir.is_some());
+        // Who was there is not here.
+        SETTING.store(0, Ordering::SeqCst);
         // The threads that are made now are noted, too.
         drop(self.controls.take());
         FAR.store(core::ptr::null_mut(), Ordering::Release);

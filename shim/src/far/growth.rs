@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsiz
 use core::time::Duration;
 use std::time::Instant;
 
-use super::areas::Ranges;
+use super::areas::{self, Ranges};
 use super::full::has_passed;
 use super::{BEGUN, Far, MISSED, STARTED, State, fork, is_started, kick, still};
 use crate::sync::QuietGuard;
@@ -24,10 +24,13 @@ const NEWS_MAX: usize = 64;
 /// How long a thread waits for a moment in which all that was told is known, beside as long as it takes to fill what is new; then the keeper
 /// registers that with its next look.
 const FOLLOWED_LIMIT: Duration = Duration::from_millis(5);
+/// The latter at the most: who maps may hold a lock.
+const FILL_LIMIT: Duration = Duration::from_millis(200);
 /// What can be filled.
 const BYTES_A_MICROSECOND: usize = 2048;
-/// How long a thread that maps much waits for the keeper to look: he may just have been made, in a forked child.
-const LOOK_LIMIT: Duration = Duration::from_millis(100);
+/// How long a thread that maps much waits for the keeper to look: he may just have been made, in a forked child, and others of his kind
+/// go first, too.
+const LOOK_LIMIT: Duration = Duration::from_millis(500);
 /// A look that is not older says enough.
 const LOOK_AGE: Duration = Duration::from_millis(1);
 /// Somebody writes there.
@@ -36,6 +39,8 @@ const BUSY: usize = 1;
 /// Pages that may be mapped before far memory would have to begin, if all of them were filled: what the keeper's last look left, without
 /// what was mapped since.
 static LEFT: AtomicI64 = AtomicI64::new(0);
+/// The same with it.
+static LEFT_AT_LOOK: AtomicI64 = AtomicI64::new(0);
 /// Whether nothing was left.
 static NEAR: AtomicBool = AtomicBool::new(false);
 /// The most that somebody is about to have more, in pages, since the last look.
@@ -97,6 +102,7 @@ pub(super) fn wanted() -> usize {
 /// The keeper has looked, and so many pages are left until far memory begins.
 pub(super) fn looked(left: i64) {
     LEFT.store(left, Ordering::Relaxed);
+    LEFT_AT_LOOK.store(left, Ordering::Relaxed);
     NEAR.store(left <= 0, Ordering::Relaxed);
     LOOKED.store(monotonic_ns(), Ordering::Relaxed);
     LOOKS.fetch_add(1, Ordering::Release);
@@ -140,6 +146,10 @@ pub fn appeared(start: usize, end: usize, fills: bool) {
         && far.waits_until_followed(end - start)
     {
         register(far, start, end);
+        // It may have been given up meanwhile.
+        if MISSED.load(Ordering::SeqCst) {
+            let _ = far.uffd.unregister(start, end - start);
+        }
     }
 }
 
@@ -148,21 +158,39 @@ fn fits(pages: i64) -> bool {
     if LEFT.fetch_sub(pages, Ordering::Relaxed) >= pages || MISSED.load(Ordering::Relaxed) {
         return true;
     }
-    if !still::is_answered() || !has_passed(LOOKED.load(Ordering::Relaxed), LOOK_AGE) {
-        return false;
+    // What was unmapped since is not counted. In a child the look was its parent's.
+    if begun().is_some() && !has_passed(LOOKED.load(Ordering::Relaxed), LOOK_AGE) {
+        return LEFT_AT_LOOK.load(Ordering::Relaxed) >= pages;
+    }
+    // There is none in a child that was made past libc.
+    if !still::is_answered() {
+        return true;
     }
     have_a_look(pages);
     LEFT.fetch_sub(pages, Ordering::Relaxed) >= pages
 }
 
 /// Before mremap(2) of a range. The kernel moves no range of which a part is registered, and its first mapping alone if that is not. So all
-/// of it is.
+/// of it is, if it is memory that may leave at all.
 pub fn before_move(at: usize, length: usize) {
-    let Some(far) = serving() else { return };
-    let end = at.saturating_add(length).next_multiple_of(PAGE);
-    if at.is_multiple_of(PAGE) && at < end && far.uffd.covers(at, end - at) == Some(false) {
+    let Some(far) = begun() else { return };
+    let Some(length) = length.checked_next_multiple_of(PAGE).filter(|length| *length > 0) else { return };
+    let Some(end) = at.checked_add(length).filter(|_| at.is_multiple_of(PAGE)) else { return };
+    let is_registered = |at: usize, length: usize| far.uffd.covers(at, length) == Some(true);
+    let matters = far.serves.load(Ordering::Acquire)
+        // A part of it, for all was not; what was mapped side by side is one mapping of the kernel's otherwise.
+        || is_registered(at, PAGE)
+        || is_registered(end - PAGE, PAGE);
+    if matters && far.uffd.covers(at, length) == Some(false) && is_memory(at, end) {
         register(far, at, end);
     }
+}
+
+/// Whether all of a range is private anonymous memory.
+fn is_memory(start: usize, end: usize) -> bool {
+    let mut memory = Ranges::new();
+    areas::anonymous().unwrap_or_default().iter().for_each(|area| memory.add(area.start, area.end));
+    memory.covers(start, end)
 }
 
 /// It is known before it is so, or its end could be heard of first. If it does not come to be so, the keeper finds out: it asks the kernel
@@ -180,7 +208,8 @@ impl Far {
     /// All is known that was told of addresses before this was called; false if it took too long. What was there before had its end, and a
     /// message that comes behind the new mapping's first touch would be taken for its end (A2).
     fn waits_until_followed(&self, bytes: usize) -> bool {
-        let limit = FOLLOWED_LIMIT + Duration::from_micros((bytes / BYTES_A_MICROSECOND) as u64);
+        let fill = Duration::from_micros((bytes / BYTES_A_MICROSECOND) as u64);
+        let limit = FOLLOWED_LIMIT + fill.min(FILL_LIMIT);
         let mut since = None;
         while self.uffd.is_changing() || self.hears.load(Ordering::SeqCst) {
             if since.get_or_insert_with(Instant::now).elapsed() > limit {

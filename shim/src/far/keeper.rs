@@ -153,14 +153,18 @@ impl Keeper {
             // If it can't be had, that is nobody's concern before it is needed.
             self.far = Far::begin(&self.settings, self.marks.room).ok();
         }
-        growth::looked(self.marks.begin as i64 - pages as i64);
+        let near = if is_started() { self.marks.low } else { self.marks.begin };
+        growth::looked(near as i64 - pages as i64);
         if pages < self.marks.begin {
             let room = self.marks.begin - pages;
             let pause = Duration::from_micros((room * 1_000_000 / PAGES_A_SECOND) as u64);
             if let Some(far) = self.far {
                 far.full.ends();
                 far.look_at_lent();
-                far.allow((self.marks.high - pages) as i64);
+                // Without a server nobody waits.
+                if !MISSED.load(Ordering::Relaxed) {
+                    far.allow((self.marks.high - pages) as i64);
+                }
             }
             // Others may grow as well.
             let longest = if self.family.has_others() { PAUSE_IN_COMPANY } else { PAUSE_MAX };
@@ -204,13 +208,14 @@ impl Keeper {
         // What the server says is nothing that would end the keeper.
         let none = Errno(libc::EIO);
         if MISSED.load(Ordering::Relaxed) {
+            far.let_go();
             far.connect(None).map_err(|_| none)?;
         } else {
             far.allow(self.marks.high as i64 - pages as i64);
             far.serves.store(true, Ordering::Release);
             self.register_all(far);
             far.connect(None).map_err(|_| {
-                MISSED.store(true, Ordering::Relaxed);
+                MISSED.store(true, Ordering::SeqCst);
                 far.let_go();
                 none
             })?;
@@ -223,7 +228,7 @@ impl Keeper {
         }
         far.allow(self.marks.high as i64 - pages as i64);
         // What was registered is looked up again, and not copied any more to a child that a clone makes past us.
-        far.state.lock().registered = Ranges::default();
+        far.lock().registered = Ranges::default();
         self.register_all(far);
         Ok(())
     }
@@ -361,9 +366,16 @@ impl Far {
         self.allow(i64::MAX / 2);
         let all: Vec<(usize, usize)> = state.registered.iter().collect();
         for (start, end) in all {
-            if self.uffd.unregister(start, end - start).is_ok() {
-                state.registered.remove(start, end);
+            if self.uffd.unregister(start, end - start).is_err() {
+                // Something else lies in it by now.
+                for area in areas::anonymous().unwrap_or_default() {
+                    let (start, end) = (start.max(area.start), end.min(area.end));
+                    if start < end {
+                        let _ = self.uffd.unregister(start, end - start);
+                    }
+                }
             }
+            state.registered.remove(start, end);
         }
     }
 

@@ -291,7 +291,8 @@ impl Monitor {
             self.touches.push(touch);
             return;
         }
-        let end = state.registered.end_of(page * PAGE).map_or(page + 1, |end| end / PAGE);
+        // What is not known yet may be registered all the same: the kernel says so.
+        let end = state.registered.end_of(page * PAGE).map_or(page + count, |end| end / PAGE);
         let last = (page + count).min(end.max(page + 1));
         let fresh = (page..last).take_while(|page| {
             let entry = state.table.get(*page);

@@ -3,7 +3,7 @@
 //! Owns: what the forking thread and far memory's threads tell each other. Called by: fork, the keeper, the monitor. Must not: take the
 //! state's lock on a thread of the program for longer than a look: its stack may have to grow, and only the monitor could serve that.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use std::time::Instant;
 
@@ -26,8 +26,8 @@ const READY: u32 = 2;
 const OVER: u32 = 3;
 
 static STEP: AtomicU32 = AtomicU32::new(IDLE);
-/// Whether there is a keeper who could answer.
-static RUNS: AtomicBool = AtomicBool::new(false);
+/// The process that has a keeper who could answer: a child that was made past libc has a copy of this, and none. 0: there is none.
+static RUNS: AtomicU32 = AtomicU32::new(0);
 /// The thread that forks, from [`nobody_hears`] until the fork is over; 0: nobody does.
 static PASSES: AtomicU32 = AtomicU32::new(0);
 
@@ -44,17 +44,21 @@ fn wait_while(step: u32) {
 
 /// There will be a keeper at once.
 pub fn somebody_answers() {
-    RUNS.store(true, Ordering::SeqCst);
+    RUNS.store(this_process(), Ordering::SeqCst);
+}
+
+fn this_process() -> u32 {
+    rustix::process::getpid().as_raw_nonzero().get().cast_unsigned()
 }
 
 /// Whether there is one.
 pub fn is_answered() -> bool {
-    RUNS.load(Ordering::SeqCst)
+    RUNS.load(Ordering::SeqCst) == this_process()
 }
 
 /// The keeper ends.
 pub fn nobody_answers() {
-    RUNS.store(false, Ordering::SeqCst);
+    RUNS.store(0, Ordering::SeqCst);
     if is_asked() {
         set(IDLE);
     }
@@ -62,7 +66,7 @@ pub fn nobody_answers() {
 
 /// In a forked child, which has no keeper yet. The first one that it gets is asked, if it has something to do.
 pub fn forget_after_fork(ask: bool) {
-    RUNS.store(false, Ordering::SeqCst);
+    RUNS.store(0, Ordering::SeqCst);
     PASSES.store(0, Ordering::SeqCst);
     STEP.store(if ask { ASKED } else { IDLE }, Ordering::SeqCst);
 }
@@ -79,14 +83,14 @@ pub fn begun() {
 
 /// The keeper does its part of a fork; false if there is none.
 pub fn ask() -> bool {
-    if !RUNS.load(Ordering::SeqCst) {
+    if !is_answered() {
         return false;
     }
     for step in [OVER, READY] {
         wait_while(step);
     }
     set(ASKED);
-    if !RUNS.load(Ordering::SeqCst) {
+    if !is_answered() {
         set(IDLE);
         return false;
     }

@@ -21,6 +21,8 @@ struct RawPages;
 const SPARE_BYTES: usize = 24 << 20;
 /// Of these, what far memory needs when pages come in: frames of a thousand pages.
 const OPEN_BYTES: usize = 8 << 20;
+/// How often the thread that has memory aside tries to have the heap: some 20 ms.
+const ASIDE_TRIES: u32 = 300;
 /// Where they lie; 0 before there are any.
 static SPARE: AtomicUsize = AtomicUsize::new(0);
 /// Bytes of them that are in use.
@@ -139,14 +141,17 @@ impl PrivateHeap {
     /// The heap; None for the thread that may not wait for a fork.
     fn heap(&self) -> Option<QuietGuard<'_, Dlmalloc<RawPages>>> {
         let mut heap = if aside::is_mine() {
+            let mut tries = 0;
             loop {
-                if aside::is_forking() {
+                // Whoever has it may also wait for a page of his stack.
+                if aside::is_forking() || tries == ASIDE_TRIES {
                     return None;
                 }
                 match self.inner.try_lock() {
                     Some(heap) => break heap,
                     None => super::futex::pause(Duration::from_micros(5)),
                 }
+                tries += 1;
             }
         } else {
             self.inner.lock()
