@@ -184,7 +184,7 @@ unsafe impl GlobalAlloc for PrivateHeap {
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         if aside::contains(ptr) {
-            return aside::give_back();
+            return aside::give_back(ptr);
         }
         match self.heap() {
             // SAFETY: the caller got it from us with this layout.
