@@ -113,11 +113,17 @@ impl RegionFile {
             inode: stat.st_ino,
             control_path,
         };
-        let mut found = region.take_stock(id);
+        let (mut found, gone) = region.take_stock(id);
         if found.fresh {
+            // Of who is killed until it is there again nothing is taken for a page cache; of who is killed behind, a slot says so.
+            control.magic.store(0, Ordering::SeqCst);
             region.wipe(id)?;
         }
-        region.take_slot(tracking)?;
+        region.take_slot(tracking, &gone)?;
+        region.bury(&gone);
+        if found.fresh {
+            control.magic.store(MAGIC, Ordering::SeqCst);
+        }
         found.suspects &= !found.fresh;
         Ok((region, found))
     }
@@ -132,7 +138,6 @@ impl RegionFile {
         self.control.layout.store(LAYOUT, Ordering::SeqCst);
         self.control.region.store(id, Ordering::SeqCst);
         self.control.cut.store(u64::MAX, Ordering::SeqCst);
-        self.control.magic.store(MAGIC, Ordering::SeqCst);
         Ok(())
     }
 
@@ -147,7 +152,7 @@ impl RegionFile {
     /// Takes a slot for a process that has none: a forked child, or one whose exec failed.
     pub fn join_again(&self, tracking: Tracking) -> Result<(), Errno> {
         file::lock_exclusive(&self.control_file)?;
-        let taken = self.take_slot(tracking);
+        let taken = self.take_slot(tracking, &[]);
         file::unlock(&self.control_file);
         taken
     }

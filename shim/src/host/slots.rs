@@ -10,16 +10,18 @@ use crate::sys::errno::Errno;
 use crate::sys::{proc, shm};
 
 impl RegionFile {
-    /// Looks at who is attached, and buries the dead.
-    pub(super) fn take_stock(&self, id: u64) -> Attachment {
+    /// Looks at who is attached, and who is dead. They are there until they are buried: whoever does that has to be found dead himself if he
+    /// is killed before he has done what that asks for.
+    pub(super) fn take_stock(&self, id: u64) -> (Attachment, Vec<usize>) {
         let control = self.control;
         let ours = control.magic.load(Ordering::SeqCst) == MAGIC
             && control.layout.load(Ordering::SeqCst) == LAYOUT
             && control.region.load(Ordering::SeqCst) == id;
         if !ours {
-            return Attachment { fresh: true, ..Attachment::default() };
+            return (Attachment { fresh: true, ..Attachment::default() }, Vec::new());
         }
         let (mut living, mut dead, mut executed) = (0, 0, 0);
+        let mut gone = Vec::new();
         for (number, slot) in control.slots.iter().enumerate() {
             let pid = slot.pid.load(Ordering::SeqCst);
             if pid == 0 {
@@ -36,7 +38,7 @@ impl RegionFile {
             } else {
                 dead += 1
             }
-            slot.pid.store(0, Ordering::SeqCst);
+            gone.push(number);
         }
         if living + executed == 0 {
             control.heirs.store(0, Ordering::SeqCst);
@@ -45,12 +47,21 @@ impl RegionFile {
         // is what the next one sees.
         let fresh = dead > 0 && living + executed == 0;
         let alone = living + executed == 0 && !fresh;
-        Attachment { fresh, suspects: dead + executed > 0, alone, given_up: fresh }
+        (Attachment { fresh, suspects: dead + executed > 0, alone, given_up: fresh }, gone)
     }
 
-    pub(super) fn take_slot(&self, tracking: Tracking) -> Result<(), Errno> {
+    /// Nobody looks at those who are gone any more, but at this process, if it has one of their slots.
+    pub(super) fn bury(&self, gone: &[usize]) {
+        for number in gone.iter().filter(|number| **number != self.my_slot()) {
+            self.control.slots[*number].pid.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Takes a slot that is free, or of one who is gone.
+    pub(super) fn take_slot(&self, tracking: Tracking, gone: &[usize]) -> Result<(), Errno> {
         for (number, slot) in self.control.slots.iter().enumerate() {
-            if slot.pid.load(Ordering::SeqCst) == 0 && self.try_lock_slot(number) {
+            let is_free = slot.pid.load(Ordering::SeqCst) == 0 || gone.contains(&number);
+            if is_free && self.try_lock_slot(number) {
                 slot.tracking.store(tracking as u64, Ordering::SeqCst);
                 let pid = rustix::process::getpid().as_raw_nonzero().get();
                 slot.started.store(proc::start_time(pid).unwrap_or(0), Ordering::SeqCst);
