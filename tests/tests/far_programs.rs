@@ -105,8 +105,8 @@ fn stress_ng_verifies_the_memory_that_it_writes() {
     let Some(far) = Far::new() else { return };
     let output = far.script(48 * MIB, script, LIMIT);
     assert_eq!((output.code(), output.stderr.as_str()), (0, ""), "{output}");
-    // Each process that it forks takes all of it in its first moment.
-    far.assert_kept_but_for(16 * MIB, 48 * MIB, 150 * MIB);
+    // Each process that it forks takes all of its 200 MiB in its first moment, and reads it first: on a busy machine the one that looks is late.
+    far.assert_kept_but_for(64 * MIB, 48 * MIB, 150 * MIB);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::areas::{self, Ranges};
 use super::full::has_passed;
-use super::{BEGUN, Far, MISSED, STARTED, State, fork, is_started, kick, still};
+use super::{BEGUN, Far, MISSED, State, fork, is_started, is_wanted, kick, still};
 use crate::sync::QuietGuard;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::futex;
@@ -135,7 +135,7 @@ pub fn mapped(at: usize, length: usize, prot: i32, flags: i32) {
 /// it is there to be used in part.
 pub fn appeared(start: usize, end: usize, fills: bool) {
     let (start, end) = (start.next_multiple_of(PAGE), end.next_multiple_of(PAGE));
-    if STARTED.load(Ordering::Acquire).is_null() || start >= end || mem::is_ours(start) {
+    if !is_wanted() || start >= end || mem::is_ours(start) {
         return;
     }
     let is_near = NEAR.load(Ordering::Relaxed) && serving().is_some();

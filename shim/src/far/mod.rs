@@ -197,6 +197,12 @@ pub fn is_started() -> bool {
     far_if_started().is_some()
 }
 
+/// Whether there is a budget to be kept: the one comparison that a mapping costs where there is none.
+#[inline]
+pub fn is_wanted() -> bool {
+    !STARTED.load(Ordering::Acquire).is_null()
+}
+
 /// Whether a child has something to forget.
 pub fn has_begun() -> bool {
     !BEGUN.load(Ordering::Acquire).is_null()

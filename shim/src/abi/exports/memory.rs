@@ -19,7 +19,7 @@ pub unsafe extern "C" fn mmap(
     let args = [at as usize, length, prot as usize, flags as usize, number as usize, offset as usize];
     let plain = || {
         let mapped = raw6(libc::SYS_mmap, args) as *mut c_void;
-        if mapped != libc::MAP_FAILED {
+        if crate::far::is_wanted() && mapped != libc::MAP_FAILED {
             crate::far::growth::mapped(mapped as usize, length, prot, flags);
         }
         mapped
