@@ -107,6 +107,11 @@ fn stress_ng_verifies_the_memory_that_it_writes() {
     assert_eq!((output.code(), output.stderr.as_str()), (0, ""), "{output}");
     // Each process that it forks takes all of its 200 MiB in its first moment, and reads it first: on a busy machine the one that looks is late.
     far.assert_kept_but_for(64 * MIB, 48 * MIB, 150 * MIB);
+    assert!(
+        far.told().get("far_pages_out").is_some_and(|pages| pages * 4096 > 150 * MIB),
+        "{:?}",
+        far.told()
+    );
 }
 
 #[test]

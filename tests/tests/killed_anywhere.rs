@@ -9,7 +9,9 @@ use std::process::Stdio;
 use netmem_tests::built::compile;
 use netmem_tests::dice::seeded;
 use netmem_tests::hang::kill_group;
-use netmem_tests::{Engine, Host, Run, Server};
+use netmem_tests::{Engine, Host, Run, Server, on_each_rung};
+
+on_each_rung! { a_region_is_whole_wherever_its_program_is_killed_while_it_opens_it }
 
 const PAGES: &str = "3";
 
@@ -25,12 +27,11 @@ fn found(host: &Host, server: &Server, program: &Path) -> u64 {
     found.parse().expect("a number")
 }
 
-fn is_whole_wherever_its_program_is_killed(engine: Engine) {
-    let Some(engine) = engine.require() else { return };
+fn a_region_is_whole_wherever_its_program_is_killed_while_it_opens_it(engine: Engine) {
     let (server, host) = (Server::start(), Host::new(engine));
     let (program, killer) =
         (compile("tests/failures/pages_agree.c", &[]), compile("tests/failures/killed_at.c", &[]));
-    let step = if std::env::var_os("NETMEM_TEST_LONG").is_some() { 1 } else { 4 };
+    let step = if std::env::var_os("NETMEM_TEST_LONG").is_some() { 1 } else { 12 };
     let mut at = 1 + seeded().below(step);
     let (mut least, mut kills) = (0, 0);
     loop {
@@ -53,14 +54,4 @@ fn is_whole_wherever_its_program_is_killed(engine: Engine) {
     }
     println!("{kills} kills, at calls up to {at}; {least} syncs");
     assert!(kills > 20, "{kills} kills");
-}
-
-#[test]
-fn a_region_is_whole_wherever_its_program_is_killed_while_it_opens_it() {
-    is_whole_wherever_its_program_is_killed(Engine::Uffd);
-}
-
-#[test]
-fn and_where_it_has_no_userfaultfd() {
-    is_whole_wherever_its_program_is_killed(Engine::SigsegvGuard);
 }

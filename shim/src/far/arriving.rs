@@ -11,7 +11,7 @@ use netmem_protocol::{Epoch, PageSpan, Run};
 
 use super::monitor::{BATCH_PAGES_MAX, Monitor, Put, Touch};
 use super::table::Place;
-use super::{State, counters};
+use super::{AHEAD_PAGES, State, counters};
 use crate::log;
 use crate::remote::PageSource;
 use crate::stats;
@@ -68,7 +68,7 @@ impl Monitor {
         let far = self.far;
         let mut wanted = core::mem::take(&mut self.wanted);
         far.wait_for_room();
-        let mut room = if all { usize::MAX } else { far.room_ahead() };
+        let mut room = if all { usize::MAX } else { far.room_beyond(AHEAD_PAGES) };
         wanted.retain(|wanted| {
             let stays = wanted.since.is_some() || room > 0;
             room = room.saturating_sub(1);

@@ -14,7 +14,7 @@ use super::family::Family;
 use super::fork::{self, is_control};
 use super::growth;
 use super::table::{Entry, Place, WINDOW_PAGES};
-use super::{Far, KICK, MISSED, Settings, State, counters, is_started, journal, say_once, still};
+use super::{Far, KICK, MISSED, Settings, State, counters, is_started, journal, say_what_it_wants, still};
 use crate::config::WhenFull;
 use crate::log;
 use crate::stats;
@@ -172,11 +172,9 @@ impl Keeper {
         }
         let far = match self.far {
             Some(far) => far,
-            None => self.far.insert(Far::begin(&self.settings, self.marks.room).inspect_err(|errno| {
-                say_once(&format_args!(
-                    "it wants a userfaultfd with kernel faults and Linux 6.8 ({errno}); see netmem doctor"
-                ));
-            })?),
+            None => self.far.insert(
+                Far::begin(&self.settings, self.marks.room).inspect_err(|errno| say_what_it_wants(*errno))?,
+            ),
         };
         if !is_started() {
             self.connect(far, pages)?;

@@ -4,7 +4,7 @@
 //! around fork. Must not: take part in allocation: it is a swap, and as long as the program fits, it looks at a number now and then.
 //!
 //! The keeper (`keeper.rs`) moves cold pages into the waiting room and sends them; the monitor (`monitor.rs`) brings back what is touched,
-//! and follows what the program does to its address space. The rules A1 to A7 are in docs/DESIGN.md, "Far memory".
+//! and follows what the program does to its address space. The rules A1 to A9 are in docs/DESIGN.md, "Far memory".
 
 pub mod areas;
 mod arriving;
@@ -55,6 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PATIENCE_AT_FIRST: Duration = Duration::from_secs(5);
 /// Pages beyond the budget from which on new memory comes page by page.
 const LITTLE_PAGES: i64 = 256;
+/// Pages beyond the budget that may be brought beside those that were touched.
+const AHEAD_PAGES: i64 = 768;
 /// Pages beyond the budget and a twentieth of it that new memory may take while the server is full.
 const SLACK_PAGES: i64 = 1024;
 
@@ -361,12 +363,12 @@ impl Far {
     /// Whether new memory may come in more than a page at a time: the budget is not exceeded by much, or nothing has left for long, and so
     /// will not.
     fn is_generous(&self) -> bool {
-        self.room_ahead() > 0
+        self.room_beyond(LITTLE_PAGES) > 0
     }
 
-    /// How many pages may come in for whom nobody waits.
-    fn room_ahead(&self) -> usize {
-        let little = (self.settings.memory_bytes / PAGE as u64 / 32) as i64 + LITTLE_PAGES;
+    /// How many pages may come in for whom nobody waits, so many and a thirty-second beyond the budget.
+    fn room_beyond(&self, pages: i64) -> usize {
+        let little = (self.settings.memory_bytes / PAGE as u64 / 32) as i64 + pages;
         let vain = self.vain.load(Ordering::Relaxed);
         let patience = if self.is_connected() { PATIENCE } else { PATIENCE_AT_FIRST };
         if vain != 0 && has_passed(vain, patience) {
@@ -399,6 +401,16 @@ fn say_once(why: &dyn core::fmt::Display) {
     static WAS_TOLD: AtomicBool = AtomicBool::new(false);
     if !WAS_TOLD.swap(true, Ordering::Relaxed) {
         log::error!("NETMEM_MEMORY_BYTES is not kept: {why}");
+    }
+}
+
+/// The same of what it takes to begin.
+fn say_what_it_wants(errno: Errno) {
+    match errno {
+        Errno(libc::EOPNOTSUPP | libc::EPERM | libc::ENOSYS) => say_once(&format_args!(
+            "it wants a userfaultfd with kernel faults and Linux 6.8 ({errno}); see netmem doctor"
+        )),
+        _ => say_once(&format_args!("there is no memory, descriptor or thread left for it ({errno})")),
     }
 }
 

@@ -17,17 +17,29 @@ pub unsafe extern "C" fn mmap(
 ) -> *mut c_void {
     let request = Request { at: at as usize, length, prot, flags, number, offset };
     let args = [at as usize, length, prot as usize, flags as usize, number as usize, offset as usize];
-    let plain = || {
+    if crate::far::is_wanted() {
+        return map_and_tell(&request, args);
+    }
+    if map::is_plain(&request) {
+        return raw6(libc::SYS_mmap, args) as *mut c_void;
+    }
+    finish(map::map(&request).map(|at| at as *mut c_void), || raw6(libc::SYS_mmap, args) as *mut c_void)
+}
+
+/// The same in a program with a budget, which hears of memory that is new.
+#[cold]
+unsafe fn map_and_tell(request: &Request, args: [usize; 6]) -> *mut c_void {
+    let tell = || {
         let mapped = raw6(libc::SYS_mmap, args) as *mut c_void;
-        if crate::far::is_wanted() && mapped != libc::MAP_FAILED {
-            crate::far::growth::mapped(mapped as usize, length, prot, flags);
+        if mapped != libc::MAP_FAILED {
+            crate::far::growth::mapped(mapped as usize, request.length, request.prot, request.flags);
         }
         mapped
     };
-    if map::is_plain(&request) {
-        return plain();
+    if map::is_plain(request) {
+        return tell();
     }
-    finish(map::map(&request).map(|at| at as *mut c_void), plain)
+    finish(map::map(request).map(|at| at as *mut c_void), tell)
 }
 
 #[unsafe(no_mangle)]
